@@ -1,0 +1,243 @@
+"""The four figures of a report: scaling curves, gains, training and weights. Needs ``operant[report]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from operant.report.runs import Run, split_metric
+from operant.report.tables import Table
+from operant.report.theme import Figure, Panel, alt
+
+MAX_POINTS = 150  # of a training curve; longer ones are averaged in bins
+
+
+def scaling(run: Run, means: Table) -> Figure:
+    """Value against budget: a line and a 95 % band per branch, a panel per family."""
+    panels = []
+    for family in run.families:
+        metrics = [m for m in run.metrics if split_metric(m)[0] == family]
+        rows = _rows(means, [(b, m) for b in run.labels for m in metrics])
+        panels.append(Panel(_family_title(family), _scaling_chart(run.labels, rows, metrics)))
+    return Figure("scaling", "What more samples buy", tuple(panels), run.labels)
+
+
+def _scaling_chart(
+    drawn: Sequence[str], rows: list[dict[str, Any]], metrics: Sequence[str]
+) -> alt.LayerChart:
+    budgets = [split_metric(m)[1] for m in metrics]
+    scale = alt.Scale(type="log", base=2, nice=False, domain=[min(budgets), max(2, *budgets)])
+    x = alt.X("budget:Q", scale=scale, title="samples per prompt, N", axis=alt.Axis(values=budgets))
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(drawn))
+    axis = alt.Axis(title=f"{_family_title(split_metric(metrics[0])[0])}, %", tickCount=6)
+    band = base.mark_area(opacity=0.16).encode(
+        y=alt.Y("low:Q", axis=axis, scale=alt.Scale(zero=False)), y2="high:Q"
+    )
+    line = base.mark_line(strokeWidth=2.5).encode(y=alt.Y("mean:Q"))
+    point = base.mark_point(filled=True, opacity=1, size=55).encode(
+        y="mean:Q", tooltip=_tooltips("%")
+    )
+    return cast(alt.LayerChart, band + line + point)
+
+
+def gain_figure(run: Run, gain: Table) -> Figure | None:
+    """Gain over the baseline per budget and branch, with 95 % intervals; None if there are no gains."""
+    drawn = tuple(b for b in run.trained if any(b == key[0] for key in gain))
+    panels = []
+    for family in run.families:
+        metrics = [m for m in run.metrics if split_metric(m)[0] == family]
+        rows = _rows(gain, [(b, m) for b in drawn for m in metrics])
+        if rows:
+            panels.append(Panel(_family_title(family), _gain_chart(drawn, rows)))
+    return Figure("gain", "Gain over the baseline", tuple(panels), drawn) if panels else None
+
+
+def _gain_chart(drawn: Sequence[str], rows: list[dict[str, Any]]) -> alt.LayerChart:
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X(
+            "metric:N",
+            sort=None,
+            title=None,
+            scale=alt.Scale(paddingInner=0.35, paddingOuter=0.15),
+            axis=alt.Axis(labelAngle=0, ticks=False, labelPadding=8),
+        ),
+        xOffset=alt.XOffset("branch:N", sort=None, scale=alt.Scale(domain=list(drawn))),
+        color=_colour(drawn),
+    )
+    axis = alt.Axis(title="gain, percentage points", tickCount=6)
+    zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(y="zero:Q")
+    bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
+    point = base.mark_point(filled=True, opacity=1, size=70).encode(
+        y="mean:Q", tooltip=_tooltips("points")
+    )
+    return cast(alt.LayerChart, zero + bar + point)
+
+
+def training(run: Run) -> Figure | None:
+    """Validation values at the ends of each family, and the loss, against the step."""
+    losses = {b: _logged(run, b, "loss") for b in run.labels}
+    drawn = tuple(b for b in run.labels if losses[b] or any(j.evaluations for j in run.of(b)))
+    panels = [p for m in _end_metrics(run) if (p := _validation_panel(run, drawn, m)) is not None]
+    rows = [r for b in drawn for r in _curve(b, losses[b])]
+    if rows:
+        # Losses of different objectives differ by orders of magnitude.
+        kind = "log" if all(r["mean"] > 0 for r in rows) else "linear"
+        y = alt.Y(
+            "mean:Q", title="training loss", scale=alt.Scale(type=kind, zero=False, nice=False)
+        )
+        panels.append(Panel("training loss", _line_chart(drawn, rows, y, ".4g")))
+    return Figure("training", "Training", tuple(panels), drawn) if panels else None
+
+
+def _end_metrics(run: Run) -> list[str]:
+    ends = []
+    for family in run.families:
+        metrics = [m for m in run.metrics if split_metric(m)[0] == family]
+        ends += list(dict.fromkeys([metrics[0], metrics[-1]]))
+    return ends
+
+
+def _validation_panel(run: Run, drawn: Sequence[str], metric: str) -> Panel | None:
+    rows: list[dict[str, Any]] = []
+    for label in drawn:
+        found = [
+            (e["step"], 100 * value)
+            for job in run.of(label)
+            for e in job.evaluations
+            if (value := e.get("curve", {}).get(metric, {}).get("value")) is not None
+        ]
+        rows += _curve(label, found)
+    if len({r["step"] for r in rows}) < 2:
+        return None
+    title = f"validation {metric}, %"
+    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False))
+    return Panel(title, _line_chart(drawn, rows, y, ".1f"))
+
+
+def _line_chart(
+    drawn: Sequence[str], rows: list[dict[str, Any]], y: alt.Y, form: str
+) -> alt.LayerChart:
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, format="~s")),
+        y=y,
+        color=_colour(drawn),
+    )
+    tooltip = [
+        alt.Tooltip("branch:N"),
+        alt.Tooltip("step:Q", format=".0f"),
+        alt.Tooltip("mean:Q", format=form),
+    ]
+    dots = base.mark_point(filled=True, size=90, opacity=0).encode(tooltip=tooltip)
+    return cast(alt.LayerChart, base.mark_line(strokeWidth=2) + dots)
+
+
+def weights(run: Run) -> Figure | None:
+    """Median and 5-95 % band of the example weights against the step, a panel per branch."""
+    rows = {b: _weight_rows(run, b) for b in run.trained}
+    drawn = tuple(b for b in run.trained if rows[b])
+    positive = all(r["low"] > 0 for b in drawn for r in rows[b])
+    kind = "log" if positive else "symlog"
+    panels = tuple(Panel(b, _weight_chart(drawn, rows[b], kind)) for b in drawn)
+    return Figure("weights", "Weight of the examples", panels, drawn) if panels else None
+
+
+def _weight_rows(run: Run, label: str) -> list[dict[str, Any]]:
+    """Step, 5 %, 50 % and 95 % quantile, averaged over seeds."""
+    names = {"low": 1, "mean": 3, "high": 5}
+    found = [
+        (step, [weight["quantiles"][i] for i in names.values()])
+        for step, weight in _logged(run, label, "weight")
+        if None not in (weight.get("quantiles") or [None])
+    ]
+    return [
+        {"branch": label, "step": step, **dict(zip(names, map(float, triple), strict=True))}
+        for step, triple in _binned(found)
+    ]
+
+
+def _weight_chart(drawn: Sequence[str], rows: list[dict[str, Any]], kind: Any) -> alt.LayerChart:
+    scale = alt.Scale(type=kind, constant=0.01) if kind == "symlog" else alt.Scale(type=kind)
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=4, format="~s")),
+        color=_colour(drawn),
+    )
+    axis = alt.Axis(title="weight", format="~g", tickCount=6, labelOverlap="greedy")
+    band = base.mark_area(opacity=0.22).encode(
+        y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q"
+    )
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q"))
+    dots = base.mark_point(filled=True, size=90, opacity=0).encode(
+        y="mean:Q",
+        tooltip=[
+            alt.Tooltip("branch:N"),
+            alt.Tooltip("step:Q", format=".0f"),
+            alt.Tooltip("mean:Q", title="median", format=".3g"),
+            alt.Tooltip("low:Q", title="5 %", format=".3g"),
+            alt.Tooltip("high:Q", title="95 %", format=".3g"),
+        ],
+    )
+    one = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[4, 3]).encode(y="one:Q")
+    return cast(alt.LayerChart, one + band + line + dots)
+
+
+def _rows(table: Table, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "branch": label,
+            "metric": metric,
+            "budget": split_metric(metric)[1],
+            **{k: 100 * v for k, v in vars(table[label, metric]).items()},
+        }
+        for label, metric in keys
+        if (label, metric) in table
+    ]
+
+
+def _logged(run: Run, label: str, key: str) -> list[tuple[int, Any]]:
+    """(step, value) of every step record of every seed that has one."""
+    return [
+        (s["step"], s[key]) for job in run.of(label) for s in job.steps if s.get(key) is not None
+    ]
+
+
+def _curve(label: str, points: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
+    return [
+        {"branch": label, "step": step, "mean": float(value)} for step, value in _binned(points)
+    ]
+
+
+def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
+    """Means over seeds per step; over bins of neighbouring steps if there are more than MAX_POINTS."""
+    grouped: dict[int, list[Any]] = {}
+    for step, value in points:
+        grouped.setdefault(step, []).append(value)
+    steps = sorted(grouped)
+    size = -(-len(steps) // MAX_POINTS) if steps else 1
+    bins = [steps[i : i + size] for i in range(0, len(steps), size)]
+    return [
+        (float(np.mean(chosen)), np.mean([v for s in chosen for v in grouped[s]], axis=0))
+        for chosen in bins
+    ]
+
+
+def _family_title(family: str) -> str:
+    return {"pass": "pass@N", "maj": "maj@N (majority vote)", "best": "best@N (best of N)"}.get(
+        family, f"{family}@N"
+    )
+
+
+def _colour(drawn: Sequence[str]) -> alt.Color:
+    return alt.Color("branch:N", scale=alt.Scale(domain=list(drawn)), title=None)
+
+
+def _tooltips(unit: str) -> list[alt.Tooltip]:
+    form = "+.1f" if unit == "points" else ".1f"
+    return [
+        alt.Tooltip("branch:N"),
+        alt.Tooltip("metric:N"),
+        alt.Tooltip("mean:Q", title=unit, format=form),
+        alt.Tooltip("low:Q", title="95 % from", format=form),
+        alt.Tooltip("high:Q", title="95 % to", format=form),
+    ]

@@ -1,0 +1,89 @@
+"""The style sheet and the script of the page, as text: the page is one file and loads nothing."""
+
+from __future__ import annotations
+
+CSS = """
+:root {
+  color-scheme: light dark;
+  --ground: #f6f7f9; --card: #ffffff; --ink: #1f2933; --soft: #5b6673; --line: #e2e6eb;
+  --up: #00694e; --down: #b3261e; --mark: #e8f1fb; --warn: #fff4e0; --warn-line: #d9822b;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #0f1318; --card: #171c23; --ink: #e7ebf0; --soft: #a3acb9; --line: #2d3541;
+    --up: #4fd1a5; --down: #ff8f85; --mark: #1d3148; --warn: #33270f; --warn-line: #e0a04a;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; background: var(--ground); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif;
+}
+main { max-width: 1040px; margin: 0 auto; padding: 40px 20px 64px; }
+header p.run { margin: 0; color: var(--soft); font-size: 14px; overflow-wrap: anywhere; }
+h1 { font-size: clamp(24px, 4vw, 34px); line-height: 1.2; margin: 4px 0 12px; overflow-wrap: anywhere; }
+h2 { font-size: 20px; margin: 0 0 4px; }
+h3 { font-size: 14px; font-weight: 600; margin: 0 0 4px; overflow-wrap: anywhere; }
+p.finding { font-size: clamp(18px, 2.4vw, 21px); line-height: 1.45; margin: 0; max-width: 46em; }
+p.lead, figcaption { color: var(--soft); font-size: 14px; margin: 0 0 14px; max-width: 64em; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 22px; margin-top: 20px; }
+aside { border-left: 4px solid var(--line); background: var(--card); padding: 10px 16px; margin-top: 14px;
+  border-radius: 4px; font-size: 14px; }
+aside.warning { border-color: var(--warn-line); background: var(--warn); font-size: 16px; padding: 14px 18px; }
+aside p { margin: 0; overflow-wrap: anywhere; }
+aside p + p { margin-top: 6px; }
+.scroll { overflow-x: auto; margin: 0 -22px; padding: 0 22px; }
+table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; min-width: 60%; }
+th, td { padding: 7px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+thead th { color: var(--soft); font-weight: 500; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th[scope=row] { font-weight: 500; }
+tbody tr:last-child > * { border-bottom: 0; }
+td small { display: block; color: var(--soft); font-size: 12px; }
+td.best { background: var(--mark); font-weight: 650; border-radius: 4px; }
+td.up { color: var(--up); font-weight: 600; }
+td.down { color: var(--down); font-weight: 600; }
+td.text, th.text { text-align: left; }
+table.settings { width: 100%; }
+table.settings td { white-space: normal; overflow-wrap: anywhere; text-align: left; min-width: 9em; }
+table.settings th { vertical-align: top; text-align: left; }
+table.settings tr.group th { padding-top: 16px; color: var(--soft); font-weight: 600; }
+.swatch { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 8px;
+  background: var(--light); flex: none; }
+@media (prefers-color-scheme: dark) { .swatch { background: var(--dark); } }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 14px; margin: 0 0 12px; padding: 0; list-style: none; }
+.legend li { display: flex; align-items: center; overflow-wrap: anywhere; min-width: 0; }
+figure { margin: 0; }
+.panels { display: grid; gap: 22px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 290px), 1fr)); }
+.panels > div { min-width: 0; }
+.chart { width: 100%; overflow: hidden; }
+.chart.vega-embed { display: block; padding: 0; }
+figure + .scroll, .scroll + .scroll { margin-top: 18px; }
+details > summary { cursor: pointer; font-size: 20px; font-weight: 700; }
+details[open] > summary { margin-bottom: 10px; }
+footer { color: var(--soft); font-size: 13px; margin-top: 24px; }
+@media (max-width: 560px) {
+  main { padding: 22px 12px 40px; }
+  section { padding: 16px; }
+  .scroll { margin: 0 -16px; padding: 0 16px; }
+  th, td { padding: 6px 8px; }
+  table.settings th { white-space: normal; overflow-wrap: anywhere; }
+}
+@media print { section { break-inside: avoid; } }
+"""
+
+JS = """
+const charts = JSON.parse(document.getElementById("charts").textContent);
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const drawn = [];
+async function draw() {
+  while (drawn.length) drawn.pop().finalize();
+  const mode = dark.matches ? "dark" : "light";
+  for (const chart of charts) {
+    const options = { actions: false, renderer: "svg", config: chart[mode], tooltip: { theme: mode } };
+    drawn.push(await vegaEmbed("#" + chart.id, chart.spec, options));
+  }
+}
+dark.addEventListener("change", draw);
+draw();
+"""

@@ -1,0 +1,139 @@
+"""The report in words: the finding in one sentence, the notes, and the table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from operant.report.runs import Run, load_run
+from operant.report.tables import (
+    Interval,
+    Table,
+    Trade,
+    best_branches,
+    constant_weights,
+    curves,
+    gains,
+    trades,
+)
+
+CONSTANT_ADVICE = (
+    "This run IS the baseline up to a scale. See what p means: use level=answer or shorter targets."
+)
+
+
+def finding(run: Run, gain: Table) -> str:
+    """The result of the run in one sentence, or that there is none to be had."""
+    found = trades(run, gain)
+    if run.baseline is None or not found:
+        return _values_only(run)
+    best = max(found, key=lambda t: (t.gain.sign > 0, t.gain.mean))
+    base, paid = spoken(run.baseline), _price_clause(best)
+    best_of = f" (its best of {best.choices} budgets)" if best.choices > 1 else ""
+    at = f"at {best.metric}{best_of}"
+    if best.gain.sign > 0:
+        return f"{best.branch} training beats {base} by {_points(best.gain, at)}{paid}."
+    if best.gain.sign < 0:
+        loss = Interval(-best.gain.mean, -best.gain.high, -best.gain.low)
+        rest = f"; it is the best of {len(found)} branches" if len(found) > 1 else ""
+        return f"{best.branch} training loses to {base} by {_points(loss, at)}{rest}."
+    rank = f"the best of {len(found)} branches" if len(found) > 1 else "the only branch"
+    gap = _points(best.gain, f"from {base} {at}", sign=True)
+    return f"No measurable difference: {best.branch}, {rank}, stands {gap}{paid}."
+
+
+def _values_only(run: Run) -> str:
+    """The finding of a run without gains: the ends of the first family's curve, best branch at its top."""
+    means = curves(run)
+    family = [m for m in run.metrics if m.startswith(f"{run.families[0]}@")]
+    known = [b for b in run.labels if (b, family[0]) in means and (b, family[-1]) in means]
+    if not known:
+        return "No branch was measured at every budget, and there is no baseline to pair the branches with."
+    best = max(known, key=lambda b: means[b, family[-1]].mean)
+    ends = [
+        f"{100 * means[best, m].mean:.1f} % at {m}" for m in dict.fromkeys([family[0], family[-1]])
+    ]
+    return f"{best} reaches {' and '.join(ends)}; without a baseline there are no gains to report."
+
+
+def _price_clause(trade: Trade) -> str:
+    if trade.metric == trade.price_metric:
+        return ""
+    size = f"{100 * abs(trade.price.mean):.1f} points at {trade.price_metric}"
+    clauses = {
+        -1: f" and pays {size}",
+        0: f", with no measurable price at {trade.price_metric}",
+        1: f" and also gains {size}",
+    }
+    return clauses[trade.price.sign]
+
+
+def _points(gain: Interval, where: str, *, sign: bool = False) -> str:
+    form = "+.1f" if sign else ".1f"
+    mean, low, high = (f"{100 * x + 0.0:{form}}" for x in (gain.mean, gain.low, gain.high))
+    return f"{mean} points {where} (95 % interval {low} to {high})"
+
+
+def spoken(branch: str) -> str:
+    """The name of a branch inside a sentence."""
+    return "cross-entropy" if branch == "ce" else branch
+
+
+def notes(run: Run) -> list[str]:
+    """What a reader must know before the numbers: what is missing and what is not included."""
+    found = []
+    if run.unfinished:
+        names = ", ".join(run.unfinished)
+        found.append(f"Not finished, left out of every number (no prompts.jsonl): {names}.")
+    if run.baseline is None:
+        found.append("No finished baseline: values are shown, gains are not.")
+    if len(run.seeds) == 1:
+        found.append(
+            "One seed: the intervals resample prompts only, so variation between seeds is not included."
+        )
+    for label in run.trained if run.baseline else ():
+        seeds = {j.seed for j in run.of(label)}
+        both = seeds & {j.seed for j in run.of(run.baseline or "")}
+        if not both:
+            found.append(f"{label} shares no finished seed with the baseline: it has no gains.")
+        elif len(both) < len(run.seeds):
+            listed = ", ".join(map(str, sorted(both)))
+            found.append(f"Gains of {label} are paired on seeds {listed} of {len(run.seeds)}.")
+    return found
+
+
+def summary_table(run_dir: Path) -> str:
+    """The finding, the notes and the table of curves as plain text, for the terminal.
+
+    Raises:
+        DataError: as :func:`operant.report.runs.load_run`.
+    """
+    run = load_run(Path(run_dir))
+    means, gain = curves(run), gains(run)
+    marked = best_branches(run, means, gain)
+    head = ["mean, %", *run.metrics]
+    rows = [[label, *(_cell(means, marked, label, m) for m in run.metrics)] for label in run.labels]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in [head, *rows]
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    if marked:
+        lines.append("* best, and its 95 % interval against the baseline excludes zero")
+    constant = [
+        f"Warning: the weights of {b} are constant. {CONSTANT_ADVICE}"
+        for b in constant_weights(run)
+    ]
+    return "\n".join([finding(run, gain), *notes(run), *constant, "", *lines])
+
+
+def _cell(means: Table, marked: Mapping[str, str], label: str, metric: str) -> str:
+    if (label, metric) not in means:
+        return "-  "
+    return f"{100 * means[label, metric].mean:.1f} {'*' if marked.get(metric) == label else ' '}"

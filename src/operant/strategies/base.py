@@ -1,0 +1,236 @@
+"""A test-time strategy as a value: what is returned from N sampled outcomes, and what that is worth."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from operant.core.checks import InputError, NotDefinedError, check_finite, check_int, check_log_p
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What was observed on M rollouts a prompt. Leading batch dimensions are allowed, the last is M.
+
+    Args:
+        reward: (..., M) what a rollout is worth if it is the one returned (1.0 = correct). Booleans and
+            integers are taken as float32.
+        answer: (..., M) integer class of the extracted answer; -1 = none could be extracted.
+        score: (..., M) what the deployed selector sees (a reward model, a verifier); default ``reward``.
+
+    Raises:
+        InputError: for NaN or infinite values, shapes that differ, or answers below -1.
+
+    >>> Outcomes(torch.tensor([[1, 0, 0, 1]])).m
+    4
+    """
+
+    reward: Tensor
+    answer: Tensor | None = None
+    score: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what must not be trained on."""
+        if not self.reward.is_floating_point():
+            object.__setattr__(self, "reward", self.reward.float())
+        if self.reward.ndim == 0 or self.reward.shape[-1] == 0:
+            raise InputError(f"reward must have shape (..., M) with M >= 1, got {tuple(self.reward.shape)}.")
+        check_finite("reward", self.reward)
+        for name, value in (("answer", self.answer), ("score", self.score)):
+            if value is not None and value.shape != self.reward.shape:
+                raise InputError(
+                    f"{name} must have the shape of reward, {tuple(self.reward.shape)}, "
+                    f"got {tuple(value.shape)}."
+                )
+        if self.answer is not None and (self.answer.is_floating_point() or bool((self.answer < -1).any())):
+            raise InputError(
+                "answer must hold integer classes >= 0, or -1 where no answer could be extracted, "
+                f"got {self.answer.dtype} with minimum {self.answer.min().item()}."
+            )
+        if self.score is not None:
+            if not self.score.is_floating_point():
+                object.__setattr__(self, "score", self.score.float())
+            check_finite("score", self.score)
+
+    @property
+    def m(self) -> int:
+        """Rollouts observed per prompt, M."""
+        return self.reward.shape[-1]
+
+    @property
+    def selector(self) -> Tensor:
+        """(..., M) what the deployed selector ranks by: ``score``, or ``reward`` where there is none."""
+        return self.reward if self.score is None else self.score
+
+    @cached_property
+    def binary(self) -> bool:
+        """Whether every reward is 0 or 1."""
+        return bool(((self.reward == 0) | (self.reward == 1)).all())
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Outcomes:
+        """The same index operation on every field; the values were checked already."""
+        new = object.__new__(Outcomes)
+        for name in ("reward", "answer", "score"):
+            value = getattr(self, name)
+            object.__setattr__(new, name, None if value is None else function(value))
+        return new
+
+    def without(self, i: int) -> Outcomes:
+        """The M - 1 rollouts that remain without rollout ``i``."""
+        return self.map(lambda x: torch.cat([x[..., :i], x[..., i + 1 :]], dim=-1))
+
+
+class Outcome(NamedTuple):
+    """One rollout, as a user's value function sees it."""
+
+    reward: float
+    answer: int
+    score: float
+
+
+class Success(NamedTuple):
+    """S(p), the probability that the strategy succeeds, in log space; all (...), float64."""
+
+    log_s: Tensor
+    """log S(p)"""
+    log_f: Tensor
+    """log(1 - S(p))"""
+    elasticity: Tensor
+    """f = p S'(p) / S(p): the factor on the cross-entropy gradient."""
+
+
+class Strategy(ABC):
+    """A procedure that draws N = ``n`` rollouts and returns one answer.
+
+    A subclass is a frozen dataclass. Only ``n`` and :meth:`value` are required; the closed forms are optional
+    and everything else (evaluation, RL credit, SFT loss) follows from them.
+    """
+
+    n: int
+    symmetric: ClassVar[bool] = True
+    """Whether the value depends on the multiset of outcomes only, not on their order."""
+    binary: ClassVar[bool] = False
+    """Whether rewards must be 0 or 1."""
+
+    @abstractmethod
+    def value(self, draw: Outcomes) -> Tensor:
+        """Expected reward of what is returned from N outcomes, ties in expectation: (..., N) -> (...)."""
+
+    def estimate(self, outcomes: Outcomes) -> Tensor | None:
+        """Mean of the value over all N-subsets of the M rollouts, (..., M) -> (...); None: no closed form."""
+        return None
+
+    def credit(self, outcomes: Outcomes) -> Tensor | None:
+        """w_i = U(z) - U(z without i), (..., M) -> (..., M); None: no closed form."""
+        return None
+
+    def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor | None:
+        """``estimate`` at every budget in one pass, (..., M) -> (..., len(budgets)); None: one at a time."""
+        return None
+
+    def success(self, log_p: Tensor) -> Success:
+        """S(p) from ``log_p`` <= 0, float64, when the value depends on the number of successes only.
+
+        Raises:
+            NotDefinedError: if the strategy has no S(p).
+        """
+        raise NotDefinedError(
+            f"{self} has no success probability S(p) of a single p: what it returns depends on the whole "
+            "answer distribution. For SFT use pass@N or threshold@N:k; for RL and evaluation use it as it is."
+        )
+
+    def log_success(self, log_p: Tensor) -> Tensor:
+        """log S(p), differentiable: d log S / d log p = p S'(p) / S(p).
+
+        Args:
+            log_p: (...) natural-log probability of success of one sample, <= 0. Half precision is promoted to
+                float32; the arithmetic is float64 throughout.
+
+        Raises:
+            InputError: if ``log_p`` is NaN, infinite or positive.
+            NotDefinedError: if the strategy has no S(p).
+        """
+        log_p = check_log_p(log_p)
+        if log_p.dtype in (torch.float16, torch.bfloat16):
+            log_p = log_p.float()
+        result: Tensor = _LogSuccess.apply(log_p, self)  # pyright: ignore[reportAssignmentType]
+        return result
+
+    def at_budget(self, n: int) -> Self:
+        """The same strategy with another budget."""
+        return replace(self, n=n)  # pyright: ignore[reportArgumentType]
+
+
+class _LogSuccess(torch.autograd.Function):
+    """Value and closed-form slope in one pass; the slope is exact where autograd would cancel."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, log_p: Tensor, s: Strategy) -> Tensor:
+        result = s.success(log_p.detach().double())
+        ctx.save_for_backward(result.elasticity.to(log_p.dtype))
+        return result.log_s.to(log_p.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (elasticity,) = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        return grad * elasticity, None
+
+
+@dataclass(frozen=True)
+class FunctionStrategy(Strategy):
+    """A user's value function as a strategy; see :func:`from_function`."""
+
+    n: int
+    function: Callable[[Sequence[Outcome]], float]
+    ordered: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the budget."""
+        check_int("n", self.n, least=1)
+
+    @property
+    def symmetric(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the order of the draw does not matter."""
+        return not self.ordered
+
+    def value(self, draw: Outcomes) -> Tensor:
+        """Call the function once per draw."""
+        reward = draw.reward.reshape(-1, draw.m)
+        missing = torch.full_like(reward, -1, dtype=torch.long)
+        answer = missing if draw.answer is None else draw.answer.reshape(-1, draw.m)
+        score = draw.selector.reshape(-1, draw.m)
+        rows = zip(reward.tolist(), answer.tolist(), score.tolist(), strict=True)
+        values = [float(self.function([Outcome(*o) for o in zip(*row, strict=True)])) for row in rows]
+        result = torch.tensor(values, dtype=draw.reward.dtype, device=reward.device)
+        return check_finite(f"the value of {self}", result).reshape(draw.reward.shape[:-1])
+
+    def __str__(self) -> str:
+        """The function's name and the budget."""
+        return f"{getattr(self.function, '__name__', 'function')}@{self.n}"
+
+
+def from_function(
+    n: int, value: Callable[[Sequence[Outcome]], float], *, ordered: bool = False
+) -> FunctionStrategy:
+    """A strategy from a plain function of N outcomes: evaluation and RL credit follow.
+
+    Args:
+        n: the budget N.
+        value: takes a sequence of N :class:`Outcome` and returns the expected reward of what is returned. It
+            must not depend on the numbering of the answer classes.
+        ordered: whether the order of the draw matters (a sequential strategy).
+
+    >>> def second_best(draw):
+    ...     return sorted(o.reward for o in draw)[-2]
+    >>> s = from_function(3, second_best)
+    >>> s.value(Outcomes(torch.tensor([0.2, 0.9, 0.5]))).item()
+    0.5
+    """
+    return FunctionStrategy(n, value, ordered)

@@ -1,0 +1,194 @@
+"""Strategies whose value depends on the number of successes: v[k] for k successes among N.
+
+U = sum_k v_k C(c,k) C(M-c,N-k) / C(M,N) for c successes among M rollouts, and
+S(p) = sum_k v_k Bin(k; N, p). Source: Compute Aligned Training (arXiv 2604.24957), sections 2.1 and 2.2;
+the unbiased pass@k is Chen et al. (arXiv 2107.03374), equation 1.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
+from operant.core.logmath import log1mexp, log_binom, log_binom_row, xlog
+from operant.strategies.base import Outcomes, Strategy, Success
+
+TINY = -40.0
+"""Below this log(N p), S(p) = N p to more digits than float64 holds."""
+
+
+class CountStrategy(Strategy):
+    """Base of the strategies with a table v[0..N]; a subclass needs :meth:`table` only."""
+
+    binary: ClassVar[bool] = True
+
+    @abstractmethod
+    def table(self) -> Tensor:
+        """v[k] for k = 0..N, (N+1,) float64."""
+
+    def value(self, draw: Outcomes) -> Tensor:
+        """v[number of successes]."""
+        return self._lookup(draw, self.table())
+
+    def estimate(self, outcomes: Outcomes) -> Tensor:
+        """U(M, c), read from a table over c."""
+        return self._lookup(outcomes, _u_table(self, outcomes.m))
+
+    def credit(self, outcomes: Outcomes) -> Tensor:
+        """w_correct = U(M,c) - U(M-1,c-1), w_wrong = U(M,c) - U(M-1,c)."""
+        m = outcomes.m
+        whole, fewer = _u_table(self, m), _u_table(self, m - 1)  # (M+1,), (M,)
+        correct = whole - torch.cat([fewer[:1], fewer])
+        wrong = whole - torch.cat([fewer, fewer[-1:]])
+        w_correct = self._lookup(outcomes, correct)[..., None]
+        w_wrong = self._lookup(outcomes, wrong)[..., None]
+        return torch.where(outcomes.reward > 0, w_correct, w_wrong)
+
+    def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor:
+        """One row of the table U(M, c) per budget."""
+        tables = torch.stack([_u_table(self.at_budget(n), outcomes.m) for n in budgets], dim=-1)
+        return self._lookup(outcomes, tables)
+
+    def success(self, log_p: Tensor) -> Success:
+        """S, 1 - S and the elasticity from the table, in log space.
+
+        p^k0 is factored out, k0 the least k with v[k] > 0, so nothing large cancels; log S comes from 1 - S
+        where S > 1/2.
+        """
+        n, v = self.n, self.table().to(log_p.device)
+        if bool((v < 0).any() | (v > 1).any()) or not bool((v > 0).any()):
+            raise NotDefinedError(f"log S(p) needs a table with values in [0, 1], got {v.tolist()}.")
+        k = torch.arange(n + 1, dtype=torch.float64, device=log_p.device)
+        k0 = int((v > 0).nonzero()[0])
+        p, q = log_p[..., None], log1mexp(log_p)[..., None]
+        binom = log_binom_row(n).to(log_p.device)
+        log_v, log_1mv = torch.log(v), torch.log1p(-v)
+        tail = torch.logsumexp(
+            (log_v + binom + xlog(k - k0, p) + xlog(n - k, q))[..., k0:], dim=-1
+        )  # log(S / p^k0)
+        log_f = torch.logsumexp(log_1mv + binom + xlog(k, p) + xlog(n - k, q), dim=-1)
+        log_s = torch.where(log_f < -math.log(2), log1mexp(log_f), k0 * log_p + tail)
+        step, k, low = v.diff(), k[:-1], max(k0 - 1, 0)
+        slope = log_binom_row(n - 1).to(log_p.device) + xlog(k + 1 - k0, p) + xlog(n - 1 - k, q)
+        terms = step * n * torch.exp(slope - tail[..., None])
+        return Success(log_s, log_f, terms[..., low:].sum(-1))
+
+    def _lookup(self, outcomes: Outcomes, table: Tensor) -> Tensor:
+        """``table[c]``, in the dtype and on the device of the rewards."""
+        if not outcomes.binary:
+            raise InputError(
+                f"{self} counts successes: rewards must be 0 or 1, got other values. Binarise them "
+                "(reward == 1), or use best@N, which takes any reward."
+            )
+        c = outcomes.reward.sum(-1).long()
+        return table.to(outcomes.reward)[c]
+
+
+@dataclass(frozen=True)
+class PassAt(CountStrategy):
+    """Pass@N: a verifier picks any success among N samples. S(p) = 1 - (1-p)^N.
+
+    >>> PassAt(2).estimate(Outcomes(torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64))).item()
+    0.5
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        """Check the budget."""
+        check_int("n", self.n, least=1)
+
+    def table(self) -> Tensor:
+        """v = [0, 1, ..., 1]."""
+        v = torch.ones(self.n + 1, dtype=torch.float64)
+        v[0] = 0
+        return v
+
+    def success(self, log_p: Tensor) -> Success:
+        """log S = log1mexp(N log1mexp(log p)), and log N + log p where N p is below machine epsilon."""
+        if self.n == 1:
+            return Success(log_p, log1mexp(log_p), torch.ones_like(log_p))
+        log_q, log_n = log1mexp(log_p), math.log(self.n)
+        tiny = log_p + log_n < TINY
+        log_s = torch.where(tiny, log_p + log_n, log1mexp(self.n * log_q))
+        log_f = log_n + log_p + (self.n - 1) * log_q - log_s
+        return Success(log_s, self.n * log_q, torch.where(tiny, 1.0, torch.exp(log_f)))
+
+    def __str__(self) -> str:
+        """The string that parses back to this strategy."""
+        return f"pass@{self.n}"
+
+
+@dataclass(frozen=True)
+class AllOf(CountStrategy):
+    """Pass^N: all of N samples must succeed (reliability). S(p) = p^N."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        """Check the budget."""
+        check_int("n", self.n, least=1)
+
+    def table(self) -> Tensor:
+        """v = [0, ..., 0, 1]."""
+        v = torch.zeros(self.n + 1, dtype=torch.float64)
+        v[-1] = 1
+        return v
+
+    def success(self, log_p: Tensor) -> Success:
+        """log S = N log p."""
+        log_s = self.n * log_p
+        return Success(log_s, log1mexp(log_s), torch.full_like(log_p, self.n))
+
+    def __str__(self) -> str:
+        """The string that parses back to this strategy."""
+        return f"pass^{self.n}"
+
+
+@dataclass(frozen=True)
+class Threshold(CountStrategy):
+    """At least k of N samples succeed: the paper's fixed-threshold surrogate of a majority vote.
+
+    S(p) = P[Bin(N, p) >= k]. ``-log S`` tends to k times cross-entropy as p -> 0: divide by k to have
+    cross-entropy's scale. For the vote itself, with its rivals, see ``Majority``.
+    """
+
+    n: int
+    k: int
+
+    def __post_init__(self) -> None:
+        """Check the budget and the threshold."""
+        check_int("n", self.n, least=1)
+        check_int("k", self.k, least=1)
+        if self.k > self.n:
+            raise BudgetError(f"threshold k must be <= N = {self.n}, got {self.k}: it cannot be met.")
+
+    def table(self) -> Tensor:
+        """v[j] = 1 for j >= k."""
+        return (torch.arange(self.n + 1) >= self.k).double()
+
+    def __str__(self) -> str:
+        """The string that parses back to this strategy."""
+        return f"threshold@{self.n}:{self.k}"
+
+
+@lru_cache(maxsize=1024)
+def _u_table(s: CountStrategy, m: int) -> Tensor:
+    """U(m, c) for c = 0..m successes among m rollouts, (m+1,) float64: sum_k v_k Hyp(k; m, c, N)."""
+    n = s.n
+    c = torch.arange(m + 1, dtype=torch.float64)
+    if isinstance(s, PassAt):
+        return -torch.expm1(log_binom(m - c, n) - log_binom(m, n))
+    if isinstance(s, AllOf):
+        return torch.exp(log_binom(c, n) - log_binom(m, n))
+    k = torch.arange(n + 1, dtype=torch.float64)
+    log_hyp = log_binom(c[:, None], k) + log_binom(m - c[:, None], n - k) - log_binom(m, n)
+    return torch.exp(log_hyp) @ s.table()

@@ -1,0 +1,100 @@
+"""A weighted mixture of strategies: its value, credit and S(p) are the weighted sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from operant.core.checks import InputError, NotDefinedError
+from operant.core.logmath import log1mexp
+from operant.strategies import routes
+from operant.strategies.base import Outcomes, Strategy, Success
+
+
+@dataclass(frozen=True, init=False)
+class Mixture(Strategy):
+    """J = sum_j lambda_j J_j, weights lambda_j > 0 that sum to 1.
+
+    Over budgets of pass@N this keeps a share of the training signal on samples that are already solved:
+    ``Mixture({PassAt(1): 0.25, PassAt(64): 0.75})`` buys pass@64 for a smaller price at pass@1.
+
+    Args:
+        parts: strategy -> weight, or a sequence of such pairs.
+
+    Raises:
+        InputError: if a weight is not positive, or they do not sum to 1 within 1e-6.
+
+    >>> from operant import PassAt
+    >>> str(Mixture({PassAt(1): 0.25, PassAt(64): 0.75}))
+    'mix(pass@1:0.25, pass@64:0.75)'
+    """
+
+    parts: tuple[tuple[Strategy, float], ...]
+
+    def __init__(self, parts: Mapping[Strategy, float] | tuple[tuple[Strategy, float], ...]) -> None:
+        pairs = tuple(parts.items()) if isinstance(parts, Mapping) else tuple(parts)
+        weights = [weight for _, weight in pairs]
+        if not all(math.isfinite(w) and w > 0 for w in weights) or abs(sum(weights) - 1) > 1e-6:
+            raise InputError(f"mixture weights must be positive and sum to 1, got {weights}.")
+        object.__setattr__(self, "parts", tuple((s, float(w)) for s, w in pairs))
+
+    @property
+    def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The largest budget."""
+        return max(s.n for s, _ in self.parts)
+
+    @property
+    def symmetric(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether every part is."""
+        return all(s.symmetric for s, _ in self.parts)
+
+    @property
+    def binary(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether any part needs rewards of 0 or 1."""
+        return any(s.binary for s, _ in self.parts)
+
+    def value(self, draw: Outcomes) -> Tensor:
+        """Each part on every subset of the draw of its own size, averaged."""
+        return self._sum([routes.estimate(s, draw).value for s, _ in self.parts])
+
+    def estimate(self, outcomes: Outcomes) -> Tensor | None:
+        """Weighted sum of the parts' closed forms, where all have one."""
+        values = [s.estimate(outcomes) for s, _ in self.parts]
+        found = [value for value in values if value is not None]
+        return self._sum(found) if len(found) == len(values) else None
+
+    def credit(self, outcomes: Outcomes) -> Tensor:
+        """Weighted sum of the parts' credits, each by its own route."""
+        return self._sum([routes.credit(s, outcomes) for s, _ in self.parts])
+
+    def success(self, log_p: Tensor) -> Success:
+        """S = sum_j lambda_j S_j; 1 - S likewise, so that neither is a difference."""
+        log_w = log_p.new_tensor([math.log(w) for _, w in self.parts])
+        each = [s.success(log_p) for s, _ in self.parts]
+        log_s, log_f, elasticity = (torch.stack(x, dim=-1) for x in zip(*each, strict=True))
+        low, high = torch.logsumexp(log_s + log_w, -1), torch.logsumexp(log_f + log_w, -1)
+        value = torch.where(high < -math.log(2), log1mexp(high), low)
+        share = torch.exp(log_s + log_w - value[..., None])
+        return Success(value, high, (share * elasticity).sum(-1))
+
+    def at_budget(self, n: int) -> Mixture:
+        """A mixture has several budgets: there is no single one to change.
+
+        Raises:
+            NotDefinedError: always.
+        """
+        raise NotDefinedError(
+            f"{self} has several budgets, so it has no curve over one. Ask for the curve of a part."
+        )
+
+    def _sum(self, values: list[Tensor]) -> Tensor:
+        weighted = [w * value for (_, w), value in zip(self.parts, values, strict=True)]
+        return torch.stack(weighted).sum(0)
+
+    def __str__(self) -> str:
+        """The string that parses back to this mixture."""
+        return "mix(" + ", ".join(f"{s}:{w!r}" for s, w in self.parts) + ")"
