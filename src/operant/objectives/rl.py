@@ -38,4 +38,5 @@ def rollout_weights(
     """
     if form == "exact":
         return credit(strategy, outcomes)
+    log_p = None if log_p is None else log_p.detach()
     return paper.weights(strategy, outcomes, "log" if form == "paper-log" else "raw", log_p=log_p)

@@ -51,7 +51,10 @@ def loss(
     if success_rate is not None:
         if power:
             raise InputError("power applies at sequence level only; leave it at 0 with success_rate.")
-        return -elasticity_at(strategy, success_rate).to(log_p) * check_log_p(log_p)
+        cross_entropy = -check_log_p(log_p)
+        if log_p.dtype in (torch.float16, torch.bfloat16):
+            cross_entropy = cross_entropy.float()
+        return elasticity_at(strategy, success_rate).to(cross_entropy) * cross_entropy
     log_s = strategy.log_success(log_p)
     if power == 0.0:
         return -log_s

@@ -29,16 +29,19 @@ def _scaling_chart(
 ) -> alt.LayerChart:
     budgets = [split_metric(m)[1] for m in metrics]
     scale = alt.Scale(type="log", base=2, nice=False, domain=[min(budgets), max(2, *budgets)])
-    x = alt.X("budget:Q", scale=scale, title="samples per prompt, N", axis=alt.Axis(values=budgets))
+    x = alt.X(
+        "budget:Q",
+        scale=scale,
+        title="samples per prompt, N",
+        axis=alt.Axis(values=budgets, labelFlush=False),
+    )
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(drawn))
-    axis = alt.Axis(title=f"{_family_title(split_metric(metrics[0])[0])}, %", tickCount=6)
-    band = base.mark_area(opacity=0.16).encode(
+    axis = alt.Axis(title=f"{split_metric(metrics[0])[0]}@N, %", tickCount=6)
+    band = base.mark_area(opacity=min(0.16, 0.8 / len(drawn))).encode(
         y=alt.Y("low:Q", axis=axis, scale=alt.Scale(zero=False)), y2="high:Q"
     )
     line = base.mark_line(strokeWidth=2.5).encode(y=alt.Y("mean:Q"))
-    point = base.mark_point(filled=True, opacity=1, size=55).encode(
-        y="mean:Q", tooltip=_tooltips("%")
-    )
+    point = base.mark_point(filled=True, opacity=1, size=55).encode(y="mean:Q", tooltip=_tooltips("%"))
     return cast(alt.LayerChart, band + line + point)
 
 
@@ -57,9 +60,8 @@ def gain_figure(run: Run, gain: Table) -> Figure | None:
 def _gain_chart(drawn: Sequence[str], rows: list[dict[str, Any]]) -> alt.LayerChart:
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X(
-            "metric:N",
-            sort=None,
-            title=None,
+            "budget:O",
+            title="samples per prompt, N",
             scale=alt.Scale(paddingInner=0.35, paddingOuter=0.15),
             axis=alt.Axis(labelAngle=0, ticks=False, labelPadding=8),
         ),
@@ -69,9 +71,7 @@ def _gain_chart(drawn: Sequence[str], rows: list[dict[str, Any]]) -> alt.LayerCh
     axis = alt.Axis(title="gain, percentage points", tickCount=6)
     zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(y="zero:Q")
     bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
-    point = base.mark_point(filled=True, opacity=1, size=70).encode(
-        y="mean:Q", tooltip=_tooltips("points")
-    )
+    point = base.mark_point(filled=True, opacity=1, size=70).encode(y="mean:Q", tooltip=_tooltips("points"))
     return cast(alt.LayerChart, zero + bar + point)
 
 
@@ -83,12 +83,20 @@ def training(run: Run) -> Figure | None:
     rows = [r for b in drawn for r in _curve(b, losses[b])]
     if rows:
         # Losses of different objectives differ by orders of magnitude.
-        kind = "log" if all(r["mean"] > 0 for r in rows) else "linear"
-        y = alt.Y(
-            "mean:Q", title="training loss", scale=alt.Scale(type=kind, zero=False, nice=False)
-        )
+        low, high = (f(r["mean"] for r in rows) for f in (min, max))
+        logarithmic = low > 0 and high > 10 * low
+        scale = alt.Scale(type="log", nice=False, padding=6) if logarithmic else alt.Scale(zero=False)
+        axis = alt.Axis(values=_log_ticks(low, high), format="~g") if logarithmic else alt.Axis()
+        y = alt.Y("mean:Q", title=None, scale=scale, axis=axis)
         panels.append(Panel("training loss", _line_chart(drawn, rows, y, ".4g")))
     return Figure("training", "Training", tuple(panels), drawn) if panels else None
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten between two values; the powers alone if they are many."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    digits = (1, 2, 5) if high < 300 * low else (1,)
+    return [d * 10.0**k for k in powers for d in digits]
 
 
 def _end_metrics(run: Run) -> list[str]:
@@ -112,15 +120,13 @@ def _validation_panel(run: Run, drawn: Sequence[str], metric: str) -> Panel | No
     if len({r["step"] for r in rows}) < 2:
         return None
     title = f"validation {metric}, %"
-    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False))
+    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     return Panel(title, _line_chart(drawn, rows, y, ".1f"))
 
 
-def _line_chart(
-    drawn: Sequence[str], rows: list[dict[str, Any]], y: alt.Y, form: str
-) -> alt.LayerChart:
+def _line_chart(drawn: Sequence[str], rows: list[dict[str, Any]], y: alt.Y, form: str) -> alt.LayerChart:
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, format="~s")),
+        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, format=",d")),
         y=y,
         color=_colour(drawn),
     )
@@ -137,9 +143,7 @@ def weights(run: Run) -> Figure | None:
     """Median and 5-95 % band of the example weights against the step, a panel per branch."""
     rows = {b: _weight_rows(run, b) for b in run.trained}
     drawn = tuple(b for b in run.trained if rows[b])
-    positive = all(r["low"] > 0 for b in drawn for r in rows[b])
-    kind = "log" if positive else "symlog"
-    panels = tuple(Panel(b, _weight_chart(drawn, rows[b], kind)) for b in drawn)
+    panels = tuple(Panel(b, _weight_chart(drawn, rows[b])) for b in drawn)
     return Figure("weights", "Weight of the examples", panels, drawn) if panels else None
 
 
@@ -157,16 +161,13 @@ def _weight_rows(run: Run, label: str) -> list[dict[str, Any]]:
     ]
 
 
-def _weight_chart(drawn: Sequence[str], rows: list[dict[str, Any]], kind: Any) -> alt.LayerChart:
-    scale = alt.Scale(type=kind, constant=0.01) if kind == "symlog" else alt.Scale(type=kind)
+def _weight_chart(drawn: Sequence[str], rows: list[dict[str, Any]]) -> alt.LayerChart:
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=4, format="~s")),
+        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=4, format=",d")),
         color=_colour(drawn),
     )
-    axis = alt.Axis(title="weight", format="~g", tickCount=6, labelOverlap="greedy")
-    band = base.mark_area(opacity=0.22).encode(
-        y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q"
-    )
+    axis = alt.Axis(title=None, tickCount=6)
+    band = base.mark_area(opacity=0.22).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
     line = base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q"))
     dots = base.mark_point(filled=True, size=90, opacity=0).encode(
         y="mean:Q",
@@ -197,15 +198,11 @@ def _rows(table: Table, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]
 
 def _logged(run: Run, label: str, key: str) -> list[tuple[int, Any]]:
     """(step, value) of every step record of every seed that has one."""
-    return [
-        (s["step"], s[key]) for job in run.of(label) for s in job.steps if s.get(key) is not None
-    ]
+    return [(s["step"], s[key]) for job in run.of(label) for s in job.steps if s.get(key) is not None]
 
 
 def _curve(label: str, points: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
-    return [
-        {"branch": label, "step": step, "mean": float(value)} for step, value in _binned(points)
-    ]
+    return [{"branch": label, "step": step, "mean": float(value)} for step, value in _binned(points)]
 
 
 def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
@@ -217,8 +214,7 @@ def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
     size = -(-len(steps) // MAX_POINTS) if steps else 1
     bins = [steps[i : i + size] for i in range(0, len(steps), size)]
     return [
-        (float(np.mean(chosen)), np.mean([v for s in chosen for v in grouped[s]], axis=0))
-        for chosen in bins
+        (float(np.mean(chosen)), np.mean([v for s in chosen for v in grouped[s]], axis=0)) for chosen in bins
     ]
 
 

@@ -26,10 +26,12 @@ from operant.report.tables import (
     gains,
     trades,
 )
-from operant.report.text import CONSTANT_ADVICE, finding, notes, spoken
+from operant.report.text import CONSTANT_ADVICE, finding, notes, percent, signed, spoken
 from operant.report.theme import Figure, colours, page_spec, save, theme, vega_bundle
 
-POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
+)
 
 
 @dataclass(frozen=True)
@@ -115,20 +117,18 @@ def _curve_section(report: Report) -> str:
     marked = best_branches(run, report.means, report.gain)
     rows = []
     for label in run.labels:
-        cells = [
-            _mean_cell(report.means.get((label, m)), marked.get(m) == label) for m in run.metrics
-        ]
+        cells = [_mean_cell(report.means.get((label, m)), marked.get(m) == label) for m in run.metrics]
         rows.append(_row(run, label, cells))
     lead = "Mean over prompts and seeds, %."
     if run.baseline is not None:
-        lead += " Marked ★: best of its column, with a paired 95 % interval against the baseline that excludes zero."
+        lead += " Marked ★: best of its column, with a paired 95 % interval that excludes zero."
     return _section("Curves", lead, _table(["branch", *run.metrics], rows))
 
 
 def _mean_cell(value: Interval | None, best: bool) -> str:
     if value is None:
         return "<td>–</td>"
-    text = f"{100 * value.mean:.1f}"
+    text = percent(value.mean)
     return f'<td class="best">★ {text}</td>' if best else f"<td>{text}</td>"
 
 
@@ -137,7 +137,7 @@ def _figure_section(report: Report, name: str, caption: str, after: str = "") ->
     if figure is None:
         return ""
     run = report.run
-    legend = "".join(f"<li>{_swatch(run, b)}{escape(b)}</li>" for b in figure.branches)
+    legend = "".join(f"<li>{_swatch(run, b)}{escape(b)}</li>" for b in figure.legend)
     several = len(figure.panels) > 1
     panels = "".join(
         "<div>"
@@ -152,11 +152,7 @@ def _figure_section(report: Report, name: str, caption: str, after: str = "") ->
 def _gain_section(report: Report) -> str:
     run = report.run
     if not report.gain:
-        why = (
-            "no baseline job is finished"
-            if run.baseline is None
-            else "no branch shares a seed with it"
-        )
+        why = "no baseline job is finished" if run.baseline is None else "no branch shares a seed with it"
         return _section("Gain over the baseline", f"No gains in this report: {why}.", "")
     rows = []
     for label in run.trained:
@@ -173,9 +169,7 @@ def _gain_cell(gain: Interval | None) -> str:
     if gain is None:
         return "<td>–</td>"
     style = {1: ' class="up"', -1: ' class="down"', 0: ""}[gain.sign]
-    mean, low, high = (
-        f"{100 * x + 0.0:+.1f}".replace("-", "−") for x in (gain.mean, gain.low, gain.high)
-    )
+    mean, low, high = (signed(x).replace("-", "−") for x in (gain.mean, gain.low, gain.high))
     return f"<td{style}>{mean}<small>{low} to {high}</small></td>"
 
 
@@ -186,8 +180,8 @@ def _trade_section(report: Report) -> str:
     rows = []
     for trade in found:
         how = "its own budget" if trade.choices == 1 else f"best of {trade.choices}"
-        target = f'<td class="text">{escape(trade.metric)}<small>{how}</small></td>'
-        price = f'<td class="text">{escape(trade.price_metric)}</td>'
+        target = f"<td>{escape(trade.metric)}<small>{how}</small></td>"
+        price = f"<td>{escape(trade.price_metric)}</td>"
         cells = [target, _gain_cell(trade.gain), price, _gain_cell(trade.price)]
         rows.append(_row(report.run, trade.branch, cells))
     lead = (
@@ -201,7 +195,7 @@ def _trade_section(report: Report) -> str:
 def _weight_section(report: Report) -> str:
     caption = (
         "The factor that the objective puts on the cross-entropy gradient of each example: median, and the "
-        "band from the 5 % to the 95 % quantile, means over seeds. The dashed line is 1, the baseline's weight."
+        "band from the 5 % to the 95 % quantile, means over seeds. Dashed: 1, the baseline's weight."
     )
     return _figure_section(report, "weights", caption)
 
@@ -213,7 +207,7 @@ def _seed_section(report: Report) -> str:
         for job in run.of(label):
             cells = [f"<td>{job.seed}</td>"]
             cells += [
-                f"<td>{100 * job.values[m].mean():.1f}</td>" if m in job.values else "<td>–</td>"
+                f"<td>{percent(job.values[m].mean())}</td>" if m in job.values else "<td>–</td>"
                 for m in run.metrics
             ]
             cells.append(f"<td>{job.seconds / 60:.1f}</td>" if job.seconds else "<td>–</td>")
@@ -230,15 +224,11 @@ def _settings_section(title: str, settings: Mapping[str, Any]) -> str:
     rows = []
     for group, entries in groups.items():
         if group:
-            rows.append(
-                f'<tr class="group"><th colspan="2" scope="colgroup">{escape(group)}</th></tr>'
-            )
+            rows.append(f'<tr class="group"><th colspan="2" scope="colgroup">{escape(group)}</th></tr>')
         for key, value in _flat(entries):
-            rows.append(
-                f'<tr><th scope="row">{escape(key)}</th><td>{escape(_plain(value))}</td></tr>'
-            )
+            rows.append(f'<tr><th scope="row">{escape(key)}</th><td>{escape(_plain(value))}</td></tr>')
     table = f'<table class="settings"><tbody>{"".join(rows)}</tbody></table>'
-    return f'<section><details open><summary>{title}</summary><div class="scroll">{table}</div></details></section>'
+    return f"<section><details open><summary>{title}</summary>{table}</details></section>"
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -253,27 +243,20 @@ def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
 def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
-    return (
-        {None: "–", True: "yes", False: "no"}.get(value, str(value))
-        if _is_flag(value)
-        else str(value)
-    )
-
-
-def _is_flag(value: object) -> bool:
-    return value is None or isinstance(value, bool)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
 
 
 def _reading_section() -> str:
     text = (
-        f"Every interval is a percentile interval at 95 % from {RESAMPLES:,} bootstrap resamples in which seeds "
-        "and prompts are drawn independently, with replacement; with one seed only prompts are drawn, and "
-        "variation between seeds is not included. Gains are computed per seed and prompt before they are "
+        f"Every interval is a percentile interval at 95 % from {RESAMPLES:,} bootstrap resamples in which "
+        "seeds and prompts are drawn independently, with replacement; with one seed only prompts are drawn, "
+        "and variation between seeds is not included. Gains are computed per seed and prompt before they are "
         "averaged, because all branches of a seed start from the same model and answer the same prompts. "
-        "With few seeds the part of the interval that comes from seeds is rough and tends to be too narrow, "
-        "and the intervals are not corrected for the number of branches and budgets compared: a gain that "
-        "barely excludes zero calls for more seeds. All rates are on prompts that were evaluated once, at the "
-        "end of training."
+        "With few seeds the part of an interval that comes from seeds is rough and tends to be too narrow, "
+        "and nothing is corrected for the number of branches and budgets compared: a gain that barely "
+        "excludes zero calls for more seeds. All rates come from the final evaluation of each job."
     )
     return _section("How to read this page", "", f"<p>{text}</p>")
 

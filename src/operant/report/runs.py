@@ -58,8 +58,10 @@ class Run:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Branches in the order of the page: warm start, baseline, then the others by name and number."""
-        rank = {j.label: (j.role != "warm", not j.baseline, natural(j.label)) for j in self.jobs}
+        """Branches in page order: warm start, baseline, plain strategies, then mixtures."""
+        rank = {
+            j.label: (j.role != "warm", not j.baseline, "(" in j.label, natural(j.label)) for j in self.jobs
+        }
         return tuple(sorted(rank, key=lambda label: rank[label]))
 
     @property
@@ -74,8 +76,9 @@ class Run:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric of the run, by family, then by budget."""
-        return tuple(sorted({m for j in self.jobs for m in j.values}, key=split_metric))
+        """Every metric of the run: ``pass`` first, then the other families, each by budget."""
+        names = {m for j in self.jobs for m in j.values}
+        return tuple(sorted(names, key=lambda m: (split_metric(m)[0] != "pass", split_metric(m))))
 
     @property
     def families(self) -> tuple[str, ...]:

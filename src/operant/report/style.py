@@ -26,10 +26,12 @@ h2 { font-size: 20px; margin: 0 0 4px; }
 h3 { font-size: 14px; font-weight: 600; margin: 0 0 4px; overflow-wrap: anywhere; }
 p.finding { font-size: clamp(18px, 2.4vw, 21px); line-height: 1.45; margin: 0; max-width: 46em; }
 p.lead, figcaption { color: var(--soft); font-size: 14px; margin: 0 0 14px; max-width: 64em; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 22px; margin-top: 20px; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 22px;
+  margin-top: 20px; }
 aside { border-left: 4px solid var(--line); background: var(--card); padding: 10px 16px; margin-top: 14px;
   border-radius: 4px; font-size: 14px; }
-aside.warning { border-color: var(--warn-line); background: var(--warn); font-size: 16px; padding: 14px 18px; }
+aside.warning { border-color: var(--warn-line); background: var(--warn); font-size: 16px;
+  padding: 14px 18px; }
 aside p { margin: 0; overflow-wrap: anywhere; }
 aside p + p { margin-top: 6px; }
 .scroll { overflow-x: auto; margin: 0 -22px; padding: 0 22px; }
@@ -37,21 +39,24 @@ table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabula
 th, td { padding: 7px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 thead th { color: var(--soft); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
-th[scope=row] { font-weight: 500; }
+th[scope=row] { font-weight: 500; position: relative; }
+.scroll th[scope=row] { padding-left: 19px; }
+.scroll .swatch { position: absolute; left: 0; top: calc(50% - 6px); }
 tbody tr:last-child > * { border-bottom: 0; }
-td small { display: block; color: var(--soft); font-size: 12px; }
-td.best { background: var(--mark); font-weight: 650; border-radius: 4px; }
+td small { display: block; color: var(--soft); font-size: 12px; font-weight: 400; }
+td.best { background: var(--mark); font-weight: 650; }
 td.up { color: var(--up); font-weight: 600; }
 td.down { color: var(--down); font-weight: 600; }
-td.text, th.text { text-align: left; }
-table.settings { width: 100%; }
-table.settings td { white-space: normal; overflow-wrap: anywhere; text-align: left; min-width: 9em; }
-table.settings th { vertical-align: top; text-align: left; }
+table.settings { width: 100%; table-layout: fixed; }
+table.settings td { white-space: normal; overflow-wrap: anywhere; text-align: left; }
+table.settings th { width: 32%; vertical-align: top; text-align: left; white-space: normal;
+  overflow-wrap: anywhere; }
 table.settings tr.group th { padding-top: 16px; color: var(--soft); font-weight: 600; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 8px;
   background: var(--light); flex: none; }
 @media (prefers-color-scheme: dark) { .swatch { background: var(--dark); } }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 14px; margin: 0 0 12px; padding: 0; list-style: none; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 14px; margin: 0 0 12px; padding: 0;
+  list-style: none; }
 .legend li { display: flex; align-items: center; overflow-wrap: anywhere; min-width: 0; }
 figure { margin: 0; }
 .panels { display: grid; gap: 22px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 290px), 1fr)); }
@@ -67,7 +72,10 @@ footer { color: var(--soft); font-size: 13px; margin-top: 24px; }
   section { padding: 16px; }
   .scroll { margin: 0 -16px; padding: 0 16px; }
   th, td { padding: 6px 8px; }
-  table.settings th { white-space: normal; overflow-wrap: anywhere; }
+  th[scope=row], thead th:first-child { position: sticky; left: 0; background: var(--card);
+    min-width: 40vw; max-width: 44vw; white-space: normal; overflow-wrap: anywhere; }
+  table.settings th { position: static; min-width: 0; max-width: none; }
+  .scroll { padding-left: 0; margin-left: 0; }
 }
 @media print { section { break-inside: avoid; } }
 """

@@ -117,9 +117,7 @@ def gains(run: Run) -> dict[tuple[str, str], Interval]:
     return table
 
 
-def _rows(
-    label: str, columns: Mapping[str, Sequence[np.ndarray]]
-) -> dict[tuple[str, str], Interval]:
+def _rows(label: str, columns: Mapping[str, Sequence[np.ndarray]]) -> dict[tuple[str, str], Interval]:
     """Intervals of one branch; metrics with the same number of seeds share their resamples."""
     table: dict[tuple[str, str], Interval] = {}
     for seeds in {len(rows) for rows in columns.values()}:
@@ -164,9 +162,7 @@ def _trade(run: Run, label: str, gain: Table) -> Trade | None:
     named = [m for m in known if m in re.findall(r"[A-Za-z_]+@[0-9]+", label)] or known
     metric = max(named, key=lambda m: gain[label, m].mean)
     family = split_metric(metric)[0]
-    cheap = (
-        "pass@1" if "pass@1" in known else next(m for m in known if split_metric(m)[0] == family)
-    )
+    cheap = "pass@1" if "pass@1" in known else next(m for m in known if split_metric(m)[0] == family)
     return Trade(label, metric, len(named), gain[label, metric], cheap, gain[label, cheap])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from operant.report.runs import Run, load_run
@@ -22,6 +22,25 @@ CONSTANT_ADVICE = (
 )
 
 
+def percent(fraction: float) -> str:
+    """A fraction in percent, one decimal.
+
+    >>> percent(0.1234)
+    '12.3'
+    """
+    return f"{100 * fraction:.1f}"
+
+
+def signed(fraction: float) -> str:
+    """A difference of fractions in percentage points, with its sign unless it rounds to zero.
+
+    >>> signed(0.061), signed(-0.0001)
+    ('+6.1', '0.0')
+    """
+    text = f"{100 * fraction:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
 def finding(run: Run, gain: Table) -> str:
     """The result of the run in one sentence, or that there is none to be had."""
     found = trades(run, gain)
@@ -29,7 +48,7 @@ def finding(run: Run, gain: Table) -> str:
         return _values_only(run)
     best = max(found, key=lambda t: (t.gain.sign > 0, t.gain.mean))
     base, paid = spoken(run.baseline), _price_clause(best)
-    best_of = f" (its best of {best.choices} budgets)" if best.choices > 1 else ""
+    best_of = f", its best of {best.choices} budgets" if best.choices > 1 else ""
     at = f"at {best.metric}{best_of}"
     if best.gain.sign > 0:
         return f"{best.branch} training beats {base} by {_points(best.gain, at)}{paid}."
@@ -38,7 +57,7 @@ def finding(run: Run, gain: Table) -> str:
         rest = f"; it is the best of {len(found)} branches" if len(found) > 1 else ""
         return f"{best.branch} training loses to {base} by {_points(loss, at)}{rest}."
     rank = f"the best of {len(found)} branches" if len(found) > 1 else "the only branch"
-    gap = _points(best.gain, f"from {base} {at}", sign=True)
+    gap = _points(best.gain, f"from {base} {at}", form=signed)
     return f"No measurable difference: {best.branch}, {rank}, stands {gap}{paid}."
 
 
@@ -50,16 +69,14 @@ def _values_only(run: Run) -> str:
     if not known:
         return "No branch was measured at every budget, and there is no baseline to pair the branches with."
     best = max(known, key=lambda b: means[b, family[-1]].mean)
-    ends = [
-        f"{100 * means[best, m].mean:.1f} % at {m}" for m in dict.fromkeys([family[0], family[-1]])
-    ]
+    ends = [f"{percent(means[best, m].mean)} % at {m}" for m in dict.fromkeys([family[0], family[-1]])]
     return f"{best} reaches {' and '.join(ends)}; without a baseline there are no gains to report."
 
 
 def _price_clause(trade: Trade) -> str:
     if trade.metric == trade.price_metric:
         return ""
-    size = f"{100 * abs(trade.price.mean):.1f} points at {trade.price_metric}"
+    size = f"{percent(abs(trade.price.mean))} points at {trade.price_metric}"
     clauses = {
         -1: f" and pays {size}",
         0: f", with no measurable price at {trade.price_metric}",
@@ -68,9 +85,8 @@ def _price_clause(trade: Trade) -> str:
     return clauses[trade.price.sign]
 
 
-def _points(gain: Interval, where: str, *, sign: bool = False) -> str:
-    form = "+.1f" if sign else ".1f"
-    mean, low, high = (f"{100 * x + 0.0:{form}}" for x in (gain.mean, gain.low, gain.high))
+def _points(gain: Interval, where: str, *, form: Callable[[float], str] = percent) -> str:
+    mean, low, high = map(form, (gain.mean, gain.low, gain.high))
     return f"{mean} points {where} (95 % interval {low} to {high})"
 
 
@@ -126,14 +142,11 @@ def summary_table(run_dir: Path) -> str:
     lines.insert(1, "-" * len(lines[0]))
     if marked:
         lines.append("* best, and its 95 % interval against the baseline excludes zero")
-    constant = [
-        f"Warning: the weights of {b} are constant. {CONSTANT_ADVICE}"
-        for b in constant_weights(run)
-    ]
+    constant = [f"Warning: the weights of {b} are constant. {CONSTANT_ADVICE}" for b in constant_weights(run)]
     return "\n".join([finding(run, gain), *notes(run), *constant, "", *lines])
 
 
 def _cell(means: Table, marked: Mapping[str, str], label: str, metric: str) -> str:
     if (label, metric) not in means:
         return "-  "
-    return f"{100 * means[label, metric].mean:.1f} {'*' if marked.get(metric) == label else ' '}"
+    return f"{percent(means[label, metric].mean)} {'*' if marked.get(metric) == label else ' '}"

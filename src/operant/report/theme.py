@@ -23,15 +23,16 @@ except ImportError as error:
         "Run: pip install 'operant[report]'"
     ) from error
 
-# Okabe & Ito's colour-blind-safe set, without its yellow and black; lighter on a dark ground. More than six
-# trained branches share colours: tooltips and tables tell them apart.
-LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-DARK = ("#4aa8e8", "#ff8a4c", "#2fc49a", "#e3a0c6", "#f2bd4b", "#9bd3f5")
+# Okabe & Ito's colour-blind-safe set without yellow and black, then two of Tol's muted set; lighter on a
+# dark ground. From the ninth branch on colours repeat: tooltips and tables tell the branches apart.
+LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
+DARK = ("#4aa8e8", "#ff8a4c", "#2fc49a", "#e3a0c6", "#f2bd4b", "#9bd3f5", "#cf6f9d", "#c9c95a")
 GREYS = {"light": ("#6b7280", "#b4bac4"), "dark": ("#a3acb9", "#5d6673")}  # baseline, warm start
 INK = {
     "light": {"text": "#1f2933", "soft": "#5b6673", "grid": "#e6e9ee", "ground": "#ffffff"},
     "dark": {"text": "#e7ebf0", "soft": "#a3acb9", "grid": "#2d3541", "ground": "#171c23"},
 }
+LEGEND_CHARACTERS = 105  # that fit one row under a chart
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Figure:
     title: str
     panels: tuple[Panel, ...]
     branches: tuple[str, ...]
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """The branches to explain; none where each has a panel of its own name."""
+        titles = tuple(p.title for p in self.panels)
+        return () if len(titles) > 1 and titles == self.branches else self.branches
 
 
 def colours(run: Run, mode: str) -> dict[str, str]:
@@ -123,11 +130,13 @@ def _image_spec(figure: Figure, run: Run) -> dict[str, Any]:
     ]
     chart = charts[0] if len(charts) == 1 else alt.concat(*charts, columns=across)
     config = theme(run, figure.branches, "light")
-    longest = max(map(len, figure.branches), default=1)
+    lengths = [len(b) + 5 for b in figure.branches]
+    one_row = sum(lengths) <= LEGEND_CHARACTERS
     config["legend"] = {
+        "disable": not figure.legend,
         "orient": "bottom",
         "direction": "horizontal",
-        "columns": max(1, min(len(figure.branches), 110 // (longest + 6))),
+        "columns": len(lengths) if one_row else max(1, LEGEND_CHARACTERS // max(lengths)),
         "labelFontSize": 13,
         "labelLimit": 0,
         "symbolType": "circle",
@@ -147,6 +156,4 @@ def _image_spec(figure: Figure, run: Run) -> dict[str, Any]:
 @cache
 def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that may stand in a ``<script>`` element."""
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
-        "</script", "<\\/script"
-    )
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")

@@ -208,8 +208,9 @@ class _Votes:
         blank = torch.zeros(self.prompts, classes, dtype=torch.float64, device=answer.device)
         count = blank.scatter_add(1, slot, valid.double())  # (B, K)
         total = blank.scatter_add(1, slot, torch.where(valid, self.reward, 0))
+        earns = blank.scatter_add(1, slot, torch.where(valid, self.reward.abs(), 0))  # rewards may cancel
         self.size = torch.where(valid, count.gather(1, slot), 0).long()  # (B, M) votes of i's class
-        self.prompt, self.target = total.nonzero().unbind(1)  # (P,), (P,)
+        self.prompt, self.target = earns.nonzero().unbind(1)  # (P,), (P,)
         self.own = count[self.prompt, self.target].long()
         self.mean = total[self.prompt, self.target] / self.own
         self.rivals = count[self.prompt].scatter(1, self.target[:, None], 0).long()

@@ -1,0 +1,42 @@
+# make demo: the main job. make test: the tests. Both install what they need into .venv on the first run.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/installed
+LOCK := requirements.lock
+
+# OpenMP threads that spin while they wait slow small steps 4 to 20 times.
+export OMP_WAIT_POLICY ?= PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-all lint bench lock
+
+demo: $(READY)
+	$(BIN)/operant demo
+
+test: lint
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" --cov --cov-report=term:skip-covered
+
+test-all: lint
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/strategies.py
+
+# torch goes first and alone: the lock fits any build of it, CPU or CUDA.
+$(READY): pyproject.toml $(LOCK)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$$(grep '^torch==' $(LOCK))"
+	PIP_CONSTRAINT=$(LOCK) $(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Write the lock again from what the environment holds.
+lock: $(READY)
+	{ echo "# Exact versions, a pip constraints file. Written by: make lock"; \
+	  $(BIN)/pip freeze --all --exclude-editable | sed 's/+cpu$$//' | grep -v -E '^(pip|setuptools|wheel|operant)=='; } > $(LOCK).new
+	mv $(LOCK).new $(LOCK)

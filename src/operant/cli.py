@@ -1,0 +1,146 @@
+"""The command line: ``operant train | evaluate | report | demo``. A verb is one config and one function."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionConfigFile, ArgumentParser  # pyright: ignore[reportPrivateImportUsage]
+
+from operant import __version__
+from operant.core.checks import OperantError
+
+TRAIN = """Train a language model for the strategy it will be deployed with, beside a cross-entropy baseline
+that starts from the same weights and sees the same batches. Then look at RUN/report/index.html.
+
+  operant train --strategies '[pass@16]' --output_dir runs/first
+  operant train --model MODEL_DIR --data.train train.jsonl --data.test test.jsonl --lora_rank 16
+  operant train --config run.yaml --learning_rate 2e-5       (flags override the file)
+  operant train ... --print_config > run.yaml                (writes such a file)
+"""
+EVALUATE = """Sample a model M times a prompt, verify the answers, and print pass@k, maj@k and best@k, exact and
+with standard errors. Or read rollouts that you have already.
+
+  operant evaluate --model RUN/seed0/pass@16/model --rollouts 64 --output_dir runs/eval
+  operant evaluate --rollouts_file rollouts.jsonl --output_dir runs/eval2
+"""
+REPORT = """Write RUN/report/index.html (one self-contained page) and its charts as PNG and SVG."""
+DEMO = """The main job on the embedded default: a 100k-parameter transformer learns two-digit multiplication,
+with cross-entropy and for pass@16, pass@64 and a mixture, over three seeds. A few minutes on two cores.
+"""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What to report on.
+
+    Args:
+        run_dir: folder of a run of train, evaluate or demo.
+        out_dir: where the page goes. Default: report/ inside it.
+        open: whether to open the page in a browser.
+    """
+
+    run_dir: Path
+    out_dir: Path | None = None
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The demo's settings.
+
+    Args:
+        output_dir: folder of the run. It must be new, unless --resume.
+        seeds: one warm start and four branches for each.
+        jobs: branches trained at once, each in its own process with one thread. Default: one per core.
+        resume: continue a demo that was stopped.
+        open: whether to open the page in a browser at the end.
+    """
+
+    output_dir: Path = Path("runs/demo")
+    seeds: int = 3
+    jobs: int | None = None
+    resume: bool = False
+    open: bool = True
+
+
+def train(config: Any) -> None:
+    """Train, then report."""
+    from operant.hf.train import train as run
+
+    _report(run(config), open_page=False)
+
+
+def evaluate(config: Any) -> None:
+    """Evaluate, then report."""
+    from operant.hf.evaluate import evaluate as run
+
+    _report(run(config), open_page=False)
+
+
+def report(config: ReportConfig) -> None:
+    """Write the page."""
+    _report(config.run_dir, open_page=config.open, out_dir=config.out_dir)
+
+
+def demo(config: DemoConfig) -> None:
+    """Train the embedded model four ways, and show the page."""
+    from operant.hf.demo import demo_config
+    from operant.hf.train import train as run
+
+    settings = demo_config(config.output_dir, config.seeds, jobs=config.jobs, resume=config.resume)
+    _report(run(settings), open_page=config.open)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; errors of ours are one clear message and exit code 2."""
+    parser = ArgumentParser(
+        prog="operant", description="Train models for the way they will be used.", version=__version__
+    )
+    verbs = parser.add_subcommands(required=True, dest="verb")
+    from operant.hf.evaluate import EvaluateConfig
+    from operant.hf.sft_run import TrainConfig
+
+    actions: dict[str, tuple[Any, Any, str]] = {
+        "train": (TrainConfig, train, TRAIN),
+        "evaluate": (EvaluateConfig, evaluate, EVALUATE),
+        "report": (ReportConfig, report, REPORT),
+        "demo": (DemoConfig, demo, DEMO),
+    }
+    for verb, (config, _, text) in actions.items():
+        sub = ArgumentParser(description=text)
+        sub.add_argument(
+            "--config", action=ActionConfigFile, help="YAML file with any of the settings below."
+        )
+        sub.add_class_arguments(config)
+        verbs.add_subcommand(verb, sub, help=text.split(".")[0] + ".")
+    chosen = parser.parse_args(args)
+    config_class, function, _ = actions[chosen.verb]
+    settings = parser.instantiate(chosen)[chosen.verb]
+    settings.pop("config", None)
+    try:
+        function(config_class(**vars(settings)))
+    except (OperantError, ImportError) as error:
+        print(f"operant {chosen.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"operant {chosen.verb}: stopped. Continue with --resume true.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _report(folder: Path, *, open_page: bool, out_dir: Path | None = None) -> None:
+    from operant.report import summary_table, write_report
+
+    print(summary_table(folder))
+    page = write_report(folder, out_dir).resolve()
+    print(f"page: {page}")
+    if open_page:
+        webbrowser.open(page.as_uri())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

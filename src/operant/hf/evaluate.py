@@ -1,0 +1,253 @@
+"""``operant evaluate``: sample rollouts (or read them), verify the answers, and print the curves with error bars."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from operant.core.checks import DataError, InputError, check_int
+from operant.core.record import append_record, environment, read_records, write_records
+from operant.hf.sft_run import pass_at, quiet, write_job
+from operant.hf.tasks import EMBEDDED, DataConfig, Prompt, load_prompts
+from operant.hf.verify import Verdict, Verifier, verify
+from operant.strategies import BestOf, Majority, Outcomes, PassAt, Strategy, curve
+
+FAMILIES: dict[str, Strategy] = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1)}
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Sample a model M times a prompt, verify, and print pass@k, maj@k and best@k with standard errors.
+
+    Args:
+        output_dir: folder of the evaluation. It must be new, unless --resume.
+        model: folder, adapter folder or Hub id of a causal language model, or "embedded" (untrained).
+        rollouts_file: read these rollouts instead of sampling: JSON lines with prompt (an id), completion,
+            and either reward (with answer and score where there are any) or target.
+        data: prompts and answers; the held-out prompts are evaluated.
+        rollouts: rollouts per prompt, M.
+        temperature: of the sampler.
+        top_p: of the sampler.
+        max_new_tokens: tokens after which a rollout is cut.
+        batch_size: prompts per batch; each is sampled M times.
+        max_tokens: longest prompt with its answer; longer ones are an error.
+        verifier: "math" (math-verify) or "exact" (the same text).
+        families: curves to print, of pass, maj, best.
+        budgets: budgets k of the curves, at most M. Default: powers of two.
+        exact: whether to add the exact pass@k curve from the probability of the answer string, at
+            temperature 1.
+        seed: seed of the sampler.
+        resume: continue an evaluation that was stopped.
+    """
+
+    output_dir: Path = Path("runs/evaluate")
+    model: str = EMBEDDED
+    rollouts_file: Path | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    rollouts: int = 16
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    batch_size: int = 4
+    max_tokens: int = 1024
+    verifier: Verifier = "math"
+    families: list[Literal["pass", "maj", "best"]] = field(default_factory=lambda: ["pass", "maj", "best"])
+    budgets: list[int] | None = None
+    exact: bool = True
+    seed: int = 0
+    resume: bool = False
+
+
+def evaluate(config: EvaluateConfig) -> Path:
+    """Evaluate, write rollouts.jsonl, prompts.jsonl and record.jsonl, and return the folder.
+
+    Raises:
+        DataError: for a folder in use, unreadable rollouts, or unequal numbers of rollouts.
+        InputError: for settings that cannot work.
+    """
+    if not (config.temperature > 0 and 0 < config.top_p <= 1):
+        raise InputError(
+            f"expected temperature > 0 and 0 < top_p <= 1, got {config.temperature}, {config.top_p}."
+        )
+    for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens"):
+        check_int(name, getattr(config, name), least=1)
+    quiet()
+    folder = config.output_dir
+    _claim(folder, config)
+    exact = None
+    if config.rollouts_file is not None:
+        rows = read_records(config.rollouts_file)
+    else:
+        rows, exact = _sample(config, folder)
+    rows, failures = _score(rows, config.verifier)
+    write_records(folder / "rollouts.jsonl", rows)
+    for kind, count in failures.items():
+        text = f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
+        append_record(folder / "record.jsonl", "warning", text=text)
+        Console().print(f"[bold yellow]warning[/] {text}")
+    ids, outcomes = outcomes_of(rows)
+    _write_curves(folder, config, ids, outcomes, exact)
+    (folder / "sampling.jsonl").unlink(missing_ok=True)
+    return folder
+
+
+def outcomes_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Any], Outcomes]:
+    """Prompt ids and (B, M) outcomes from scored rollouts.
+
+    Raises:
+        DataError: if prompts have unequal numbers of rollouts.
+    """
+    groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["prompt"]].append(row)
+    sizes = Counter(len(group) for group in groups.values())
+    if len(sizes) != 1:
+        raise DataError(f"expected as many rollouts for every prompt, got {dict(sizes)} (rollouts: prompts).")
+    reward, answer, score = [], [], []
+    for group in groups.values():
+        classes: dict[str, int] = {}
+        reward.append([float(r["reward"] or 0.0) for r in group])
+        answer.append(
+            [-1 if r.get("answer") is None else classes.setdefault(r["answer"], len(classes)) for r in group]
+        )
+        score.append([r.get("score") for r in group])
+    has_score = [s is not None for line in score for s in line]
+    if any(has_score) and not all(has_score):
+        raise DataError("some rollouts have a score and some have none; give one to all or to none.")
+    return list(groups), Outcomes(
+        torch.tensor(reward, dtype=torch.float64),
+        torch.tensor(answer),
+        torch.tensor(score, dtype=torch.float64) if all(has_score) else None,
+    )
+
+
+def _claim(folder: Path, config: EvaluateConfig) -> None:
+    settings = json.loads(json.dumps(asdict(config), default=str))
+    record = folder / "record.jsonl"
+    if (folder / "prompts.jsonl").is_file() or (record.is_file() and not config.resume):
+        raise DataError(
+            f"{folder} holds an evaluation already. Give --output_dir another name, or --resume true to go on "
+            "with one that was stopped."
+        )
+    if record.is_file():
+        before = [r["config"] for r in read_records(record) if r["kind"] == "run"]
+        changed = [k for k in settings if k != "resume" and before and settings[k] != before[-1].get(k)]
+        if changed:
+            raise DataError(f"{folder} was started with other settings ({', '.join(changed)}).")
+    elif folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder} is not empty and holds no evaluation. Give --output_dir another name.")
+    folder.mkdir(parents=True, exist_ok=True)
+    append_record(record, "run", command="evaluate", name=folder.name, config=settings)
+    append_record(record, "environment", **environment())
+    name = config.model if config.rollouts_file is None else config.rollouts_file.name
+    write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy="")
+
+
+def _sample(config: EvaluateConfig, folder: Path) -> tuple[list[dict[str, Any]], Tensor | None]:
+    """Sample, chunk by chunk into sampling.jsonl; a chunk that is there already is not sampled again."""
+    from operant.hf.policy import answer_log_probs, encode, load_policy, sample
+
+    prompts = load_prompts(config.data)[1]
+    policy = load_policy(config.model, seed=config.seed)
+    encoded = encode(policy, prompts, config.data, config.max_tokens)
+    partial = folder / "sampling.jsonl"
+    stored = [r for r in read_records(partial) if r["kind"] == "chunk"] if partial.is_file() else []
+    rows = [row for chunk in stored for row in chunk["rows"]]
+    chunks = sample(
+        policy,
+        encoded,
+        rollouts=config.rollouts,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        skip=len(stored),
+    )
+    count = -(-len(encoded) // config.batch_size) - len(stored)
+    for i, tokens in enumerate(track(chunks, "sampling", total=count), start=len(stored)):
+        here = prompts[i * config.batch_size : (i + 1) * config.batch_size]
+        owners = [p for p in here for _ in range(config.rollouts)]
+        new = [_row(p, t, policy.tokenizer) for p, t in zip(owners, tokens, strict=True)]
+        append_record(partial, "chunk", rows=new)
+        rows += new
+    exact = answer_log_probs(policy, encoded, batch_size=32) if config.exact else None
+    return rows, exact
+
+
+def _row(prompt: Prompt, tokens: list[int], tokenizer: Any) -> dict[str, Any]:
+    """One rollout as it is stored."""
+    finished = bool(tokens) and tokens[-1] == tokenizer.eos_token_id
+    text = tokenizer.decode(tokens[:-1] if finished else tokens)
+    return {
+        "prompt": prompt.id,
+        "target": prompt.target,
+        "completion": text,
+        "tokens": len(tokens),
+        "finished": finished,
+    }
+
+
+def _score(rows: list[dict[str, Any]], verifier: Verifier) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Add reward and answer where a row has no reward; rows that have one keep it."""
+    for i, row in enumerate(rows):
+        missing = {"prompt"} - row.keys()
+        missing |= set() if "reward" in row else {"completion", "target"} - row.keys()
+        if missing:
+            raise DataError(
+                f"rollout {i + 1}: expected {sorted(missing)} (or a reward), found {sorted(row)}."
+            )
+        if row.get("reward") is None and "reward" in row and not row.get("failure"):
+            raise DataError(
+                f"rollout {i + 1}: reward is null; give a number, or leave it out to have it verified."
+            )
+    todo = [row for row in rows if "reward" not in row]
+    verdicts: list[Verdict] = []
+    if todo:
+        with Console().status(f"verifying {len(todo)} completions"):
+            verdicts, _ = verify([(row["target"], row["completion"]) for row in todo], verifier)
+    fresh = iter(verdicts)
+    scored = [row if "reward" in row else {**row, **asdict(next(fresh))} for row in rows]
+    return scored, Counter(row["failure"] for row in scored if row.get("failure"))
+
+
+def _write_curves(
+    folder: Path, config: EvaluateConfig, ids: list[Any], outcomes: Outcomes, exact: Tensor | None
+) -> None:
+    """The curves of all families, per prompt and averaged."""
+    m = outcomes.m
+    budgets = config.budgets or [2**i for i in range(m.bit_length())]
+    columns: dict[str, Tensor] = {}
+    for family in config.families:
+        strategy = FAMILIES[family]
+        if strategy.binary and not outcomes.binary:
+            Console().print(f"{family}@k is left out: it counts successes, and rewards are not 0 or 1.")
+            continue
+        if family == "maj" and (outcomes.answer is None or bool((outcomes.answer < 0).all())):
+            Console().print("maj@k is left out: no rollout has an answer to vote for.")
+            continue
+        values = curve(strategy, outcomes, budgets).per_prompt
+        columns |= {f"{family}@{k}": values[:, j] for j, k in enumerate(budgets)}
+    if exact is not None:
+        values = pass_at(exact, budgets)
+        columns |= {f"exact pass@{k}": values[:, j] for j, k in enumerate(budgets)}
+    size = len(ids)
+    summary = {
+        name: {"value": v.mean().item(), "stderr": v.std().item() / size**0.5 if size > 1 else None}
+        for name, v in columns.items()
+    }
+    append_record(folder / "record.jsonl", "evaluation", step=0, prompts=size, rollouts=m, curve=summary)
+    append_record(folder / "record.jsonl", "done", step=0)
+    write_records(
+        folder / "prompts.jsonl",
+        ({"prompt": p, "values": {n: v[i].item() for n, v in columns.items()}} for i, p in enumerate(ids)),
+    )

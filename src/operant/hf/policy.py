@@ -1,0 +1,259 @@
+"""A language model as a policy: load, encode, log-probability of an answer, sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+
+from operant.core.checks import DataError
+from operant.core.rng import child_seed
+from operant.hf.tasks import EMBEDDED, DataConfig, Prompt
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as tokens, and its answer as tokens with the end-of-sequence token."""
+
+    prompt: list[int]
+    target: list[int]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A causal language model (or its adapter) with its tokenizer; transformers' own types help little here."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    @property
+    def pad(self) -> int:
+        """Token that fills rows up; masked everywhere."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    def save(self, path: Path) -> None:
+        """Write weights (or the adapter) and tokenizer as a folder that :func:`load_policy` reads."""
+        self.model.save_pretrained(path)
+        self.tokenizer.save_pretrained(path)
+
+
+def load_policy(name: str, *, seed: int = 0, device: str = "auto", trainable: bool = False) -> Policy:
+    """Load a model folder, an adapter folder, a Hub id, or the embedded transformer.
+
+    Args:
+        name: path, Hub id, or "embedded" (a 100k-parameter Llama with random weights, from ``seed``).
+        seed: for the embedded model only.
+        device: "auto" takes a GPU where there is one.
+        trainable: whether an adapter is to be trained further.
+
+    Raises:
+        DataError: if nothing is found there.
+    """
+    transformers_logging.disable_progress_bar()
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if name == EMBEDDED:
+        model: Any = embedded_model(seed)
+        return Policy(model.to(where), embedded_tokenizer())
+    dtype = torch.bfloat16 if where.startswith("cuda") else torch.float32
+    adapter = Path(name) / "adapter_config.json"
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        if adapter.is_file():
+            base = str(LoraConfig.from_pretrained(name).base_model_name_or_path)
+            model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+            model = PeftModel.from_pretrained(model, name, is_trainable=trainable)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot load a causal language model from {name!r}: {error}\nExpected a folder written by "
+            "save_pretrained, a Hub id, or 'embedded'."
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise DataError(f"the tokenizer of {name!r} has no end-of-sequence token: set one and save it.")
+    return Policy(model.to(where), tokenizer)
+
+
+def add_lora(policy: Policy, *, rank: int, alpha: int, seed: int) -> Policy:
+    """LoRA on all linear layers, initialised from ``seed``."""
+    torch.manual_seed(child_seed(seed, "lora"))
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    return Policy(get_peft_model(policy.model, config), policy.tokenizer)
+
+
+def encode(policy: Policy, prompts: Sequence[Prompt], data: DataConfig, max_tokens: int) -> list[Encoded]:
+    """Prompts and targets as tokens, tokenised apart: rollouts start from exactly these prompt tokens.
+
+    Raises:
+        DataError: if one is longer than ``max_tokens``: the probability of a cut answer is another one.
+    """
+    chat = data.chat if data.chat is not None else bool(policy.tokenizer.chat_template)
+    encoded = []
+    for prompt in prompts:
+        text = data.template.replace("{prompt}", prompt.text)
+        if chat:
+            turn = [{"role": "user", "content": text}]
+            text = policy.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        before = policy.tokenizer(text, add_special_tokens=not chat)["input_ids"]
+        after = policy.tokenizer(prompt.target, add_special_tokens=False)["input_ids"]
+        encoded.append(Encoded(before, [*after, policy.tokenizer.eos_token_id]))
+    longest = max(len(e.prompt) + len(e.target) for e in encoded)
+    if longest > max_tokens:
+        count = sum(len(e.prompt) + len(e.target) > max_tokens for e in encoded)
+        raise DataError(
+            f"{count} of {len(encoded)} examples are longer than max_tokens = {max_tokens} (longest {longest}). "
+            "They are not cut: raise max_tokens, or remove them."
+        )
+    return encoded
+
+
+def target_log_probs(
+    model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+) -> Tensor:
+    """Log-probability of each row's target: the sum over tokens with a label, (B, T) -> (B,) float32.
+
+    Only the positions that predict a target token anywhere in the batch go through the vocabulary layer.
+    """
+    keep = (labels[:, 1:] != -100).any(0).nonzero()[:, 0]  # (k,) positions before a target token
+    logits = model(
+        input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=keep, use_cache=False
+    ).logits  # (B, k, V)
+    target = labels[:, keep + 1]
+    nll = torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), target.flatten(), ignore_index=-100, reduction="none"
+    )
+    return -nll.view_as(target).sum(-1)
+
+
+@torch.no_grad()
+def answer_log_probs(policy: Policy, encoded: Sequence[Encoded], *, batch_size: int) -> Tensor:
+    """Exact log-probability of every target given its prompt, at temperature 1: (len(encoded),) float64."""
+    was_training = policy.model.training
+    policy.model.eval()
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt) + len(encoded[i].target))
+    log_p = torch.empty(len(encoded), dtype=torch.float64)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = collate([encoded[i] for i in rows], policy.pad)
+        batch = {name: value.to(policy.device) for name, value in batch.items()}
+        log_p[rows] = target_log_probs(policy.model, **batch).double().cpu()
+    policy.model.train(was_training)
+    return log_p
+
+
+def collate(rows: Sequence[Encoded], pad: int) -> dict[str, Tensor]:
+    """Right-padded input_ids, attention_mask and labels (-100 outside the target), each (B, T)."""
+    width = max(len(r.prompt) + len(r.target) for r in rows)
+    batch = {
+        "input_ids": torch.full((len(rows), width), pad),
+        "attention_mask": torch.zeros(len(rows), width, dtype=torch.long),
+        "labels": torch.full((len(rows), width), -100),
+    }
+    for i, r in enumerate(rows):
+        size = len(r.prompt) + len(r.target)
+        batch["input_ids"][i, :size] = torch.tensor(r.prompt + r.target)
+        batch["attention_mask"][i, :size] = 1
+        batch["labels"][i, len(r.prompt) : size] = torch.tensor(r.target)
+    return batch
+
+
+@torch.no_grad()
+def sample(
+    policy: Policy,
+    encoded: Sequence[Encoded],
+    *,
+    rollouts: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    batch_size: int,
+    seed: int,
+    skip: int = 0,
+) -> Iterator[list[list[int]]]:
+    """Yield, chunk by chunk of prompts, ``rollouts`` completions for each prompt as token lists.
+
+    Every chunk has its own seed, so a run that is continued after ``skip`` chunks samples what it would have
+    sampled. The end-of-sequence token is kept where the model produced it.
+    """
+    policy.model.eval()
+    device = policy.device
+    for chunk, first in list(enumerate(range(0, len(encoded), batch_size)))[skip:]:
+        rows = encoded[first : first + batch_size]
+        width = max(len(r.prompt) for r in rows)
+        ids = torch.full((len(rows), width), policy.pad)
+        mask = torch.zeros(len(rows), width, dtype=torch.long)
+        for i, r in enumerate(rows):
+            ids[i, width - len(r.prompt) :] = torch.tensor(r.prompt)
+            mask[i, width - len(r.prompt) :] = 1
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(child_seed(seed, "sample", chunk))
+            out = policy.model.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                do_sample=True,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=0,
+                max_new_tokens=max_new_tokens,
+                num_return_sequences=rollouts,
+                pad_token_id=policy.pad,
+                eos_token_id=policy.tokenizer.eos_token_id,
+            )
+        new = out[:, width:].tolist()
+        yield [trim(tokens, int(policy.tokenizer.eos_token_id)) for tokens in new]
+
+
+def trim(tokens: list[int], eos: int) -> list[int]:
+    """Tokens up to and including the first end-of-sequence token."""
+    return tokens[: tokens.index(eos) + 1] if eos in tokens else tokens
+
+
+def embedded_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a character: digits, '*', '='."""
+    vocabulary = {c: i for i, c in enumerate(["<pad>", "<eos>", "<unk>", *"0123456789*="])}
+    tokenizer: Any = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+def embedded_model(seed: int) -> LlamaForCausalLM:
+    """A Llama of 100,096 parameters with random weights from ``seed``."""
+    tokenizer: Any = embedded_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=172,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=32,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(child_seed(seed, "embedded model"))
+        return LlamaForCausalLM(config)

@@ -1,0 +1,287 @@
+"""One training job in a process of its own: a warm start or a branch, with its evaluation and its record."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from operant.core.record import append_record, read_records, write_records
+from operant.hf.tasks import EMBEDDED, DataConfig, load_prompts
+
+if TYPE_CHECKING:  # TRL takes seconds to import: only the worker processes pay for it
+    import torch
+
+    from operant.hf.policy import Encoded, Policy
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train for a test-time strategy, beside its baseline, from one warm start.
+
+    Args:
+        output_dir: folder of the run. It must be new, unless --resume.
+        model: folder or Hub id of a causal language model, or "embedded" (100k parameters, CPU).
+        data: prompts and answers.
+        strategies: deployed strategies, one branch each: pass@N, pass^N, threshold@N:k,
+            mix(pass@1:0.25, pass@64:0.75), ...
+        baseline: whether to train a cross-entropy branch beside them, from the same weights and batches.
+        warm_steps: cross-entropy steps before the branches.
+        steps: steps of each branch.
+        learning_rate: peak learning rate of the branches.
+        warm_learning_rate: peak learning rate of the warm start. Default: learning_rate.
+        lr_scheduler_type: any schedule of transformers.
+        warmup_steps: steps over which the learning rate rises.
+        weight_decay: of AdamW.
+        max_grad_norm: gradient norm above which the step is scaled down.
+        per_device_train_batch_size: sequences per device and forward pass.
+        gradient_accumulation_steps: forward passes per step.
+        lora_rank: rank of a LoRA adapter on all linear layers; 0 trains all weights.
+        lora_alpha: scale of the adapter.
+        budgets: budgets k at which pass@k is evaluated, exactly, from the probability of the answer.
+        eval_steps: steps between evaluations; 0 evaluates at the end only.
+        eval_batch_size: sequences per forward pass of the evaluation.
+        logging_steps: steps between records of loss and weights.
+        save_steps: steps between checkpoints; 0 keeps none, and a killed branch starts again.
+        seeds: one warm start and one set of branches for each.
+        max_tokens: longest example; longer ones are an error.
+        jobs: branches trained at once, each in its own process.
+        threads: CPU threads of each. Default: 1 for the embedded model, else the cores divided by jobs.
+        resume: continue a run that was stopped.
+        trainer: any further field of TRL's SFTConfig, for example {bf16: true}.
+    """
+
+    output_dir: Path = Path("runs/train")
+    model: str = EMBEDDED
+    data: DataConfig = field(default_factory=DataConfig)
+    strategies: list[str] = field(default_factory=lambda: ["pass@16"])
+    baseline: bool = True
+    warm_steps: int = 0
+    steps: int = 300
+    learning_rate: float = 1e-4
+    warm_learning_rate: float | None = None
+    lr_scheduler_type: str = "linear"
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    per_device_train_batch_size: int = 8
+    gradient_accumulation_steps: int = 1
+    lora_rank: int = 0
+    lora_alpha: int = 32
+    budgets: list[int] = field(default_factory=lambda: [1, 4, 16, 64, 256])
+    eval_steps: int = 100
+    eval_batch_size: int = 32
+    logging_steps: int = 10
+    save_steps: int = 100
+    seeds: list[int] = field(default_factory=lambda: [0])
+    max_tokens: int = 1024
+    jobs: int = 1
+    threads: int | None = None
+    resume: bool = False
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training job; ``start`` is the folder of the weights it begins with, None for the model itself."""
+
+    folder: Path
+    seed: int
+    branch: str
+    strategy: str
+    role: str
+    steps: int
+    learning_rate: float
+    start: Path | None
+
+    @property
+    def record(self) -> Path:
+        """Its JSON lines record."""
+        return self.folder / "record.jsonl"
+
+    @property
+    def done(self) -> bool:
+        """Whether it finished: the per-prompt results are written last."""
+        return (self.folder / "prompts.jsonl").is_file()
+
+
+def run_job(job: Job, config: TrainConfig) -> None:
+    """Train, evaluate and save one job, from its last checkpoint if it has one."""
+    import time
+
+    import torch
+
+    from operant.hf.policy import add_lora, encode, load_policy
+
+    quiet()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    began = time.time()
+    policy = load_policy(str(job.start or config.model), seed=job.seed, trainable=True)
+    if config.lora_rank and job.start is None:
+        policy = add_lora(policy, rank=config.lora_rank, alpha=config.lora_alpha, seed=job.seed)
+    train, test = load_prompts(config.data)
+    train_rows = encode(policy, train, config.data, config.max_tokens)
+    test_rows = encode(policy, test, config.data, config.max_tokens)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_job(job.folder, seed=job.seed, branch=job.branch, role=job.role, strategy=job.strategy)
+    if job.steps:
+        _train(job, config, policy, train_rows, test_rows)
+    log_p = _evaluate(job, config, policy, test_rows, job.steps)
+    if job.steps:
+        policy.save(job.folder / "model")
+    append_record(job.record, "done", step=job.steps, seconds=time.time() - began)
+    rows = zip(test, log_p.tolist(), pass_at(log_p, config.budgets).tolist(), strict=True)
+    names = [f"pass@{k}" for k in config.budgets]
+    write_records(
+        job.folder / "prompts.jsonl",
+        ({"prompt": p.id, "log_p": lp, "values": dict(zip(names, v, strict=True))} for p, lp, v in rows),
+    )
+    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+
+
+def pass_at(log_p: torch.Tensor, budgets: list[int]) -> torch.Tensor:
+    """Exact pass@k = 1 - (1-p)^k of every prompt at every budget: (B,) -> (B, len(budgets))."""
+    import torch
+
+    from operant.strategies import PassAt
+
+    return torch.stack([PassAt(k).success(log_p).log_s.exp() for k in budgets], dim=-1)
+
+
+def write_job(folder: Path, *, seed: int, branch: str, role: str, strategy: str) -> None:
+    """Say what lies in a job's folder."""
+    facts = {"seed": seed, "branch": branch, "baseline": branch == "ce", "role": role, "strategy": strategy}
+    (folder / "job.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+
+def quiet() -> None:
+    """Progress and results are ours to show: keep the libraries' own bars and notices off the screen."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module="(transformers|trl|peft|accelerate|torch).*")
+
+
+def _train(
+    job: Job, config: TrainConfig, policy: Policy, train_rows: list[Encoded], test_rows: list[Encoded]
+) -> None:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from transformers.trainer_callback import PrinterCallback
+
+    from operant.hf.sft import QUANTILES, AlignedSFTConfig, AlignedSFTTrainer, weights_are_constant
+
+    class Recorder(TrainerCallback):
+        """Writes the record that the report and the progress bars read."""
+
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            logs = dict(kwargs["logs"])
+            if "loss" not in logs:
+                return
+            weight = {
+                "mean": float(logs["weight_mean"]),
+                "sd": float(logs["weight_sd"]),
+                "quantiles": [float(logs[f"weight_q{100 * q:g}"]) for q in QUANTILES],
+            }
+            values = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate")}
+            append_record(job.record, "step", step=state.global_step, weight=weight, **values)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            due = config.eval_steps and state.global_step % config.eval_steps == 0
+            if due and state.global_step < job.steps:
+                _evaluate(job, config, policy, test_rows, state.global_step)
+
+    checkpoint = _last_checkpoint(job)
+    _forget_after(job, int(checkpoint.name.split("-")[1]) if checkpoint else 0)
+    cuda = policy.device.type == "cuda"
+    settings: dict[str, Any] = {
+        "bf16": cuda,
+        "gradient_checkpointing": False,
+        "use_cpu": not cuda,
+        "report_to": "none",
+        "save_total_limit": 1,
+        **config.trainer,
+    }
+    trainer = AlignedSFTTrainer(
+        model=policy.model,
+        processing_class=policy.tokenizer,
+        train_dataset=Dataset.from_list(
+            [
+                {"input_ids": r.prompt + r.target, "labels": [-100] * len(r.prompt) + r.target}
+                for r in train_rows
+            ]
+        ),
+        args=AlignedSFTConfig(
+            output_dir=str(job.folder / "checkpoints"),
+            strategy=job.strategy,
+            max_steps=job.steps,
+            learning_rate=job.learning_rate,
+            lr_scheduler_type=config.lr_scheduler_type,
+            warmup_steps=config.warmup_steps,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            per_device_train_batch_size=config.per_device_train_batch_size,
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
+            logging_steps=config.logging_steps,
+            save_strategy="steps" if config.save_steps else "no",
+            save_steps=config.save_steps or 500,
+            seed=job.seed,
+            disable_tqdm=True,
+            **settings,
+        ),
+        callbacks=[Recorder()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if checkpoint is None and job.role == "branch":
+        _evaluate(job, config, policy, test_rows, 0)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    steps = [r["weight"] for r in read_records(job.record) if r["kind"] == "step"]
+    if job.branch not in ("ce", "warm") and all(weights_are_constant(w["mean"], w["sd"]) for w in steps):
+        append_record(
+            job.record,
+            "warning",
+            text=f"the weights of {job.strategy} are constant: this run is cross-entropy up to a scale. Its "
+            "targets are too improbable as whole sequences (p << 1/N): use shorter targets or a measured "
+            "success rate.",
+        )
+
+
+def _evaluate(job: Job, config: TrainConfig, policy: Policy, rows: list[Encoded], step: int) -> torch.Tensor:
+    """Exact pass@k of the held-out prompts, into the record; returns log p per prompt."""
+    from operant.hf.policy import answer_log_probs
+
+    log_p = answer_log_probs(policy, rows, batch_size=config.eval_batch_size)
+    values = pass_at(log_p, config.budgets)
+    stderr = values.std(0) / len(values) ** 0.5
+    curve = {
+        f"pass@{k}": {"value": v, "stderr": e}
+        for k, v, e in zip(config.budgets, values.mean(0).tolist(), stderr.tolist(), strict=True)
+    }
+    append_record(job.record, "evaluation", step=step, prompts=len(rows), curve=curve)
+    return log_p
+
+
+def _last_checkpoint(job: Job) -> Path | None:
+    """The newest checkpoint that was written to its end: the trainer's state is its last file."""
+    found = (job.folder / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    return max((p.parent for p in found), key=lambda p: int(p.name.split("-")[1]), default=None)
+
+
+def _forget_after(job: Job, step: int) -> None:
+    """Drop records of steps that will be taken again; those of the checkpoint's own step stay."""
+    if not job.record.is_file():
+        return
+    kept = [r for r in read_records(job.record) if r.get("step", 0) <= step and r["kind"] != "done"]
+    write_records(job.record, kept if step else [])
+
+
+def config_dict(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    return json.loads(json.dumps(asdict(config), default=str))

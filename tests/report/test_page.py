@@ -1,0 +1,177 @@
+"""The page: complete, self-contained, escaped, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import report_runs
+
+from operant.report import write_report
+
+LOADING = {"src", "href", "srcset", "data", "poster", "action", "background", "xlink:href"}
+HOSTILE = "</script><script>alert(1)</script>&\"'"
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text of headings and asides."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self._open = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open in ("h1", "h2", "summary") and data.strip():
+            self.headings.append(data)
+        self._open = ""
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run with everything: warm start, two families, a hostile name, constant weights."""
+    run = tmp_path_factory.mktemp("run")
+    branches = {"warm": -0.1, "ce": 0.0, "pass@16": 0.05, HOSTILE: 0.01}
+    report_runs.make(run, branches, metrics=("maj@8", "pass@1", "pass@4", "pass@16"))
+    for seed in range(3):
+        path = run / f"seed-{seed}/job-2/record.jsonl"
+        path.write_text(re.sub(r'"sd": [0-9.]+', '"sd": 0.0', path.read_text()))
+    report_runs.job(run, "pass@4", 0, None, folder="still-running")
+    return write_report(run)
+
+
+@pytest.fixture
+def specs(full: Path) -> list[dict]:
+    found = re.search(r'id="charts">(.*?)</script>', full.read_text(encoding="utf-8"))
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_sections_stand_in_order(full: Path) -> None:
+    assert Elements(full.read_text(encoding="utf-8")).headings == [
+        "a small run",
+        "Curves",
+        "What more samples buy",
+        "Gain over the baseline",
+        "Gain and price",
+        "Training",
+        "Weight of the examples",
+        "Seeds",
+        "Settings",
+        "Environment",
+        "How to read this page",
+    ]
+
+
+def test_the_page_loads_nothing(full: Path) -> None:
+    html = full.read_text(encoding="utf-8")
+    elements = Elements(html)
+    loads = [(t, a) for t, attrs in elements.tags for a in attrs if a in LOADING]
+    assert loads == []
+    assert not {"link", "iframe", "img", "object", "embed", "base"} & {t for t, _ in elements.tags}
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    policies = [a.get("content") or "" for t, a in elements.tags if "http-equiv" in a]
+    assert policies and policies[0].startswith("default-src 'none'")
+    assert len(html) < 3_000_000
+
+
+def test_no_chart_asks_for_data(specs: list[dict]) -> None:
+    assert '"url"' not in json.dumps([s["spec"] for s in specs])
+    assert all(s["spec"]["width"] == "container" for s in specs)
+
+
+def test_hostile_names_stay_text(full: Path) -> None:
+    html = full.read_text(encoding="utf-8")
+    assert "<script>alert" not in html
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;&quot;&#x27;" in html
+    assert sum(tag == "script" for tag, _ in Elements(html).tags) == 3
+
+
+def test_every_family_has_its_panel(specs: list[dict]) -> None:
+    ids = [s["id"] for s in specs]
+    assert [i for i in ids if i.startswith("scaling")] == ["scaling-0", "scaling-1"]
+    assert [i for i in ids if i.startswith("gain")] == ["gain-0", "gain-1"]
+    assert [i for i in ids if i.startswith("training")] == [f"training-{i}" for i in range(4)]
+
+
+def test_no_chart_is_empty_and_colours_match_their_branches(specs: list[dict]) -> None:
+    for chart in specs:
+        layers = json.dumps(chart["spec"])
+        assert layers.count('"branch": ') >= 2, chart["id"]
+        domains = {
+            json.dumps(layer["encoding"]["color"]["scale"]["domain"])
+            for layer in chart["spec"]["layer"]
+            if "color" in layer["encoding"]
+        }
+        (domain,) = map(json.loads, domains)
+        for mode in ("light", "dark"):
+            assert len(chart[mode]["range"]["category"]) == len(domain), chart["id"]
+
+
+def test_images_stand_beside_the_page(full: Path) -> None:
+    for name in ("scaling", "gain", "training", "weights"):
+        png = (full.parent / f"{name}.png").read_bytes()
+        width, height = struct.unpack(">II", png[16:24])
+        assert 1600 < width < 2400, name
+        assert 700 < height < 2000, name
+        assert (full.parent / f"{name}.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_warning_and_notes(full: Path) -> None:
+    html = full.read_text(encoding="utf-8")
+    assert "pass@16: its weights are constant." in html
+    assert html.count('class="warning"') == 1
+    assert "IS the baseline up to a scale" in html
+    assert "Not finished, left out of every number (no prompts.jsonl): seed-0/still-running." in html
+
+
+def test_settings_are_grouped(full: Path) -> None:
+    html = full.read_text(encoding="utf-8")
+    assert re.search(r'scope="colgroup">model</th></tr>.*?>lora\.rank</th><td>8</td>', html)
+    assert re.search(r">trl</th><td>–</td>", html)
+
+
+def test_without_a_baseline(tmp_path: Path) -> None:
+    report_runs.make(tmp_path / "run", {"pass@4": 0.0, "pass@16": 0.1}, seeds=(0,))
+    page = write_report(tmp_path / "run", tmp_path / "elsewhere")
+    assert page == tmp_path / "elsewhere/index.html"
+    html = page.read_text(encoding="utf-8")
+    assert "No gains in this report: no baseline job is finished." in html
+    assert "without a baseline there are no gains to report" in html
+    assert "Gain and price" not in html
+    assert "variation between seeds is not included" in html
+    assert 'class="warning"' not in html
+    assert not (page.parent / "gain.png").exists()
+
+
+def test_a_lone_evaluation(tmp_path: Path) -> None:
+    values = report_runs.prompt_values(0, metrics=("best@4",))
+    path = report_runs.job(tmp_path, "checkpoint", 0, values, role="evaluation")
+    (path / "record.jsonl").unlink()
+    html = write_report(path).read_text(encoding="utf-8")
+    assert "checkpoint reaches" in html
+    assert "What more samples buy" in html
+    assert "Training" not in Elements(html).headings
+
+
+def test_without_altair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report_runs.make(tmp_path, {"ce": 0.0}, seeds=(0,))
+    monkeypatch.setitem(sys.modules, "altair", None)
+    for name in ("page", "charts", "theme"):
+        monkeypatch.delitem(sys.modules, f"operant.report.{name}", raising=False)
+        monkeypatch.delattr(f"operant.report.{name}", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'operant\[report\]'"):
+        write_report(tmp_path)

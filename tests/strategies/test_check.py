@@ -1,0 +1,111 @@
+"""check_strategy names the law that a broken strategy breaks, and no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from operant import Outcomes, PassAt, check_strategy, from_function
+from operant.strategies.check import LawError
+
+
+@dataclass(frozen=True)
+class BiasedEstimate(PassAt):
+    def estimate(self, outcomes: Outcomes) -> Tensor:
+        return super().estimate(outcomes) + 0.01
+
+
+@dataclass(frozen=True)
+class NotCentred(PassAt):
+    """A constant baseline leaves the credit unbiased, and uncentred."""
+
+    def credit(self, outcomes: Outcomes) -> Tensor:
+        return super().credit(outcomes) + 0.1
+
+
+@dataclass(frozen=True)
+class TwiceTheCredit(PassAt):
+    def credit(self, outcomes: Outcomes) -> Tensor:
+        return 2 * super().credit(outcomes)
+
+
+@dataclass(frozen=True)
+class SeesItsOwnGroup(PassAt):
+    """The usual standardised advantage: centred, and biased."""
+
+    def credit(self, outcomes: Outcomes) -> Tensor:
+        w = super().credit(outcomes)
+        return w / (w.std(-1, keepdim=True) + 1e-4)
+
+
+@dataclass(frozen=True)
+class RoundsInSingle(PassAt):
+    def credit(self, outcomes: Outcomes) -> Tensor:
+        w = super().credit(outcomes)
+        return w if w.dtype == torch.float64 else w * (1 + 1e-3)
+
+
+@dataclass(frozen=True)
+class MixesPrompts(PassAt):
+    """Exact on a single prompt, where the law of unbiasedness looks."""
+
+    def estimate(self, outcomes: Outcomes) -> Tensor:
+        u = super().estimate(outcomes)
+        return u if u.ndim == 0 else u + 0.1 * torch.arange(u.numel()).reshape(u.shape).to(u)
+
+
+@dataclass(frozen=True)
+class Crashes(PassAt):
+    def estimate(self, outcomes: Outcomes) -> Tensor:
+        if outcomes.reward.ndim == 1:
+            raise RuntimeError("no single prompts, please")
+        return super().estimate(outcomes)
+
+
+BROKEN: list[tuple[object, set[str]]] = [
+    (BiasedEstimate(3), {"estimate is unbiased"}),
+    (NotCentred(3), {"credit sums to 0"}),
+    (TwiceTheCredit(3), {"credit is unbiased"}),
+    (SeesItsOwnGroup(3), {"credit is unbiased"}),
+    (RoundsInSingle(3), {"float32"}),
+    (MixesPrompts(3), {"batch"}),
+    (Crashes(3), {"estimate is unbiased"}),
+]
+
+
+def laws_broken_by(s) -> set[str]:
+    with pytest.raises(LawError) as caught:
+        check_strategy(s)
+    return set(re.findall(r"^  (.+?): ", str(caught.value), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(("s", "laws"), BROKEN, ids=lambda x: type(x).__name__)
+def test_a_broken_strategy_is_told_which_law_it_breaks(s, laws: set[str]) -> None:
+    assert laws_broken_by(s) == laws
+
+
+FUNCTIONS: list[tuple[int, Callable, str]] = [
+    (2, lambda draw: draw[0].reward, "order"),
+    (2, lambda draw: float(any(o.answer == 1 for o in draw)), "relabelling"),
+    (2, lambda draw: 1 - sum(o.reward for o in draw) / 2, "reward is worth having"),
+    (1, lambda draw: 0.5 * draw[0].reward, "one sample"),
+]
+
+
+@pytest.mark.parametrize(("n", "function", "law"), FUNCTIONS, ids=[law for *_, law in FUNCTIONS])
+def test_a_broken_function_is_told_which_law_it_breaks(n: int, function: Callable, law: str) -> None:
+    assert law in laws_broken_by(from_function(n, function))
+
+
+def test_an_ordered_function_need_not_be_symmetric() -> None:
+    assert "order" not in check_strategy(from_function(2, lambda draw: draw[0].reward, ordered=True))
+
+
+def test_the_report_quotes_the_error_of_the_strategy() -> None:
+    with pytest.raises(LawError, match="RuntimeError: no single prompts, please"):
+        check_strategy(Crashes(3))
