@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import webbrowser
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class DemoConfig:
     Args:
         output_dir: folder of the run. It must be new, unless --resume.
         seeds: one warm start and four branches for each.
+        warm_steps: cross-entropy steps before the branches.
+        steps: steps of each branch.
         jobs: branches trained at once, each in its own process with one thread. Default: one per core.
         resume: continue a demo that was stopped.
         open: whether to open the page in a browser at the end.
@@ -62,6 +65,8 @@ class DemoConfig:
 
     output_dir: Path = Path("runs/demo")
     seeds: int = 3
+    warm_steps: int = 500
+    steps: int = 350
     jobs: int | None = None
     resume: bool = False
     open: bool = True
@@ -91,7 +96,14 @@ def demo(config: DemoConfig) -> None:
     from operant.hf.demo import demo_config
     from operant.hf.train import train as run
 
-    settings = demo_config(config.output_dir, config.seeds, jobs=config.jobs, resume=config.resume)
+    settings = demo_config(
+        config.output_dir,
+        seeds=config.seeds,
+        warm_steps=config.warm_steps,
+        steps=config.steps,
+        jobs=config.jobs,
+        resume=config.resume,
+    )
     _report(run(settings), open_page=config.open)
 
 
@@ -112,9 +124,7 @@ def main(args: list[str] | None = None) -> int:
     }
     for verb, (config, _, text) in actions.items():
         sub = ArgumentParser(description=text)
-        sub.add_argument(
-            "--config", action=ActionConfigFile, help="YAML file with any of the settings below."
-        )
+        sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below.")
         sub.add_class_arguments(config)
         verbs.add_subcommand(verb, sub, help=text.split(".")[0] + ".")
     chosen = parser.parse_args(args)
@@ -138,8 +148,14 @@ def _report(folder: Path, *, open_page: bool, out_dir: Path | None = None) -> No
     print(summary_table(folder))
     page = write_report(folder, out_dir).resolve()
     print(f"page: {page}")
-    if open_page:
+    if open_page and _has_browser():
         webbrowser.open(page.as_uri())
+
+
+def _has_browser() -> bool:
+    """Whether a page can be shown: on Linux without a display, Python would start a text browser in the terminal."""
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return sys.stdout.isatty() and (not sys.platform.startswith("linux") or bool(display))
 
 
 if __name__ == "__main__":

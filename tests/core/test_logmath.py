@@ -1,4 +1,4 @@
-"""Logarithms against 60 digits and exact integers."""
+"""Logarithms against many digits and exact integers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ X = [-1e-300, -1e-12, -1e-7, -0.01, -0.5, -math.log(2) * (1 - 1e-9), -math.log(2
 def test_log1mexp_to_a_few_ulps(dtype: torch.dtype, ulps: int) -> None:
     x = torch.tensor([v for v in X if v > -80 or dtype == torch.float64], dtype=dtype)
     x = x[x != 0]
-    with mp.workdps(60):
+    with mp.workdps(400):
         want = [float(mp.log(-mp.expm1(v))) for v in x.tolist()]
     assert log1mexp(x).tolist() == pytest.approx(want, rel=ulps * torch.finfo(dtype).eps, abs=0)
 

@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -15,9 +16,16 @@ from operant.core.checks import DataError
 from operant.core.record import append_record, environment, read_records, write_records
 
 ANY_CHARACTER = st.characters()  # with NUL, line separators and lone surrogates
+
+
+def no_split_pair(text: str) -> bool:
+    """JSON reads two escaped halves of a surrogate pair as the one character they are."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") == text
+
+
 TEXT = st.one_of(
-    st.text(ANY_CHARACTER),
-    st.text(st.sampled_from("\u2028\u2029\u0085\x00\x0b\x0c\x1c\r\n\t\"\\\ufeff\U0001f916\ud83d{}[],: ")),
+    st.text(ANY_CHARACTER).filter(no_split_pair),
+    st.text(st.sampled_from('\u2028\u2029\u0085\x00\x0b\x0c\x1c\r\n\t"\\\ufeff\U0001f916\ud83d{}[],: ')),
 )
 NUMBER = st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False))
 JSON = st.recursive(
@@ -27,10 +35,10 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(records=st.lists(st.dictionaries(TEXT, JSON, max_size=4), max_size=5))
 @example(records=[{"completion": "a\u2028b\u2029c\u0085d\x00e\U0001f916\ud83d"}, {"": ""}, {}])
-def test_whatever_is_json_comes_back(tmp_path_factory: pytest.TempPathFactory, records: list[dict]) -> None:
+def test_whatever_is_json_comes_back(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     write_records(path, records)
     assert read_records(path) == records
@@ -40,7 +48,7 @@ def test_whatever_is_json_comes_back(tmp_path_factory: pytest.TempPathFactory, r
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(fields=st.dictionaries(st.sampled_from(["a", "b", "c"]), JSON))
-def test_appended_records_come_back_in_order(tmp_path_factory: pytest.TempPathFactory, fields: dict) -> None:
+def test_appended_records_come_back_in_order(tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "appended.jsonl"
     path.unlink(missing_ok=True)
     append_record(path, "first", **fields)

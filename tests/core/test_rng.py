@@ -11,8 +11,8 @@ from operant.core.rng import child_seed, numpy_generator, torch_generator
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:
-    assert child_seed(0, "rollouts", 3) == 8240317420308376404 or child_seed(0, "rollouts", 3) >= 0
-    assert child_seed(0) != child_seed(1)
+    assert child_seed(0, "rollouts", 3) == 5051294689724317786
+    assert child_seed(17) == 4328406573795351247
 
 
 def test_every_name_matters_and_so_does_its_place() -> None:

@@ -10,6 +10,7 @@ import torch
 from operant import BestOf, Majority, Outcomes, PassAt, Threshold, credit, rollout_weights
 from operant.core.checks import BudgetError, InputError
 from operant.objectives import surrogate
+from operant.objectives.rl import Form
 from operant.strategies import Strategy, paper
 from tests import slow
 
@@ -33,11 +34,12 @@ def test_pass_at_n_weights_by_enumeration() -> None:
 
 def test_the_published_forms_are_those_of_the_paper_module() -> None:
     log_p = -torch.rand(3, 7, generator=torch.Generator().manual_seed(1)).double()
-    for form, name in (("paper-log", "log"), ("paper-raw", "raw")):
+    forms: list[tuple[Form, paper.Form]] = [("paper-log", "log"), ("paper-raw", "raw")]
+    for form, name in forms:
         for given in (None, log_p):
             got = rollout_weights(PassAt(4), group(), form=form, log_p=given)
             assert torch.equal(got, paper.weights(PassAt(4), group(), name, log_p=given))
-    raw, log = (rollout_weights(PassAt(4), group(), form=form) for form in ("paper-raw", "paper-log"))
+    log, raw = (rollout_weights(PassAt(4), group(), form=form) for form, _ in forms)
     assert not torch.allclose(raw, log)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import mpmath as mp
 import pytest
@@ -51,7 +52,7 @@ GOLDEN = [
 ]
 
 
-def success_and_slope(s: Strategy, p, q):
+def success_and_slope(s: Strategy, p: Any, q: Any) -> list[Any]:
     """S, 1 - S and p S'(p) as sums of positive terms, in mpmath."""
     if isinstance(s, Mixture):
         parts = [[w * x for x in success_and_slope(part, p, q)] for part, w in s.parts]
@@ -59,12 +60,12 @@ def success_and_slope(s: Strategy, p, q):
     n, k = s.n, getattr(s, "k", s.n if isinstance(s, AllOf) else 1)
     slope = k * mp.binomial(n, k) * p**k * q ** (n - k)
     if k == 1:
-        return -mp.expm1(n * mp.log1p(-p)) if q else mp.mpf(1), q**n, slope
+        return [-mp.expm1(n * mp.log1p(-p)) if q else mp.mpf(1), q**n, slope]
     terms, term = [], p**n  # from j = n down, by the ratio of neighbours
     for j in range(n, -1, -1):
         terms.append(term)
         term = term * q * j / (p * (n - j + 1))
-    return sum(terms[: n - k + 1]), sum(terms[n - k + 1 :]), slope
+    return [sum(terms[: n - k + 1]), sum(terms[n - k + 1 :]), slope]
 
 
 @cache

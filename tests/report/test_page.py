@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import report_runs
 
 from operant.report import write_report
+from tests.report import report_runs
 
 LOADING = {"src", "href", "srcset", "data", "poster", "action", "background", "xlink:href"}
 HOSTILE = "</script><script>alert(1)</script>&\"'"

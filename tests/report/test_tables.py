@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import report_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from operant.report.tables import (
     trades,
 )
 from operant.report.text import finding, notes
+from tests.report import report_runs
 
 
 def crossed_variance(values: np.ndarray) -> float:
@@ -34,10 +34,7 @@ def crossed_variance(values: np.ndarray) -> float:
     seeds, prompts = values.shape
     s, p = 1 - 1 / seeds, 1 - 1 / prompts
     second = (
-        s * p * values.sum() ** 2
-        + s * (values.sum(0) ** 2).sum()
-        + p * (values.sum(1) ** 2).sum()
-        + (values**2).sum()
+        s * p * values.sum() ** 2 + s * (values.sum(0) ** 2).sum() + p * (values.sum(1) ** 2).sum() + (values**2).sum()
     )
     return second / values.size**2 - values.mean() ** 2
 
@@ -122,10 +119,7 @@ def test_only_common_seeds_are_paired(tmp_path: Path) -> None:
     assert "seed-1/job-1" in told
     assert "paired on seeds 0, 2 of 3" in told
     expected = np.mean(
-        [
-            report_runs.prompt_values(s, shift=0.05)["pass@16"] - report_runs.prompt_values(s)["pass@16"]
-            for s in (0, 2)
-        ]
+        [report_runs.prompt_values(s, shift=0.05)["pass@16"] - report_runs.prompt_values(s)["pass@16"] for s in (0, 2)]
     )
     assert gains(run)["pass@16", "pass@16"].mean == pytest.approx(expected)
 

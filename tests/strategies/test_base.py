@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -26,13 +27,13 @@ def test_rewards_and_scores_must_be_finite(bad: float) -> None:
 
 
 @pytest.mark.parametrize("reward", [torch.tensor(1.0), torch.ones(3, 0)], ids=["no M", "M = 0"])
-def test_rewards_need_a_dimension_of_rollouts(reward) -> None:
+def test_rewards_need_a_dimension_of_rollouts(reward: torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"reward must have shape \(\.\.\., M\) with M >= 1, got"):
         Outcomes(reward)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 4), (1, 3), (2, 3, 1)], ids=str)
-def test_fields_have_one_shape(shape) -> None:
+def test_fields_have_one_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"answer must have the shape of reward, \(2, 3\), got"):
         Outcomes(ONES, answer=torch.zeros(shape, dtype=torch.long))
     with pytest.raises(InputError, match=r"score must have the shape of reward, \(2, 3\), got"):
@@ -80,9 +81,9 @@ def test_counting_strategies_refuse_graded_rewards(s: Strategy) -> None:
 
 
 def test_a_function_sees_plain_outcomes() -> None:
-    seen = []
+    seen: list[list[Outcome]] = []
 
-    def value(draw):
+    def value(draw: Sequence[Outcome]) -> float:
         seen.append(list(draw))
         return 0.25
 
@@ -97,7 +98,7 @@ def test_a_function_sees_plain_outcomes() -> None:
 def test_a_function_that_returns_nan_is_named() -> None:
     with pytest.raises(InputError, match=r"the value of broken@2 must be finite"):
 
-        def broken(draw):
+        def broken(draw: Sequence[Outcome]) -> float:
             return float("nan")
 
         from_function(2, broken).value(Outcomes(torch.ones(2)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from operant import Outcomes, PassAt, check_strategy, from_function
+from operant.core.checks import InputError
+from operant.strategies import Outcome, Strategy
 from operant.strategies.check import LawError
+
+Function = Callable[[Sequence[Outcome]], float]
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Crashes(PassAt):
         return super().estimate(outcomes)
 
 
-BROKEN: list[tuple[object, set[str]]] = [
+BROKEN: list[tuple[Strategy, set[str]]] = [
     (BiasedEstimate(3), {"estimate is unbiased"}),
     (NotCentred(3), {"credit sums to 0"}),
     (TwiceTheCredit(3), {"credit is unbiased"}),
@@ -78,18 +82,18 @@ BROKEN: list[tuple[object, set[str]]] = [
 ]
 
 
-def laws_broken_by(s) -> set[str]:
+def laws_broken_by(s: Strategy) -> set[str]:
     with pytest.raises(LawError) as caught:
         check_strategy(s)
     return set(re.findall(r"^  (.+?): ", str(caught.value), flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize(("s", "laws"), BROKEN, ids=lambda x: type(x).__name__)
-def test_a_broken_strategy_is_told_which_law_it_breaks(s, laws: set[str]) -> None:
+def test_a_broken_strategy_is_told_which_law_it_breaks(s: Strategy, laws: set[str]) -> None:
     assert laws_broken_by(s) == laws
 
 
-FUNCTIONS: list[tuple[int, Callable, str]] = [
+FUNCTIONS: list[tuple[int, Function, str]] = [
     (2, lambda draw: draw[0].reward, "order"),
     (2, lambda draw: float(any(o.answer == 1 for o in draw)), "relabelling"),
     (2, lambda draw: 1 - sum(o.reward for o in draw) / 2, "reward is worth having"),
@@ -98,7 +102,7 @@ FUNCTIONS: list[tuple[int, Callable, str]] = [
 
 
 @pytest.mark.parametrize(("n", "function", "law"), FUNCTIONS, ids=[law for *_, law in FUNCTIONS])
-def test_a_broken_function_is_told_which_law_it_breaks(n: int, function: Callable, law: str) -> None:
+def test_a_broken_function_is_told_which_law_it_breaks(n: int, function: Function, law: str) -> None:
     assert law in laws_broken_by(from_function(n, function))
 
 
@@ -109,3 +113,8 @@ def test_an_ordered_function_need_not_be_symmetric() -> None:
 def test_the_report_quotes_the_error_of_the_strategy() -> None:
     with pytest.raises(LawError, match="RuntimeError: no single prompts, please"):
         check_strategy(Crashes(3))
+
+
+def test_a_value_of_nan_is_refused_and_not_compared_away() -> None:
+    with pytest.raises(InputError, match="must be finite"):
+        check_strategy(from_function(2, lambda draw: float("nan")))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import nan
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ from operant import (
     from_function,
     parse,
 )
-from operant.strategies import Strategy, route_of
+from operant.strategies import Outcome, Strategy, route_of
 from tests import slow
 
 
@@ -41,11 +41,11 @@ class Row:
         return f"{self.strategy}{' by score' if self.scored else ''}"
 
 
-def second_best(draw):
+def second_best(draw: Sequence[Outcome]) -> float:
     return sorted(o.reward for o in draw)[-2]
 
 
-def first_accepted(draw):
+def first_accepted(draw: Sequence[Outcome]) -> float:
     return next((o.reward for o in draw if o.score > 0.5), draw[-1].reward)
 
 
@@ -98,10 +98,6 @@ def rollouts(o: Outcomes) -> list[list[slow.Rollout]]:
     assert o.answer is not None
     columns = (o.reward.tolist(), o.answer.tolist(), o.selector.tolist())
     return [list(zip(*row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def exact(values) -> Tensor:
-    return torch.tensor([[float(x) for x in v] if isinstance(v, list) else float(v) for v in values]).double()
 
 
 def close(got: Tensor, want: Tensor, tolerance: float = 1e-10) -> None:
@@ -305,9 +301,3 @@ def test_best_of_two_after_best_of_three_is_best_of_six() -> None:
     nested = from_function(6, lambda draw: max(max(x.reward for x in draw[i : i + 3]) for i in (0, 3)))
     close(estimate(nested, o).value, estimate(BestOf(6), o).value)
     close(credit(nested, o), credit(BestOf(6), o))
-
-
-def test_nan_is_not_equal_to_a_passing_law() -> None:
-    """A NaN in a user's value is refused at the door, not compared away."""
-    with pytest.raises(ValueError, match="must be finite"):
-        check_strategy(from_function(2, lambda draw: nan))

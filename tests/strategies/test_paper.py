@@ -9,7 +9,7 @@ import torch
 
 from operant import AllOf, BestOf, Majority, Mixture, Outcomes, PassAt, Threshold, rollout_weights
 from operant.core.checks import InputError, NotDefinedError
-from operant.strategies import paper
+from operant.strategies import Strategy, paper
 
 PASS_AT = [
     (4, 0.1, 0.8479209072, 2.916),
@@ -34,7 +34,7 @@ THRESHOLD = [
 GROUP = torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
 
 
-def weight_at(s, p: float, form: paper.Form) -> float:
+def weight_at(s: Strategy, p: float, form: paper.Form) -> float:
     """The factor on the advantage of a rollout of probability p."""
     log_p = torch.full_like(GROUP, p).log()
     return (paper.weights(s, Outcomes(GROUP), form, log_p=log_p) / paper.advantage(GROUP))[0, 0].item()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operant import AllOf, BestOf, Majority, Mixture, PassAt, Threshold, from_function, parse
 from operant.core.checks import InputError, OperantError, ParseError
+from operant.strategies import Strategy
 
 BUDGET = st.integers(1, 10**6)
 SINGLE = st.one_of(
@@ -19,8 +23,8 @@ SINGLE = st.one_of(
 )
 
 
-def mixtures(parts):
-    def mix(pairs):
+def mixtures(parts: st.SearchStrategy[Strategy]) -> st.SearchStrategy[Strategy]:
+    def mix(pairs: list[tuple[Strategy, float]]) -> Strategy:
         total = sum(weight for _, weight in pairs)
         return Mixture(tuple((s, weight / total) for s, weight in pairs))
 
@@ -29,7 +33,7 @@ def mixtures(parts):
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.recursive(SINGLE, mixtures, max_leaves=6))
-def test_str_parses_back_to_the_same_value(s) -> None:
+def test_str_parses_back_to_the_same_value(s: Strategy) -> None:
     assert parse(str(s)) == s
     assert parse(f"  {s}\n") == s
 
@@ -62,7 +66,7 @@ def test_any_other_text_is_refused_with_one_kind_of_error(text: str) -> None:
         ),
     ],
 )
-def test_what_strings_mean(text: str, s) -> None:
+def test_what_strings_mean(text: str, s: Strategy) -> None:
     assert parse(text) == s
 
 
@@ -102,13 +106,13 @@ def test_an_error_shows_where_and_what(text: str, caret: int, message: str) -> N
 
 
 @pytest.mark.parametrize("thing", [None, 16, b"pass@1", PassAt(1)], ids=repr)
-def test_only_text_is_parsed(thing) -> None:
+def test_only_text_is_parsed(thing: Any) -> None:
     with pytest.raises(ParseError, match="expected a strategy string such as 'pass@16', got"):
         parse(thing)
 
 
 def test_a_function_has_a_name_and_no_string_form() -> None:
-    def rarest(draw):
+    def rarest(draw: object) -> float:
         return 0.0
 
     assert str(from_function(5, rarest)) == "rarest@5"
@@ -117,13 +121,13 @@ def test_a_function_has_a_name_and_no_string_form() -> None:
 
 
 @pytest.mark.parametrize("weights", [(), (0.5,), (0.5, 0.6), (1.0, 0.0), (1.5, -0.5), (float("nan"), 1.0)], ids=str)
-def test_mixture_weights_are_a_distribution(weights) -> None:
+def test_mixture_weights_are_a_distribution(weights: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="positive and sum to 1"):
         Mixture(tuple((PassAt(n + 1), w) for n, w in enumerate(weights)))
 
 
 @pytest.mark.parametrize("build", [PassAt, AllOf, BestOf, Majority, lambda n: Threshold(n, 1)])
 @pytest.mark.parametrize("n", [0, -3, 2.0, True, "4"], ids=repr)
-def test_a_budget_is_a_positive_integer(build, n) -> None:
+def test_a_budget_is_a_positive_integer(build: Callable[[Any], Strategy], n: Any) -> None:
     with pytest.raises(OperantError, match="n must be an integer >= 1, got"):
         build(n)

@@ -22,7 +22,9 @@ SCORE = st.sampled_from([-1.0, 0.0, 0.25, 4.0])
     data=st.data(),
     proxy=st.booleans(),
 )
-def test_estimate_and_credit_are_the_enumeration(group, data: st.DataObject, proxy: bool) -> None:
+def test_estimate_and_credit_are_the_enumeration(
+    group: list[tuple[float, float]], data: st.DataObject, proxy: bool
+) -> None:
     n = data.draw(st.integers(1, len(group) - 1))
     reward, score = (torch.tensor(x, dtype=torch.float64) for x in zip(*group, strict=True))
     o = Outcomes(reward, score=score if proxy else None)

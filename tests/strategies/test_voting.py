@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import comb
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from operant.core.checks import InputError
 from operant.strategies.voting import plurality
 from tests import slow
 
+Ties = Literal["random", "fail"]
 RULES = {"random": slow.vote, "fail": slow.vote_or_fail}
 both_ties = pytest.mark.parametrize("ties", ["random", "fail"])
 
@@ -45,14 +47,12 @@ def test_random_ties_are_worth_what_first_seen_is() -> None:
 @both_ties
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_estimate_and_credit_are_the_enumeration(ties, data: st.DataObject) -> None:
+def test_estimate_and_credit_are_the_enumeration(ties: Ties, data: st.DataObject) -> None:
     rollout = st.tuples(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), st.integers(-1, 4))
     group = data.draw(st.lists(rollout, min_size=2, max_size=8))
     n = data.draw(st.integers(1, len(group) - 1))
     s, z = Majority(n, ties), slow_rollouts(group)
-    assert estimate(s, outcomes(group)).value.item() == pytest.approx(
-        float(slow.u(RULES[ties], z, n)), abs=1e-12
-    )
+    assert estimate(s, outcomes(group)).value.item() == pytest.approx(float(slow.u(RULES[ties], z, n)), abs=1e-12)
     want = [float(w) for w in slow.credit(RULES[ties], z, n)]
     assert credit(s, outcomes(group)).tolist() == pytest.approx(want, abs=1e-12)
 
@@ -79,7 +79,7 @@ def test_estimate_and_credit_are_the_enumeration(ties, data: st.DataObject) -> N
         "several rewarded classes",
     ],
 )
-def test_edges_of_the_vote(ties, group: list[tuple[float, int]]) -> None:
+def test_edges_of_the_vote(ties: Ties, group: list[tuple[float, int]]) -> None:
     for n in range(1, len(group)):
         z = slow_rollouts(group)
         assert estimate(Majority(n, ties), outcomes(group)).value.item() == pytest.approx(
@@ -90,14 +90,14 @@ def test_edges_of_the_vote(ties, group: list[tuple[float, int]]) -> None:
 
 
 @both_ties
-def test_a_single_rollout(ties) -> None:
+def test_a_single_rollout(ties: Ties) -> None:
     for answer, worth in ((0, 1.0), (-1, 0.0)):
         result = estimate(Majority(1, ties), outcomes([(1.0, answer)]))
         assert result.value.item() == worth and bool(result.stderr.isnan())
 
 
 @both_ties
-def test_every_budget_at_once(ties) -> None:
+def test_every_budget_at_once(ties: Ties) -> None:
     o = from_counts(3, 3, 1, 1, invalid=2)
     z = [(r, a, r) for r, a in zip(o.reward.tolist(), o.answer.tolist(), strict=True)]  # pyright: ignore
     want = [float(slow.u(RULES[ties], z, n)) for n in range(1, 11)]
@@ -122,7 +122,7 @@ def test_the_credits_of_the_design_note() -> None:
 
 
 @both_ties
-def test_the_estimate_is_unbiased_for_the_population_vote(ties) -> None:
+def test_the_estimate_is_unbiased_for_the_population_vote(ties: Ties) -> None:
     q = [Fraction(3, 10), Fraction(3, 10), Fraction(2, 10), Fraction(2, 10)]
     kinds = [(1.0, 0, 0.0), (0.0, 1, 0.0), (0.5, 2, 0.0), (1.0, -1, 0.0)]
     want = slow.population_vote(q, kinds, 6, RULES[ties])
@@ -145,7 +145,7 @@ def two_classes(right: int, wrong: int, n: int, tie: Fraction) -> Fraction:
 @pytest.mark.parametrize(
     ("right", "wrong", "n"), [(150, 150, 300), (451, 449, 64), (4, 996, 16), (480, 520, 151), (4900, 5100, 100)]
 )
-def test_two_classes_and_many_rollouts(ties, right: int, wrong: int, n: int) -> None:
+def test_two_classes_and_many_rollouts(ties: Ties, right: int, wrong: int, n: int) -> None:
     tie = Fraction(1, 2) if ties == "random" else Fraction(0)
     want = float(two_classes(right, wrong, n, tie))
     got = estimate(Majority(n, ties), from_counts(right, wrong).map(lambda x: x[None])).value.item()
@@ -167,7 +167,7 @@ def test_two_classes_and_many_rollouts(ties, right: int, wrong: int, n: int) -> 
     ],
     ids=["1,000 over 14 classes", "10,000 over 13 classes", "1,000 over 981", "10,000 over 191"],
 )
-def test_many_rollouts_against_simulation(ties, counts: tuple[int, ...], n: int) -> None:
+def test_many_rollouts_against_simulation(ties: Ties, counts: tuple[int, ...], n: int) -> None:
     *sizes, invalid = counts
     exact = estimate(Majority(n, ties), from_counts(*sizes, invalid=invalid)).value.item()
     rng = np.random.default_rng(0)

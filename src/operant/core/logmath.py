@@ -32,8 +32,7 @@ def log_binom(a: Tensor | float, b: Tensor | float) -> Tensor:
 
     Absolute error about ``a * 1e-15`` (gammaln), so 1e-12 relative on C for a <= 1000.
     """
-    x = np.asarray(a, dtype=np.float64)
-    y = np.asarray(b, dtype=np.float64)
+    x, y = (np.asarray(v.cpu() if isinstance(v, Tensor) else v, dtype=np.float64) for v in (a, b))
     valid = (y >= 0) & (y <= x)
     x, y = np.where(valid, x, 0.0), np.where(valid, y, 0.0)
     value = gammaln(x + 1) - gammaln(y + 1) - gammaln(x - y + 1)

@@ -17,13 +17,15 @@ import torch
 from operant.core.checks import DataError
 
 PACKAGES = ("operant", "torch", "numpy", "transformers", "trl", "peft", "datasets", "math-verify")
+APPENDED = b'{"kind": '
+"""How every appended line begins, and so any torn one."""
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write a whole file of records at once; readers see the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
+    with partial.open("wb") as file:
         for record in records:
             file.write(_line(record))
         file.flush()
@@ -41,7 +43,7 @@ def append_record(path: Path, kind: str, **fields: Any) -> None:
     with path.open("ab") as file:
         if file.tell() and not _ends_line(path):
             file.write(b"\n")
-        file.write(_line({"kind": kind, "time": time.time(), **fields}).encode())
+        file.write(_line({"kind": kind, "time": time.time(), **fields}))
         file.flush()
         os.fsync(file.fileno())
 
@@ -65,7 +67,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            if number == len(lines) or line.startswith(b'{"kind": '):
+            if number == len(lines) or APPENDED.startswith(line[: len(APPENDED)]):
                 continue
             raise DataError(f"{path}, line {number}: expected a JSON object ({error}).") from error
         if not isinstance(record, dict):
@@ -97,8 +99,10 @@ def _ends_line(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n"
+def _line(record: Mapping[str, Any]) -> bytes:
+    """UTF-8, one line; a lone surrogate, which UTF-8 lacks, becomes its JSON escape."""
+    text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace") + b"\n"
 
 
 def _finite(value: Any) -> Any:

@@ -75,9 +75,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         InputError: for settings that cannot work.
     """
     if not (config.temperature > 0 and 0 < config.top_p <= 1):
-        raise InputError(
-            f"expected temperature > 0 and 0 < top_p <= 1, got {config.temperature}, {config.top_p}."
-        )
+        raise InputError(f"expected temperature > 0 and 0 < top_p <= 1, got {config.temperature}, {config.top_p}.")
     for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens"):
         check_int(name, getattr(config, name), least=1)
     quiet()
@@ -116,9 +114,7 @@ def outcomes_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Any], Outcomes]:
     for group in groups.values():
         classes: dict[str, int] = {}
         reward.append([float(r["reward"] or 0.0) for r in group])
-        answer.append(
-            [-1 if r.get("answer") is None else classes.setdefault(r["answer"], len(classes)) for r in group]
-        )
+        answer.append([-1 if r.get("answer") is None else classes.setdefault(r["answer"], len(classes)) for r in group])
         score.append([r.get("score") for r in group])
     has_score = [s is not None for line in score for s in line]
     if any(has_score) and not all(has_score):
@@ -203,13 +199,9 @@ def _score(rows: list[dict[str, Any]], verifier: Verifier) -> tuple[list[dict[st
         missing = {"prompt"} - row.keys()
         missing |= set() if "reward" in row else {"completion", "target"} - row.keys()
         if missing:
-            raise DataError(
-                f"rollout {i + 1}: expected {sorted(missing)} (or a reward), found {sorted(row)}."
-            )
+            raise DataError(f"rollout {i + 1}: expected {sorted(missing)} (or a reward), found {sorted(row)}.")
         if row.get("reward") is None and "reward" in row and not row.get("failure"):
-            raise DataError(
-                f"rollout {i + 1}: reward is null; give a number, or leave it out to have it verified."
-            )
+            raise DataError(f"rollout {i + 1}: reward is null; give a number, or leave it out to have it verified.")
     todo = [row for row in rows if "reward" not in row]
     verdicts: list[Verdict] = []
     if todo:

@@ -7,6 +7,7 @@ normalised by the sequences of the whole accumulation window over all ranks, so 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsag
 from operant.core.checks import DataError, OperantError
 from operant.hf.policy import target_log_probs
 from operant.objectives import sft
-from operant.strategies import Strategy, parse
+from operant.strategies import PassAt, Strategy, parse
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 CONSTANT = 1e-3
@@ -113,7 +114,15 @@ class AlignedSFTTrainer(SFTTrainer):
                 logs[f"weight_q{100 * q:g}"] = value
         super().log(logs, start_time)
 
-
-def weights_are_constant(mean: float, sd: float) -> bool:
-    """Whether weights with this mean and standard deviation do nothing but scale cross-entropy."""
-    return sd < CONSTANT * abs(mean)
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as TRL does; a run whose weights were constant throughout is cross-entropy, and says so."""
+        result = super().train(*args, **kwargs)
+        logs = [log for log in self.state.log_history if "weight_sd" in log]
+        constant = [log["weight_sd"] < CONSTANT * abs(log["weight_mean"]) for log in logs]
+        if logs and all(constant) and self.strategy != PassAt(1):
+            logging.getLogger(__name__).warning(
+                "the weights of %s are constant: this run is cross-entropy up to a scale, because as whole sequences "
+                "its targets have p << 1/N. Train on shorter targets, or weigh by a measured success rate.",
+                self.strategy,
+            )
+        return result

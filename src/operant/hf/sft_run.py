@@ -30,11 +30,11 @@ class TrainConfig:
         strategies: deployed strategies, one branch each: pass@N, pass^N, threshold@N:k,
             mix(pass@1:0.25, pass@64:0.75), ...
         baseline: whether to train a cross-entropy branch beside them, from the same weights and batches.
-        warm_steps: cross-entropy steps before the branches.
+        warm_steps: cross-entropy steps before the branches, at a constant learning rate.
         steps: steps of each branch.
         learning_rate: peak learning rate of the branches.
         warm_learning_rate: peak learning rate of the warm start. Default: learning_rate.
-        lr_scheduler_type: any schedule of transformers.
+        lr_scheduler_type: schedule of the branches, any of transformers.
         warmup_steps: steps over which the learning rate rises.
         weight_decay: of AdamW.
         max_grad_norm: gradient norm above which the step is scaled down.
@@ -169,14 +169,12 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module="(transformers|trl|peft|accelerate|torch).*")
 
 
-def _train(
-    job: Job, config: TrainConfig, policy: Policy, train_rows: list[Encoded], test_rows: list[Encoded]
-) -> None:
+def _train(job: Job, config: TrainConfig, policy: Policy, train_rows: list[Encoded], test_rows: list[Encoded]) -> None:
     from datasets import Dataset
     from transformers import TrainerCallback
     from transformers.trainer_callback import PrinterCallback
 
-    from operant.hf.sft import QUANTILES, AlignedSFTConfig, AlignedSFTTrainer, weights_are_constant
+    from operant.hf.sft import QUANTILES, AlignedSFTConfig, AlignedSFTTrainer
 
     class Recorder(TrainerCallback):
         """Writes the record that the report and the progress bars read."""
@@ -213,17 +211,14 @@ def _train(
         model=policy.model,
         processing_class=policy.tokenizer,
         train_dataset=Dataset.from_list(
-            [
-                {"input_ids": r.prompt + r.target, "labels": [-100] * len(r.prompt) + r.target}
-                for r in train_rows
-            ]
+            [{"input_ids": r.prompt + r.target, "labels": [-100] * len(r.prompt) + r.target} for r in train_rows]
         ),
         args=AlignedSFTConfig(
             output_dir=str(job.folder / "checkpoints"),
             strategy=job.strategy,
             max_steps=job.steps,
             learning_rate=job.learning_rate,
-            lr_scheduler_type=config.lr_scheduler_type,
+            lr_scheduler_type=config.lr_scheduler_type if job.role == "branch" else "constant_with_warmup",
             warmup_steps=config.warmup_steps,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
@@ -242,15 +237,6 @@ def _train(
     if checkpoint is None and job.role == "branch":
         _evaluate(job, config, policy, test_rows, 0)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    steps = [r["weight"] for r in read_records(job.record) if r["kind"] == "step"]
-    if job.branch not in ("ce", "warm") and all(weights_are_constant(w["mean"], w["sd"]) for w in steps):
-        append_record(
-            job.record,
-            "warning",
-            text=f"the weights of {job.strategy} are constant: this run is cross-entropy up to a scale. Its "
-            "targets are too improbable as whole sequences (p << 1/N): use shorter targets or a measured "
-            "success rate.",
-        )
 
 
 def _evaluate(job: Job, config: TrainConfig, policy: Policy, rows: list[Encoded], step: int) -> torch.Tensor:

@@ -40,10 +40,6 @@ def train(config: TrainConfig) -> Path:
     jobs = plan(config)
     with _workers(config) as pool, _bars(console) as bars:
         _run(jobs, config, pool, bars)
-    for job in jobs:
-        for record in read_records(job.record):
-            if record["kind"] == "warning":
-                console.print(f"[bold yellow]warning[/] seed {job.seed}, {job.branch}: {record['text']}")
     return folder
 
 
@@ -59,9 +55,7 @@ def plan(config: TrainConfig) -> list[Job]:
         for branch, strategy in branches:
             name = re.sub(r"[^\w.@^-]+", "_", branch).strip("_")
             start = root / "warm" / "model" if config.warm_steps else None
-            jobs.append(
-                Job(root / name, seed, branch, strategy, "branch", config.steps, config.learning_rate, start)
-            )
+            jobs.append(Job(root / name, seed, branch, strategy, "branch", config.steps, config.learning_rate, start))
     return jobs
 
 
@@ -88,7 +82,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
     load_prompts(config.data)  # a file that does not read is refused now
     threads = config.threads
     if threads is None:
-        threads = 1 if config.model == EMBEDDED else max(1, _cores() // config.jobs)
+        threads = 1 if config.model == EMBEDDED else max(1, cores() // config.jobs)
     return replace(config, strategies=strategies, threads=check_int("threads", threads, least=1))
 
 
@@ -98,9 +92,7 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     if (folder / "record.jsonl").is_file():
         runs = [r for r in read_records(folder / "record.jsonl") if r["kind"] == "run"]
         if not config.resume:
-            raise DataError(
-                f"{folder} holds a run already. Give --output_dir another name, or --resume true to go on."
-            )
+            raise DataError(f"{folder} holds a run already. Give --output_dir another name, or --resume true to go on.")
         before = runs[-1]["config"] if runs else {}
         changed = [k for k in settings if k not in LOOSE and settings[k] != before.get(k)]
         if changed:
@@ -114,7 +106,8 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -180,5 +173,5 @@ def _finish(job: Job, bar: TaskID, bars: Progress, future: Future[None]) -> None
             "repair the cause and continue with --resume true."
         ) from error
     task = bars.tasks[bars.task_ids.index(bar)]
-    bars.console.print(f"done: {task.description}  {task.fields['metric']}")
+    bars.console.print(f"done: {task.description}  {task.fields['metric']}", soft_wrap=True)
     bars.remove_task(bar)

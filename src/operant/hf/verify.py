@@ -83,9 +83,7 @@ def _math(target: str, text: str) -> Verdict:
     """Runs in a worker process."""
     import math_verify
 
-    gold = math_verify.parse(target, raise_on_error=True) or math_verify.parse(
-        f"${target}$", raise_on_error=True
-    )
+    gold = math_verify.parse(target, raise_on_error=True) or math_verify.parse(f"${target}$", raise_on_error=True)
     if not gold:
         return _exact(target, text)
     found = math_verify.parse(text, raise_on_error=True)

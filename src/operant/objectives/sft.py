@@ -17,9 +17,7 @@ TINY_LOG_P = -1e4
 """Stands for p = 0 where a measured success rate is 0: the elasticity there is its limit."""
 
 
-def loss(
-    strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = None, power: float = 0.0
-) -> Tensor:
+def loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = None, power: float = 0.0) -> Tensor:
     """The loss to minimise, one value per example: ``-log S(p)``.
 
     Which p is part of the objective:

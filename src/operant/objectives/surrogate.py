@@ -52,6 +52,5 @@ def clipped(log_prob: Tensor, old_log_prob: Tensor, weights: Tensor, *, clip: fl
 def _check_shapes(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape:
         raise InputError(
-            f"expected log-probabilities and weights of one shape (..., M), got {tuple(a.shape)} "
-            f"and {tuple(b.shape)}."
+            f"expected log-probabilities and weights of one shape (..., M), got {tuple(a.shape)} and {tuple(b.shape)}."
         )

@@ -24,9 +24,7 @@ def scaling(run: Run, means: Table) -> Figure:
     return Figure("scaling", "What more samples buy", tuple(panels), run.labels)
 
 
-def _scaling_chart(
-    drawn: Sequence[str], rows: list[dict[str, Any]], metrics: Sequence[str]
-) -> alt.LayerChart:
+def _scaling_chart(drawn: Sequence[str], rows: list[dict[str, Any]], metrics: Sequence[str]) -> alt.LayerChart:
     budgets = [split_metric(m)[1] for m in metrics]
     scale = alt.Scale(type="log", base=2, nice=False, domain=[min(budgets), max(2, *budgets)])
     x = alt.X(
@@ -213,15 +211,11 @@ def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
     steps = sorted(grouped)
     size = -(-len(steps) // MAX_POINTS) if steps else 1
     bins = [steps[i : i + size] for i in range(0, len(steps), size)]
-    return [
-        (float(np.mean(chosen)), np.mean([v for s in chosen for v in grouped[s]], axis=0)) for chosen in bins
-    ]
+    return [(float(np.mean(chosen)), np.mean([v for s in chosen for v in grouped[s]], axis=0)) for chosen in bins]
 
 
 def _family_title(family: str) -> str:
-    return {"pass": "pass@N", "maj": "maj@N (majority vote)", "best": "best@N (best of N)"}.get(
-        family, f"{family}@N"
-    )
+    return {"pass": "pass@N", "maj": "maj@N (majority vote)", "best": "best@N (best of N)"}.get(family, f"{family}@N")
 
 
 def _colour(drawn: Sequence[str]) -> alt.Color:

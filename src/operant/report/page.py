@@ -29,9 +29,7 @@ from operant.report.tables import (
 from operant.report.text import CONSTANT_ADVICE, finding, notes, percent, signed, spoken
 from operant.report.theme import Figure, colours, page_spec, save, theme, vega_bundle
 
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
-)
+POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 
 
 @dataclass(frozen=True)
@@ -207,8 +205,7 @@ def _seed_section(report: Report) -> str:
         for job in run.of(label):
             cells = [f"<td>{job.seed}</td>"]
             cells += [
-                f"<td>{percent(job.values[m].mean())}</td>" if m in job.values else "<td>–</td>"
-                for m in run.metrics
+                f"<td>{percent(job.values[m].mean())}</td>" if m in job.values else "<td>–</td>" for m in run.metrics
             ]
             cells.append(f"<td>{job.seconds / 60:.1f}</td>" if job.seconds else "<td>–</td>")
             rows.append(_row(run, label, cells))
@@ -268,10 +265,7 @@ def _section(title: str, lead: str, body: str) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[str]) -> str:
     cells = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
-    return (
-        f'<div class="scroll"><table><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _row(run: Run, label: str, cells: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,17 @@ class Run:
     environment: Mapping[str, Any]
     jobs: tuple[Job, ...]
     unfinished: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether this is one stand-alone evaluation."""
+        return len(self.jobs) == 1 and self.jobs[0].role == "evaluation"
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Branches in page order: warm start, baseline, plain strategies, then mixtures."""
-        rank = {
-            j.label: (j.role != "warm", not j.baseline, "(" in j.label, natural(j.label)) for j in self.jobs
-        }
+        rank = {j.label: (j.role != "warm", not j.baseline, "(" in j.label, natural(j.label)) for j in self.jobs}
         return tuple(sorted(rank, key=lambda label: rank[label]))
 
     @property
@@ -150,6 +154,7 @@ def load_run(run_dir: Path) -> Run:
         environment=_last(records, "environment"),
         jobs=tuple(jobs),
         unfinished=tuple(_shown(p.parent, run_dir) for p in paths if p.parent not in done),
+        warnings=tuple(r["text"] for r in records if r.get("kind") == "warning"),
     )
 
 
@@ -213,7 +218,7 @@ def _reordered(job: Job, first: Job) -> Job:
     place = {prompt: i for i, prompt in enumerate(job.prompts)}
     order = [place[prompt] for prompt in first.prompts]
     values = {metric: column[order] for metric, column in job.values.items()}
-    return Job(**{**vars(job), "prompts": first.prompts, "values": values})
+    return replace(job, prompts=first.prompts, values=values)
 
 
 def _check_unique(jobs: list[Job]) -> None:
@@ -270,9 +275,7 @@ def _read_object(path: Path) -> Mapping[str, Any]:
 
 def _field(record: Mapping[str, Any], key: str, path: Path) -> Any:
     if key not in record:
-        raise DataError(
-            f"{path}: expected the key {key!r}, got {sorted(record)}. Was it written by another version?"
-        )
+        raise DataError(f"{path}: expected the key {key!r}, got {sorted(record)}. Was it written by another version?")
     return record[key]
 
 

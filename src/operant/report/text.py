@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from operant.report.runs import Run, load_run
+import numpy as np
+
+from operant.report.runs import Run, load_run, split_metric
 from operant.report.tables import (
     Interval,
     Table,
@@ -18,7 +20,8 @@ from operant.report.tables import (
 )
 
 CONSTANT_ADVICE = (
-    "This run IS the baseline up to a scale. See what p means: use level=answer or shorter targets."
+    "This run IS the baseline up to a scale: as whole sequences its targets have p << 1/N. Train on shorter targets, "
+    "or weigh by a measured success rate (sft_loss with success_rate)."
 )
 
 
@@ -70,7 +73,8 @@ def _values_only(run: Run) -> str:
         return "No branch was measured at every budget, and there is no baseline to pair the branches with."
     best = max(known, key=lambda b: means[b, family[-1]].mean)
     ends = [f"{percent(means[best, m].mean)} % at {m}" for m in dict.fromkeys([family[0], family[-1]])]
-    return f"{best} reaches {' and '.join(ends)}; without a baseline there are no gains to report."
+    alone = "." if run.is_evaluation else "; without a baseline there are no gains to report."
+    return f"{best} reaches {' and '.join(ends)}{alone}"
 
 
 def _price_clause(trade: Trade) -> str:
@@ -97,16 +101,16 @@ def spoken(branch: str) -> str:
 
 def notes(run: Run) -> list[str]:
     """What a reader must know before the numbers: what is missing and what is not included."""
-    found = []
+    found = list(run.warnings)
     if run.unfinished:
         names = ", ".join(run.unfinished)
         found.append(f"Not finished, left out of every number (no prompts.jsonl): {names}.")
+    if run.is_evaluation:
+        return found
     if run.baseline is None:
         found.append("No finished baseline: values are shown, gains are not.")
     if len(run.seeds) == 1:
-        found.append(
-            "One seed: the intervals resample prompts only, so variation between seeds is not included."
-        )
+        found.append("One seed: the intervals resample prompts only, so variation between seeds is not included.")
     for label in run.trained if run.baseline else ():
         seeds = {j.seed for j in run.of(label)}
         both = seeds & {j.seed for j in run.of(run.baseline or "")}
@@ -126,24 +130,41 @@ def summary_table(run_dir: Path) -> str:
     """
     run = load_run(Path(run_dir))
     means, gain = curves(run), gains(run)
+    if run.is_evaluation:
+        return "\n".join([finding(run, gain), *notes(run), "", *_evaluation_table(run)])
     marked = best_branches(run, means, gain)
     head = ["mean, %", *run.metrics]
     rows = [[label, *(_cell(means, marked, label, m) for m in run.metrics)] for label in run.labels]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in [head, *rows]
-    ]
-    lines.insert(1, "-" * len(lines[0]))
+    lines = _aligned([head, *rows])
     if marked:
         lines.append("* best, and its 95 % interval against the baseline excludes zero")
     constant = [f"Warning: the weights of {b} are constant. {CONSTANT_ADVICE}" for b in constant_weights(run)]
     return "\n".join([finding(run, gain), *notes(run), *constant, "", *lines])
+
+
+def _evaluation_table(run: Run) -> list[str]:
+    """One row a budget, one column a family: mean and standard error over prompts, in percent."""
+    (job,) = run.jobs
+    budgets = sorted({split_metric(m)[1] for m in run.metrics})
+    rows = [["k", *(f"{family}@k, %" for family in run.families)]]
+    for k in budgets:
+        columns = [job.values.get(f"{family}@{k}") for family in run.families]
+        rows.append([str(k), *("-" if c is None else _mean_and_stderr(c) for c in columns)])
+    return [*_aligned(rows), f"mean ± standard error over {len(job.prompts)} prompts"]
+
+
+def _mean_and_stderr(values: np.ndarray) -> str:
+    if len(values) == 1:
+        return percent(values[0])
+    return f"{percent(values.mean())} ± {percent(values.std(ddof=1) / len(values) ** 0.5)}"
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Rows as text, the first column to the left, the others to the right, a rule below the head."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    cells = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows]
+    lines = ["  ".join(row) for row in cells]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def _cell(means: Table, marked: Mapping[str, str], label: str, metric: str) -> str:

@@ -45,8 +45,7 @@ class Outcomes:
         for name, value in (("answer", self.answer), ("score", self.score)):
             if value is not None and value.shape != self.reward.shape:
                 raise InputError(
-                    f"{name} must have the shape of reward, {tuple(self.reward.shape)}, "
-                    f"got {tuple(value.shape)}."
+                    f"{name} must have the shape of reward, {tuple(self.reward.shape)}, got {tuple(value.shape)}."
                 )
         if self.answer is not None and (self.answer.is_floating_point() or bool((self.answer < -1).any())):
             raise InputError(
@@ -216,9 +215,7 @@ class FunctionStrategy(Strategy):
         return f"{getattr(self.function, '__name__', 'function')}@{self.n}"
 
 
-def from_function(
-    n: int, value: Callable[[Sequence[Outcome]], float], *, ordered: bool = False
-) -> FunctionStrategy:
+def from_function(n: int, value: Callable[[Sequence[Outcome]], float], *, ordered: bool = False) -> FunctionStrategy:
     """A strategy from a plain function of N outcomes: evaluation and RL credit follow.
 
     Args:

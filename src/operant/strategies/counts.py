@@ -71,9 +71,7 @@ class CountStrategy(Strategy):
         p, q = log_p[..., None], log1mexp(log_p)[..., None]
         binom = log_binom_row(n).to(log_p.device)
         log_v, log_1mv = torch.log(v), torch.log1p(-v)
-        tail = torch.logsumexp(
-            (log_v + binom + xlog(k - k0, p) + xlog(n - k, q))[..., k0:], dim=-1
-        )  # log(S / p^k0)
+        tail = torch.logsumexp((log_v + binom + xlog(k - k0, p) + xlog(n - k, q))[..., k0:], dim=-1)  # log(S / p^k0)
         log_f = torch.logsumexp(log_1mv + binom + xlog(k, p) + xlog(n - k, q), dim=-1)
         log_s = torch.where(log_f < -math.log(2), log1mexp(log_f), k0 * log_p + tail)
         step, k, low = v.diff(), k[:-1], max(k0 - 1, 0)

@@ -87,9 +87,7 @@ class Mixture(Strategy):
         Raises:
             NotDefinedError: always.
         """
-        raise NotDefinedError(
-            f"{self} has several budgets, so it has no curve over one. Ask for the curve of a part."
-        )
+        raise NotDefinedError(f"{self} has several budgets, so it has no curve over one. Ask for the curve of a part.")
 
     def _sum(self, values: list[Tensor]) -> Tensor:
         weighted = [w * value for (_, w), value in zip(self.parts, values, strict=True)]

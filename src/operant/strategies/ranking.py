@@ -63,10 +63,7 @@ class BestOf(Strategy):
         own = (g.total - g.reward) / (g.size - 1).clamp(min=1)  # mean of j's group without j
         start, end = g.start, g.start + g.size
         without = (
-            below.gather(-1, start)
-            + above[..., -1:]
-            - above.gather(-1, end)
-            + own * (mass[end - 1] - mass[start])
+            below.gather(-1, start) + above[..., -1:] - above.gather(-1, end) + own * (mass[end - 1] - mass[start])
         )
         whole = (top * g.mean).sum(-1, keepdim=True)
         weights = torch.empty_like(g.mean).scatter_(-1, g.order, whole - without)

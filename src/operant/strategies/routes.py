@@ -114,9 +114,7 @@ def estimate(
     return Estimate(value, ((m - 1) / m * weights.square().sum(-1)).sqrt(), route)
 
 
-def credit(
-    s: Strategy, outcomes: Outcomes, *, route: Route | None = None, draws: int = 2048, seed: int = 0
-) -> Tensor:
+def credit(s: Strategy, outcomes: Outcomes, *, route: Route | None = None, draws: int = 2048, seed: int = 0) -> Tensor:
     """RL weights w_i with E sum_i w_i grad log pi(y_i) = grad E V; they sum to 0 over each prompt.
 
     Positive weight = make this rollout more likely. Exact when the rollouts are i.i.d. from the policy whose

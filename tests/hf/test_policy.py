@@ -1,0 +1,102 @@
+import pytest
+import torch
+
+from operant.core.checks import DataError
+from operant.hf.policy import (
+    Encoded,
+    add_lora,
+    answer_log_probs,
+    collate,
+    encode,
+    load_policy,
+    sample,
+    target_log_probs,
+    trim,
+)
+from operant.hf.tasks import DataConfig, Prompt
+
+
+def test_target_log_probs_are_those_of_one_row_at_a_time(policy, encoded):
+    batch = target_log_probs(policy.model, **collate(encoded[:16], policy.pad))
+    for row, got in zip(encoded[:16], batch, strict=True):
+        ids = torch.tensor([row.prompt + row.target])
+        log_probs = policy.model(ids).logits[0].log_softmax(-1)
+        one = sum(log_probs[len(row.prompt) + i - 1, t] for i, t in enumerate(row.target))
+        assert got.item() == pytest.approx(one.item(), abs=1e-4)
+
+
+def test_answer_log_probs_do_not_depend_on_the_batch(policy, encoded):
+    whole = answer_log_probs(policy, encoded, batch_size=64)
+    assert torch.allclose(whole, answer_log_probs(policy, encoded, batch_size=7), atol=1e-5)
+
+
+def test_padding_is_invisible(policy):
+    short, long = Encoded([4, 5], [6, 1]), Encoded([4, 5, 6, 7, 8], [9, 10, 11, 1])
+    both = target_log_probs(policy.model, **collate([short, long], policy.pad))
+    alone = target_log_probs(policy.model, **collate([short], policy.pad))
+    assert both[0].item() == pytest.approx(alone[0].item(), abs=1e-5)
+
+
+def test_samples_come_with_their_exact_probability(policy):
+    """An embedded policy with an almost certain first token: frequencies agree with p within 4 standard errors."""
+    row = Encoded([4, 5, 13, 6, 7, 14], [])
+    ids = torch.tensor([row.prompt])
+    p = policy.model(ids).logits[0, -1].softmax(-1)
+    draws = next(
+        sample(policy, [row], rollouts=4000, temperature=1.0, top_p=1.0, max_new_tokens=1, batch_size=1, seed=1)
+    )
+    count = torch.bincount(torch.tensor([d[0] for d in draws]), minlength=len(p)) / 4000
+    assert ((count - p).abs() <= 4 * (p * (1 - p) / 4000).sqrt()).all()
+
+
+def test_sampling_continues_where_it_stopped(policy, encoded):
+    settings = dict(rollouts=3, temperature=1.0, top_p=1.0, max_new_tokens=4, batch_size=5, seed=2)
+    whole = list(sample(policy, encoded[:20], **settings))
+    assert list(sample(policy, encoded[:20], **settings, skip=2)) == whole[2:]
+    state = torch.get_rng_state()
+    list(sample(policy, encoded[:5], **settings))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_trim_keeps_the_first_end():
+    assert trim([4, 1, 5, 1], 1) == [4, 1]
+    assert trim([4, 5], 1) == [4, 5]
+
+
+def test_long_examples_are_refused_not_cut(policy):
+    with pytest.raises(DataError, match="1 of 2 examples are longer than max_tokens = 10"):
+        encode(policy, [Prompt(0, "1*1=", "1"), Prompt(1, "1*1=" * 4, "1")], DataConfig(), 10)
+
+
+def test_text_survives_the_embedded_tokenizer(policy):
+    ids = policy.tokenizer("23*47=1081")["input_ids"]
+    assert policy.tokenizer.decode(ids) == "23*47=1081"
+    assert sum(p.numel() for p in policy.model.parameters()) == pytest.approx(100_000, rel=0.01)
+
+
+def test_saved_and_loaded_is_the_same_policy(policy, encoded, tmp_path):
+    policy.save(tmp_path / "model")
+    loaded = load_policy(str(tmp_path / "model"), device="cpu")
+    before = answer_log_probs(policy, encoded, batch_size=32)
+    assert torch.equal(before, answer_log_probs(loaded, encoded, batch_size=32))
+    assert loaded.tokenizer.decode([4, 5]) == policy.tokenizer.decode([4, 5])
+
+
+def test_an_adapter_is_saved_and_loaded(policy, encoded, tmp_path):
+    policy.save(tmp_path / "base")
+    based = load_policy(str(tmp_path / "base"), device="cpu")
+    adapted = add_lora(based, rank=4, alpha=8, seed=0)
+    with torch.no_grad():
+        for name, p in adapted.model.named_parameters():
+            if "lora_B" in name:
+                p.fill_(0.01)
+    adapted.save(tmp_path / "adapter")
+    loaded = load_policy(str(tmp_path / "adapter"), device="cpu", trainable=True)
+    before = answer_log_probs(adapted, encoded, batch_size=32)
+    assert torch.allclose(before, answer_log_probs(loaded, encoded, batch_size=32))
+    assert any(p.requires_grad for p in loaded.model.parameters())
+
+
+def test_a_missing_model_says_what_is_expected(tmp_path):
+    with pytest.raises(DataError, match="folder written by save_pretrained"):
+        load_policy(str(tmp_path / "nothing"))

@@ -1,0 +1,160 @@
+"""The verbs as a user runs them: subprocesses on the embedded default."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from operant.core.record import read_records
+
+TRAIN = [
+    "train",
+    "--strategies=[pass@16]",
+    "--warm_steps=4",
+    "--steps=12",
+    "--eval_steps=6",
+    "--save_steps=4",
+    "--logging_steps=2",
+    "--per_device_train_batch_size=16",
+    "--learning_rate=1e-3",
+    "--data.train_limit=64",
+    "--data.test_limit=50",
+]
+
+
+def operant(*args, check=True):
+    run = subprocess.run([sys.executable, "-m", "operant.cli", *map(str, args)], capture_output=True, text=True)
+    assert not check or run.returncode == 0, run.stderr
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run = operant(*TRAIN, f"--output_dir={folder}")
+    return folder, run.stdout
+
+
+def weights(folder: Path, branch: str):
+    return load_file(folder / "seed0" / branch / "model" / "model.safetensors")
+
+
+def curves(folder: Path, branch: str):
+    records = read_records(folder / "seed0" / branch / "record.jsonl")
+    return [(r["step"], r["curve"]) for r in records if r["kind"] == "evaluation"]
+
+
+def test_train_writes_a_run_and_its_page(trained):
+    folder, printed = trained
+    assert "pass@16" in printed and "warm start" in printed
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "pass@16" in page
+    for branch in ("warm", "ce", "pass@16"):
+        rows = read_records(folder / "seed0" / branch / "prompts.jsonl")
+        assert len(rows) == 50
+        for row in rows:
+            p = 2.718281828459045 ** row["log_p"]
+            assert row["values"]["pass@16"] == pytest.approx(1 - (1 - p) ** 16, rel=1e-6, abs=1e-12)
+    before, after = weights(folder, "ce"), weights(folder, "pass@16")
+    assert any((before[k] != after[k]).any() for k in before)
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(trained, tmp_path):
+    whole, _ = trained
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "operant.cli", *TRAIN, f"--output_dir={folder}"]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = folder / "seed0" / "pass@16" / "checkpoints" / "checkpoint-4" / "trainer_state.json"
+    deadline = time.monotonic() + 120
+    while not state.is_file() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "seed0" / "pass@16" / "prompts.jsonl").exists(), "it finished before it was killed"
+
+    again = operant(*TRAIN, f"--output_dir={folder}", check=False)
+    assert again.returncode == 2 and "--resume true" in again.stderr
+    other = operant(*TRAIN, f"--output_dir={folder}", "--resume=true", "--learning_rate=2e-3", check=False)
+    assert other.returncode == 2 and "learning_rate: 0.001 -> 0.002" in other.stderr
+    operant(*TRAIN, f"--output_dir={folder}", "--resume=true")
+    for branch in ("warm", "ce", "pass@16"):
+        resumed, uninterrupted = weights(folder, branch), weights(whole, branch)
+        assert all((resumed[k] == uninterrupted[k]).all() for k in uninterrupted)
+        assert curves(folder, branch) == curves(whole, branch)
+
+
+def test_evaluate_samples_scores_and_reads_back_the_same_numbers(trained, tmp_path):
+    model = trained[0] / "seed0" / "ce" / "model"
+    settings = ["--data.test_limit=20", "--batch_size=10", "--max_new_tokens=6", "--rollouts=8"]
+    run = operant("evaluate", f"--model={model}", f"--output_dir={tmp_path / 'a'}", *settings)
+    assert "maj@8" in run.stdout or "maj" in run.stdout
+    rows = read_records(tmp_path / "a" / "rollouts.jsonl")
+    assert len(rows) == 160 and all(r["reward"] in (0.0, 1.0) for r in rows)
+    operant("evaluate", f"--rollouts_file={tmp_path / 'a' / 'rollouts.jsonl'}", f"--output_dir={tmp_path / 'b'}")
+    first, second = (read_records(tmp_path / x / "prompts.jsonl") for x in "ab")
+    for x, y in zip(first, second, strict=True):
+        sampled = {k: v for k, v in x["values"].items() if not k.startswith("exact")}
+        assert sampled == y["values"]
+
+
+def test_rollouts_with_any_text_survive_a_round_trip(tmp_path):
+    texts = ["line\u2028separator \u2029 \x85 72", "", "\U0001f600 no answer", "72\n72", "\x00 71", "the answer is 72"]
+    lines = [{"prompt": i, "target": "72", "completion": t} for i in ("a", "b") for t in texts]
+    source = tmp_path / "mine.jsonl"
+    source.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in lines), encoding="utf-8")
+    operant("evaluate", f"--rollouts_file={source}", f"--output_dir={tmp_path / 'a'}")
+    rows = read_records(tmp_path / "a" / "rollouts.jsonl")
+    assert [r["completion"] for r in rows] == texts * 2
+    assert [r["reward"] for r in rows[:6]] == [1, 0, 0, 1, 0, 1]
+    assert rows[1]["answer"] is None and rows[2]["answer"] is None
+    operant("evaluate", f"--rollouts_file={tmp_path / 'a' / 'rollouts.jsonl'}", f"--output_dir={tmp_path / 'b'}")
+    assert read_records(tmp_path / "a" / "prompts.jsonl") == read_records(tmp_path / "b" / "prompts.jsonl")
+    values = read_records(tmp_path / "a" / "prompts.jsonl")[0]["values"]
+    assert values["pass@1"] == pytest.approx(0.5) and values["pass@4"] == 1.0
+    assert values["maj@1"] == pytest.approx(0.5)
+
+
+def test_demo_runs_small(tmp_path):
+    run = operant("demo", "--seeds=1", "--warm_steps=2", "--steps=2", f"--output_dir={tmp_path / 'd'}", "--open=false")
+    for branch in ("ce", "pass@16", "pass@64", "mix(pass@1:0.25, pass@64:0.75)"):
+        assert branch in run.stdout
+    assert (tmp_path / "d" / "report" / "scaling.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["train", "--strategies=[maj@8]"], "depends on the whole answer distribution"),
+        (["train", "--strategies=[pass@]"], "expected one of pass@N"),
+        (["train", "--strategies=[pass@1]"], "distinct strategies"),
+        (["train", "--data.train=nowhere.jsonl"], "found none"),
+        (["train", "--budgets=[0]"], "budget must be an integer >= 1"),
+        (["evaluate", "--temperature=0"], "temperature > 0"),
+        (["evaluate", "--rollouts_file=nowhere.jsonl"], "found none"),
+        (["report", "--run_dir=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_gets_one_clear_message(tmp_path, args, message):
+    out = [] if args[0] == "report" else [f"--output_dir={tmp_path / 'x'}"]
+    run = operant(*args, *out, check=False)
+    assert run.returncode == 2
+    assert message in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "report", "demo"])
+def test_help_teaches(verb):
+    assert "output_dir" in operant(verb, "--help").stdout or verb == "report"
+
+
+def test_print_config_is_a_config(tmp_path):
+    printed = operant(*TRAIN, "--print_config").stdout
+    (tmp_path / "run.yaml").write_text(printed)
+    again = operant("train", f"--config={tmp_path / 'run.yaml'}", "--print_config").stdout
+    assert again == printed and "warm_steps: 4" in printed

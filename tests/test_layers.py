@@ -1,0 +1,123 @@
+"""The folder boundary is the layer boundary: read from the syntax tree of every file."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "operant"
+MAY_IMPORT = {
+    "": {"core", "strategies", "objectives"},  # the front door, operant/__init__.py
+    "core": set(),
+    "strategies": {"core"},
+    "relational": {"core"},
+    "objectives": {"strategies", "core"},
+    "hf": {"objectives", "strategies", "relational", "core"},
+    "report": {"core"},
+    "cli": {"report", "hf"},
+}
+EXTRAS = {
+    **dict.fromkeys(["transformers", "trl", "peft", "datasets", "accelerate", "math_verify"], "hf"),
+    **dict.fromkeys(["altair", "vl_convert"], "report"),
+}
+
+
+def layer_of(parts: tuple[str, ...]) -> str:
+    """("operant", "core", "rng") -> "core"; the front door is ""."""
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imported(tree: ast.AST, module: tuple[str, ...], package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Dotted paths of everything that a module imports, wherever it stands in the file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            base += tuple(node.module.split(".")) if node.module else ()
+            yield from ((*base, alias.name) for alias in node.names)
+
+
+def violations(path: Path, text: str) -> list[str]:
+    """Imports of the file at ``path`` (relative to src/operant) that the table forbids."""
+    module = ("operant", *path.with_suffix("").parts)
+    package = module[:-1]
+    module = package if path.name == "__init__.py" else module
+    layer, found = layer_of(module), []
+    for target in imported(ast.parse(text), module, package):
+        name = ".".join(target)
+        if target[0] == "operant":
+            below = layer_of(target)
+            is_layer = below in MAY_IMPORT and below
+            if (is_layer and below not in MAY_IMPORT[layer] | {layer}) or (not is_layer and layer):
+                found.append(f"{path}: {layer or 'the front door'} may not import {name}")
+        elif target[0] in EXTRAS and layer != EXTRAS[target[0]]:
+            found.append(f"{path}: only {EXTRAS[target[0]]} may import {name}")
+    return found
+
+
+def files() -> list[Path]:
+    return sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
+
+
+def test_no_file_reaches_past_its_layer() -> None:
+    assert len(files()) > 20
+    found = [v for path in files() for v in violations(path, (SOURCE / path).read_text(encoding="utf-8"))]
+    assert not found, "\n".join(found)
+
+
+def test_every_folder_is_a_known_layer() -> None:
+    assert {layer_of(("operant", *p.with_suffix("").parts)) for p in files() if p.name != "__init__.py"} <= set(
+        MAY_IMPORT
+    )
+    assert {"core", "strategies", "objectives"} <= {p.parts[0] for p in files()}
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("core/rng.py", "from operant.strategies.base import Outcomes"),
+        ("core/rng.py", "import operant.report"),
+        ("core/rng.py", "import operant"),
+        ("strategies/base.py", "from operant.objectives.sft import loss"),
+        ("strategies/base.py", "from operant import objectives"),
+        ("strategies/base.py", "from operant import PassAt"),
+        ("strategies/base.py", "from ..objectives import rl"),
+        ("strategies/base.py", "from .. import objectives"),
+        ("strategies/__init__.py", "from ..hf import policy"),
+        ("objectives/rl.py", "def f():\n    from operant.hf.policy import load"),
+        ("objectives/rl.py", "if True:\n    import transformers"),
+        ("relational/tasks.py", "from operant.strategies import PassAt"),
+        ("report/page.py", "from operant.strategies import parse"),
+        ("report/page.py", "from datasets import load_dataset"),
+        ("hf/rl.py", "from operant.report import write_report"),
+        ("hf/rl.py", "import altair as alt"),
+        ("cli.py", "from operant.core.record import read_records"),
+        ("cli.py", "import trl.trainer"),
+        ("__init__.py", "from operant.hf.sft import train"),
+        ("__init__.py", "import vl_convert"),
+    ],
+)
+def test_a_planted_violation_is_caught(path: str, line: str) -> None:
+    assert len(violations(Path(path), line)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("core/rng.py", "import torch, json\nfrom operant.core.checks import OperantError"),
+        ("core/rng.py", "from .checks import OperantError\nfrom . import checks"),
+        ("strategies/base.py", "from operant.core.checks import InputError\nfrom operant.strategies import routes"),
+        ("strategies/__init__.py", "from .base import Strategy"),
+        ("objectives/rl.py", "from ..strategies.base import Strategy"),
+        ("hf/rl.py", "from trl import GRPOTrainer\nfrom operant.objectives.rl import rollout_weights"),
+        ("report/page.py", "import altair\nfrom operant.core import record"),
+        ("cli.py", "from operant.hf import sft\nfrom operant.report import write_report"),
+        ("__init__.py", "from operant.core.checks import OperantError\nfrom operant.objectives import sft"),
+    ],
+)
+def test_what_the_table_allows_passes(path: str, line: str) -> None:
+    assert violations(Path(path), line) == []
