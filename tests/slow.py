@@ -119,11 +119,10 @@ def credit_in_out(rule: Rule, rollouts: Draw, n: int) -> list[Fraction]:
 
 
 def sequences(kinds: Draw, n: int, rule: Rule) -> Iterator[tuple[tuple[int, ...], Fraction]]:
-    """Every sequence of n outcomes of a policy over ``kinds``, as indices, with what the rule makes of it."""
+    """Every sequence of n outcomes of a policy over ``kinds``, as indices, with its worth by a symmetric rule."""
     worth_of = cache(lambda draw: rule([kinds[k] for k in draw]))
-    ordered = rule is first_accepted
     for draw in product(range(len(kinds)), repeat=n):
-        yield draw, worth_of(draw if ordered else tuple(sorted(draw)))
+        yield draw, worth_of(tuple(sorted(draw)))
 
 
 def j_and_slope(pi: Sequence[Fraction], kinds: Draw, rule: Rule, n: int) -> tuple[Fraction, list[Fraction]]:
@@ -147,8 +146,3 @@ def groups(pi: Sequence[Fraction], m: int) -> list[tuple[Fraction, tuple[int, ..
         ways = factorial(m) // prod(factorial(c) for c in count.values())
         out.append((ways * prod((pi[k] ** c for k, c in count.items()), start=Fraction(1)), kinds))
     return out
-
-
-def population_vote(q: Sequence[Fraction], kinds: Draw, n: int, rule: Rule) -> Fraction:
-    """E of a vote of n i.i.d. answers."""
-    return j_and_slope(q, kinds, rule, n)[0]

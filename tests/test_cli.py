@@ -153,6 +153,12 @@ def test_help_teaches(verb):
     assert "output_dir" in operant(verb, "--help").stdout or verb == "report"
 
 
+def test_a_pattern_with_hashes_reaches_the_config():
+    """YAML would take it for a comment, and the whole solution for the answer."""
+    printed = operant("train", "--data.target_pattern", "#### (.+)", "--print_config").stdout
+    assert "target_pattern: '#### (.+)'" in printed
+
+
 def test_print_config_is_a_config(tmp_path):
     printed = operant(*TRAIN, "--print_config").stdout
     (tmp_path / "run.yaml").write_text(printed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser  # pyright: ignore[reportPrivateImportUsage]
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter  # pyright: ignore[reportPrivateImportUsage]
 
 from operant import __version__
 from operant.core.checks import OperantError
@@ -28,10 +28,20 @@ with standard errors. Or read rollouts that you have already.
   operant evaluate --model RUN/seed0/pass@16/model --rollouts 64 --output_dir runs/eval
   operant evaluate --rollouts_file rollouts.jsonl --output_dir runs/eval2
 """
-REPORT = """Write RUN/report/index.html (one self-contained page) and its charts as PNG and SVG."""
+REPORT = """Write one self-contained page, RUN/report/index.html, and its charts as PNG and SVG.
+
+  operant report runs/first
+"""
 DEMO = """The main job on the embedded default: a 100k-parameter transformer learns two-digit multiplication,
 with cross-entropy and for pass@16, pass@64 and a mixture, over three seeds. A few minutes on two cores.
 """
+
+
+class _Formatter(DefaultHelpFormatter):
+    """Keeps the line breaks of a description, so that its examples can be read and copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "".join(indent + line for line in text.splitlines(keepends=True))
 
 
 @dataclass(frozen=True)
@@ -113,8 +123,7 @@ def main(args: list[str] | None = None) -> int:
         prog="operant", description="Train models for the way they will be used.", version=__version__
     )
     verbs = parser.add_subcommands(required=True, dest="verb")
-    from operant.hf.evaluate import EvaluateConfig
-    from operant.hf.sft_run import TrainConfig
+    from operant.hf.config import EvaluateConfig, TrainConfig
 
     actions: dict[str, tuple[Any, Any, str]] = {
         "train": (TrainConfig, train, TRAIN),
@@ -123,7 +132,7 @@ def main(args: list[str] | None = None) -> int:
         "demo": (DemoConfig, demo, DEMO),
     }
     for verb, (config, _, text) in actions.items():
-        sub = ArgumentParser(description=text)
+        sub = ArgumentParser(description=text, formatter_class=_Formatter)
         sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below.")
         sub.add_class_arguments(config)
         verbs.add_subcommand(verb, sub, help=text.split(".")[0] + ".")

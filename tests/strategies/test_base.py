@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from operant import Majority, Outcomes, PassAt, Threshold, from_function
+from operant import Majority, Outcomes, PassAt, Threshold, credit, from_function
 from operant.core.checks import InputError
 from operant.strategies import BestOf, Outcome, Strategy, estimate
 
@@ -78,6 +78,13 @@ def test_binary_is_seen_anew_after_a_map() -> None:
 def test_counting_strategies_refuse_graded_rewards(s: Strategy) -> None:
     with pytest.raises(InputError, match=r"rewards must be 0 or 1.*Binarise them.*or use best@N"):
         estimate(s, Outcomes(torch.tensor([0.0, 0.5, 1.0])))
+
+
+def test_successes_are_counted_exactly_in_half_precision() -> None:
+    reward = (torch.arange(600) < 299).to(torch.bfloat16)
+    assert estimate(PassAt(1), Outcomes(reward)).value.item() == torch.tensor(299 / 600).bfloat16().item()
+    w = credit(Threshold(599, 299), Outcomes(reward))  # met if the one left out is a failure: U = 301/600
+    assert w[0].item() == pytest.approx(301 / 600, rel=0.01) and w[-1].item() == pytest.approx(-299 / 600, rel=0.01)
 
 
 def test_a_function_sees_plain_outcomes() -> None:

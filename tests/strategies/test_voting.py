@@ -104,6 +104,15 @@ def test_every_budget_at_once(ties: Ties) -> None:
     assert curve(Majority(1, ties), o, range(1, 11)).value.tolist() == pytest.approx(want, abs=1e-13)
 
 
+@pytest.mark.parametrize("m", [900, 901], ids=["one rho for all budgets", "a rho for each"])
+def test_a_curve_over_many_rollouts(m: int) -> None:
+    o = from_counts(300, 280, 200, 90, invalid=m - 870)
+    budgets = [1, 2, 15, 120]
+    one_by_one = [estimate(Majority(n), o).value.item() for n in budgets]
+    assert curve(Majority(1), o, budgets).value.tolist() == pytest.approx(one_by_one, rel=1e-9)
+    assert one_by_one[0] == pytest.approx(300 / m)  # one sample: right or not
+
+
 def test_probabilities_of_winning_share_out_one() -> None:
     counts = torch.tensor([7, 5, 5, 2, 1])
     rivals = torch.stack([counts[torch.arange(5) != a] for a in range(5)])
@@ -125,7 +134,7 @@ def test_the_credits_of_the_design_note() -> None:
 def test_the_estimate_is_unbiased_for_the_population_vote(ties: Ties) -> None:
     q = [Fraction(3, 10), Fraction(3, 10), Fraction(2, 10), Fraction(2, 10)]
     kinds = [(1.0, 0, 0.0), (0.0, 1, 0.0), (0.5, 2, 0.0), (1.0, -1, 0.0)]
-    want = slow.population_vote(q, kinds, 6, RULES[ties])
+    want, _ = slow.j_and_slope(q, kinds, RULES[ties], 6)
     probability, members = zip(*slow.groups(q, 9), strict=True)
     group = torch.tensor(members)
     reward, answer, _ = (torch.tensor(x) for x in zip(*kinds, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from operant.core.checks import check_int
-from operant.hf.sft_run import TrainConfig
+from operant.hf.config import TrainConfig
 from operant.hf.train import cores
 
 STRATEGIES = ["pass@16", "pass@64", "mix(pass@1:0.25, pass@64:0.75)"]

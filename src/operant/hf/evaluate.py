@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,55 +15,13 @@ from torch import Tensor
 
 from operant.core.checks import DataError, InputError, check_int
 from operant.core.record import append_record, environment, read_records, write_records
+from operant.hf.config import EvaluateConfig, config_dict
 from operant.hf.sft_run import pass_at, quiet, write_job
-from operant.hf.tasks import EMBEDDED, DataConfig, Prompt, load_prompts
+from operant.hf.tasks import Prompt, load_prompts
 from operant.hf.verify import Verdict, Verifier, verify
 from operant.strategies import BestOf, Majority, Outcomes, PassAt, Strategy, curve
 
 FAMILIES: dict[str, Strategy] = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1)}
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Sample a model M times a prompt, verify, and print pass@k, maj@k and best@k with standard errors.
-
-    Args:
-        output_dir: folder of the evaluation. It must be new, unless --resume.
-        model: folder, adapter folder or Hub id of a causal language model, or "embedded" (untrained).
-        rollouts_file: read these rollouts instead of sampling: JSON lines with prompt (an id), completion,
-            and either reward (with answer and score where there are any) or target.
-        data: prompts and answers; the held-out prompts are evaluated.
-        rollouts: rollouts per prompt, M.
-        temperature: of the sampler.
-        top_p: of the sampler.
-        max_new_tokens: tokens after which a rollout is cut.
-        batch_size: prompts per batch; each is sampled M times.
-        max_tokens: longest prompt with its answer; longer ones are an error.
-        verifier: "math" (math-verify) or "exact" (the same text).
-        families: curves to print, of pass, maj, best.
-        budgets: budgets k of the curves, at most M. Default: powers of two.
-        exact: whether to add the exact pass@k curve from the probability of the answer string, at
-            temperature 1.
-        seed: seed of the sampler.
-        resume: continue an evaluation that was stopped.
-    """
-
-    output_dir: Path = Path("runs/evaluate")
-    model: str = EMBEDDED
-    rollouts_file: Path | None = None
-    data: DataConfig = field(default_factory=DataConfig)
-    rollouts: int = 16
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_new_tokens: int = 256
-    batch_size: int = 4
-    max_tokens: int = 1024
-    verifier: Verifier = "math"
-    families: list[Literal["pass", "maj", "best"]] = field(default_factory=lambda: ["pass", "maj", "best"])
-    budgets: list[int] | None = None
-    exact: bool = True
-    seed: int = 0
-    resume: bool = False
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -127,7 +84,7 @@ def outcomes_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Any], Outcomes]:
 
 
 def _claim(folder: Path, config: EvaluateConfig) -> None:
-    settings = json.loads(json.dumps(asdict(config), default=str))
+    settings = config_dict(config)
     record = folder / "record.jsonl"
     if (folder / "prompts.jsonl").is_file() or (record.is_file() and not config.resume):
         raise DataError(

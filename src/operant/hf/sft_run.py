@@ -6,83 +6,18 @@ import json
 import os
 import shutil
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from operant.core.record import append_record, read_records, write_records
-from operant.hf.tasks import EMBEDDED, DataConfig, load_prompts
+from operant.hf.config import TrainConfig
+from operant.hf.tasks import load_prompts
 
 if TYPE_CHECKING:  # TRL takes seconds to import: only the worker processes pay for it
     import torch
 
     from operant.hf.policy import Encoded, Policy
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Train for a test-time strategy, beside its baseline, from one warm start.
-
-    Args:
-        output_dir: folder of the run. It must be new, unless --resume.
-        model: folder or Hub id of a causal language model, or "embedded" (100k parameters, CPU).
-        data: prompts and answers.
-        strategies: deployed strategies, one branch each: pass@N, pass^N, threshold@N:k,
-            mix(pass@1:0.25, pass@64:0.75), ...
-        baseline: whether to train a cross-entropy branch beside them, from the same weights and batches.
-        warm_steps: cross-entropy steps before the branches, at a constant learning rate.
-        steps: steps of each branch.
-        learning_rate: peak learning rate of the branches.
-        warm_learning_rate: peak learning rate of the warm start. Default: learning_rate.
-        lr_scheduler_type: schedule of the branches, any of transformers.
-        warmup_steps: steps over which the learning rate rises.
-        weight_decay: of AdamW.
-        max_grad_norm: gradient norm above which the step is scaled down.
-        per_device_train_batch_size: sequences per device and forward pass.
-        gradient_accumulation_steps: forward passes per step.
-        lora_rank: rank of a LoRA adapter on all linear layers; 0 trains all weights.
-        lora_alpha: scale of the adapter.
-        budgets: budgets k at which pass@k is evaluated, exactly, from the probability of the answer.
-        eval_steps: steps between evaluations; 0 evaluates at the end only.
-        eval_batch_size: sequences per forward pass of the evaluation.
-        logging_steps: steps between records of loss and weights.
-        save_steps: steps between checkpoints; 0 keeps none, and a killed branch starts again.
-        seeds: one warm start and one set of branches for each.
-        max_tokens: longest example; longer ones are an error.
-        jobs: branches trained at once, each in its own process.
-        threads: CPU threads of each. Default: 1 for the embedded model, else the cores divided by jobs.
-        resume: continue a run that was stopped.
-        trainer: any further field of TRL's SFTConfig, for example {bf16: true}.
-    """
-
-    output_dir: Path = Path("runs/train")
-    model: str = EMBEDDED
-    data: DataConfig = field(default_factory=DataConfig)
-    strategies: list[str] = field(default_factory=lambda: ["pass@16"])
-    baseline: bool = True
-    warm_steps: int = 0
-    steps: int = 300
-    learning_rate: float = 1e-4
-    warm_learning_rate: float | None = None
-    lr_scheduler_type: str = "linear"
-    warmup_steps: int = 0
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    per_device_train_batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    lora_rank: int = 0
-    lora_alpha: int = 32
-    budgets: list[int] = field(default_factory=lambda: [1, 4, 16, 64, 256])
-    eval_steps: int = 100
-    eval_batch_size: int = 32
-    logging_steps: int = 10
-    save_steps: int = 100
-    seeds: list[int] = field(default_factory=lambda: [0])
-    max_tokens: int = 1024
-    jobs: int = 1
-    threads: int | None = None
-    resume: bool = False
-    trainer: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -266,8 +201,3 @@ def _forget_after(job: Job, step: int) -> None:
         return
     kept = [r for r in read_records(job.record) if r.get("step", 0) <= step and r["kind"] != "done"]
     write_records(job.record, kept if step else [])
-
-
-def config_dict(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as plain JSON values."""
-    return json.loads(json.dumps(asdict(config), default=str))

@@ -34,8 +34,8 @@ class DataConfig:
         test: held-out prompts, likewise. Default: ``holdout`` prompts are set aside from ``train``.
         prompt: column that holds the prompt.
         target: column that holds the correct answer.
-        target_pattern: regular expression with one group that finds the short answer in the target column,
-            for example '#### (.+)' for GSM8K.
+        target_pattern: regular expression with one group that finds the short answer in the target column, for
+            example '#### (.+)' for GSM8K. Default: the whole column is the answer.
         template: how a prompt is put to the model; {prompt} is replaced.
         chat: whether to apply the tokenizer's chat template. Default: if it has one.
         train_split: Hub split to train on.
@@ -48,10 +48,10 @@ class DataConfig:
     """
 
     train: str = EMBEDDED
-    test: str | None = None
+    test: str = ""
     prompt: str = "prompt"
     target: str = "target"
-    target_pattern: str | None = None
+    target_pattern: str = ""
     template: str = "{prompt}"
     chat: bool | None = None
     train_split: str = "train"
@@ -127,7 +127,7 @@ def _prompt(i: int, row: dict[str, Any], source: str, config: DataConfig) -> Pro
                 f"{where}: expected a column {column!r}, found {sorted(row)}. Set data.prompt and data.target."
             )
     text, target = str(row[config.prompt]), str(row[config.target])
-    if config.target_pattern is not None:
+    if config.target_pattern:
         match = re.search(config.target_pattern, target)
         if match is None or not match.groups():
             raise DataError(

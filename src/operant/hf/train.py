@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from operant.core.checks import DataError, OperantError, check_int
 from operant.core.record import append_record, environment, read_records
-from operant.hf.sft_run import Job, TrainConfig, config_dict, run_job
+from operant.hf.config import TrainConfig, config_dict
+from operant.hf.sft_run import Job, run_job
 from operant.hf.tasks import EMBEDDED, load_prompts
 from operant.objectives import sft
 from operant.strategies import parse

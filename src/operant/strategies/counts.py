@@ -86,7 +86,7 @@ class CountStrategy(Strategy):
                 f"{self} counts successes: rewards must be 0 or 1, got other values. Binarise them "
                 "(reward == 1), or use best@N, which takes any reward."
             )
-        c = outcomes.reward.sum(-1).long()
+        c = (outcomes.reward > 0).sum(-1)  # a sum in half precision would lose count beyond 256
         return table.to(outcomes.reward)[c]
 
 
