@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "objectives": {"strategies", "core"},
     "hf": {"objectives", "strategies", "relational", "core"},
     "report": {"core"},
-    "cli": {"report", "hf"},
+    "cli": {"report", "hf", "core"},
 }
 EXTRAS = {
     **dict.fromkeys(["transformers", "trl", "peft", "datasets", "accelerate", "math_verify"], "hf"),

@@ -6,12 +6,12 @@ import os
 import sys
 import webbrowser
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter  # pyright: ignore[reportPrivateImportUsage]
 
-from operant import __version__
 from operant.core.checks import OperantError
 
 TRAIN = """Train a language model for the strategy it will be deployed with, beside a cross-entropy baseline
@@ -120,7 +120,10 @@ def demo(config: DemoConfig) -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the command line; errors of ours are one clear message and exit code 2."""
     parser = ArgumentParser(
-        prog="operant", description="Train models for the way they will be used.", version=__version__
+        prog="operant",
+        description="Train models for the way they will be used.",
+        version=version("operant"),
+        formatter_class=_Formatter,
     )
     verbs = parser.add_subcommands(required=True, dest="verb")
     from operant.hf.config import EvaluateConfig, TrainConfig

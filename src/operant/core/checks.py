@@ -7,6 +7,8 @@ what was expected, what came, and what to do next.
 
 from __future__ import annotations
 
+from typing import SupportsIndex
+
 import torch
 from torch import Tensor
 
@@ -36,14 +38,14 @@ class NotDefinedError(OperantError):
 
 
 def check_int(name: str, value: object, *, least: int) -> int:
-    """Return ``value`` if it is an integer of at least ``least``.
+    """Return ``value`` as an int if it is an integer (Python's or NumPy's) of at least ``least``.
 
     Raises:
         BudgetError: if it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or value.__index__() < least:
         raise BudgetError(f"{name} must be an integer >= {least}, got {value!r}.")
-    return value
+    return value.__index__()
 
 
 def check_finite(name: str, value: Tensor) -> Tensor:

@@ -53,12 +53,11 @@ def check_strategy(s: Strategy, *, seed: int = 0) -> list[str]:
 
 def _laws(s: Strategy, seed: int) -> Iterator[tuple[str, Callable[[], str]]]:
     o = _random_outcomes(s, s.n, seed)
-    v = s.value(o)
     if s.symmetric:
-        yield "order", lambda: _same("value", v, s.value(o.map(lambda x: x.flip(-1))))
-    yield "relabelling", lambda: _same("value", v, s.value(_relabelled(o)))
+        yield "order", lambda: _same("value", s.value(o), s.value(o.map(lambda x: x.flip(-1))))
+    yield "relabelling", lambda: _same("value", s.value(o), s.value(_relabelled(o)))
     if s.n == 1:
-        yield "one sample", lambda: _same("value", v, torch.where(_parsed(s, o), o.reward[..., 0], v))
+        yield "one sample", lambda: _one_sample(s, o)
     yield "reward is worth having", lambda: _monotone(s, o)
     if s.symmetric:
         yield "estimate is unbiased", lambda: _unbiased_estimate(s)
@@ -87,9 +86,11 @@ def _relabelled(o: Outcomes) -> Outcomes:
     return Outcomes(o.reward, torch.where(o.answer >= 0, 7 - 3 * o.answer, -1), o.score)
 
 
-def _parsed(s: Strategy, o: Outcomes) -> Tensor:
+def _one_sample(s: Strategy, o: Outcomes) -> str:
+    """One sample is what is returned, unless the strategy leaves out answers that do not parse."""
     assert o.answer is not None
-    return o.answer[..., 0] >= 0
+    value = s.value(o)
+    return _same("value", value, torch.where(o.answer[..., 0] >= 0, o.reward[..., 0], value))
 
 
 def _monotone(s: Strategy, o: Outcomes) -> str:

@@ -1,4 +1,4 @@
-"""The published RL weights of Compute Aligned Training, kept as printed so that its tables can be re-run.
+"""The published RL weights of Compute Aligned Training, kept as printed, to compare with.
 
 Advantage A_i = (r_i - mean) / (sd + 1e-4) over the M rollouts, times a detached weight w >= 0:
 "raw" is F'(p), "log" is p F'(p) / F(p). They are plug-in weights and biased (pass@4 from M = 8 at p = .9: 14
@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from operant.core.checks import InputError, NotDefinedError, check_log_p
+from operant.core.checks import BudgetError, InputError, NotDefinedError, check_log_p
 from operant.core.logmath import log1mexp, log_binom, xlog
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.counts import PassAt, Threshold
@@ -70,7 +70,10 @@ def weights(s: Strategy, outcomes: Outcomes, form: Form, *, log_p: Tensor | None
 
     Raises:
         NotDefinedError: for a strategy that the paper does not treat.
+        BudgetError: for a single rollout, whose advantage has no standard deviation.
     """
+    if outcomes.m < 2:
+        raise BudgetError(f"the standardised advantage needs at least 2 rollouts a prompt, got {outcomes.m}.")
     reward = outcomes.reward.double()
     if isinstance(s, BestOf):
         w = rank_weight(s.n, reward)

@@ -217,7 +217,7 @@ def _slow(s: Strategy, outcomes: Outcomes, route: Route, draws: int, seed: int) 
         elif route == "subsets":
             u, w = _by_subsets(s, one)
         else:
-            u, w = _by_monte_carlo(s, one, draws, seed + b)
+            u, w = _by_monte_carlo(s, one, draws, torch_generator(seed, "routes", str(s), b))
         values.append(u)
         weights.append(w)
     shape = outcomes.reward.shape
@@ -272,11 +272,10 @@ def _by_subsets(s: Strategy, one: Outcomes) -> tuple[Tensor, Tensor]:
     return v.mean(), n / m * (inside - outside)
 
 
-def _by_monte_carlo(s: Strategy, one: Outcomes, draws: int, seed: int) -> tuple[Tensor, Tensor]:
+def _by_monte_carlo(s: Strategy, one: Outcomes, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Balanced Monte Carlo: permutations cut into blocks, w_i = M/(M-N) mean_b V(S_b)(1[i in S_b] - N/M)."""
     n, m = s.n, one.m
     blocks = m // n
-    generator = torch_generator(seed, "routes", str(s))
     rounds = -(-draws // blocks)
     order = torch.rand(rounds, m, generator=generator).argsort(-1)[:, : blocks * n].reshape(-1, n)
     order = order.to(one.reward.device)
