@@ -138,7 +138,7 @@ def test_demo_runs_small(tmp_path):
         (["train", "--budgets=[0]"], "budget must be an integer >= 1"),
         (["evaluate", "--temperature=0"], "temperature > 0"),
         (["evaluate", "--rollouts_file=nowhere.jsonl"], "found none"),
-        (["report", "--run_dir=nowhere"], "nowhere"),
+        (["report", "nowhere"], "nowhere"),
     ],
 )
 def test_bad_input_gets_one_clear_message(tmp_path, args, message):

@@ -137,7 +137,9 @@ def main(args: list[str] | None = None) -> int:
     for verb, (config, _, text) in actions.items():
         sub = ArgumentParser(description=text, formatter_class=_Formatter)
         sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below.")
-        sub.add_class_arguments(config)
+        if config is ReportConfig:
+            sub.add_argument("run_dir", type=Path, help="folder of a run of train, evaluate or demo.")
+        sub.add_class_arguments(config, skip={"run_dir"} if config is ReportConfig else set())
         verbs.add_subcommand(verb, sub, help=text.split(".")[0] + ".")
     chosen = parser.parse_args(args)
     config_class, function, _ = actions[chosen.verb]

@@ -57,13 +57,21 @@ class Policy:
         self.tokenizer.save_pretrained(path)
 
 
-def load_policy(name: str, *, seed: int = 0, device: str = "auto", trainable: bool = False) -> Policy:
+def load_policy(
+    name: str,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+    trainable: bool = False,
+) -> Policy:
     """Load a model folder, an adapter folder, a Hub id, or the embedded transformer.
 
     Args:
         name: path, Hub id, or "embedded" (a 100k-parameter Llama with random weights, from ``seed``).
         seed: for the embedded model only.
         device: "auto" takes a GPU where there is one.
+        dtype: of the weights. Default: bfloat16 on a GPU, float32 on the CPU.
         trainable: whether an adapter is to be trained further.
 
     Raises:
@@ -74,7 +82,7 @@ def load_policy(name: str, *, seed: int = 0, device: str = "auto", trainable: bo
     if name == EMBEDDED:
         model: Any = embedded_model(seed)
         return Policy(model.to(where), embedded_tokenizer())
-    dtype = torch.bfloat16 if where.startswith("cuda") else torch.float32
+    dtype = dtype or (torch.bfloat16 if where.startswith("cuda") else torch.float32)
     adapter = Path(name) / "adapter_config.json"
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)

@@ -8,15 +8,18 @@ normalised by the sequences of the whole accumulation window over all ranks, so 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from operant.core.checks import DataError, OperantError
+from operant.core.record import append_record
 from operant.hf.policy import target_log_probs
 from operant.objectives import sft
 from operant.strategies import PassAt, Strategy, parse
@@ -126,3 +129,28 @@ class AlignedSFTTrainer(SFTTrainer):
                 self.strategy,
             )
         return result
+
+
+class Recorder(TrainerCallback):
+    """Writes loss and weights into a run's record, and calls ``evaluate(step)`` after every step."""
+
+    def __init__(self, record: Path, evaluate: Callable[[int], None]) -> None:
+        self.record = record
+        self.evaluate = evaluate
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """One record for each of the trainer's logs."""
+        logs = kwargs["logs"]
+        if "loss" not in logs:
+            return
+        values = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate")}
+        weight = {
+            "mean": float(logs["weight_mean"]),
+            "sd": float(logs["weight_sd"]),
+            "quantiles": [float(logs[f"weight_q{100 * q:g}"]) for q in QUANTILES],
+        }
+        append_record(self.record, "step", step=state.global_step, weight=weight, **values)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Evaluation is the caller's: it decides whether one is due."""
+        self.evaluate(state.global_step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,6 @@ class Job:
 
 def run_job(job: Job, config: TrainConfig) -> None:
     """Train, evaluate and save one job, from its last checkpoint if it has one."""
-    import time
-
     import torch
 
     from operant.hf.policy import add_lora, encode, load_policy
@@ -56,7 +55,9 @@ def run_job(job: Job, config: TrainConfig) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     began = time.time()
-    policy = load_policy(str(job.start or config.model), seed=job.seed, trainable=True)
+    frozen = config.lora_rank > 0  # weights that are trained themselves need float32 to take small steps
+    dtype = None if frozen else torch.float32
+    policy = load_policy(str(job.start or config.model), seed=job.seed, dtype=dtype, trainable=True)
     if config.lora_rank and job.start is None:
         policy = add_lora(policy, rank=config.lora_rank, alpha=config.lora_alpha, seed=job.seed)
     train, test = load_prompts(config.data)
@@ -106,30 +107,13 @@ def quiet() -> None:
 
 def _train(job: Job, config: TrainConfig, policy: Policy, train_rows: list[Encoded], test_rows: list[Encoded]) -> None:
     from datasets import Dataset
-    from transformers import TrainerCallback
     from transformers.trainer_callback import PrinterCallback
 
-    from operant.hf.sft import QUANTILES, AlignedSFTConfig, AlignedSFTTrainer
+    from operant.hf.sft import AlignedSFTConfig, AlignedSFTTrainer, Recorder
 
-    class Recorder(TrainerCallback):
-        """Writes the record that the report and the progress bars read."""
-
-        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            logs = dict(kwargs["logs"])
-            if "loss" not in logs:
-                return
-            weight = {
-                "mean": float(logs["weight_mean"]),
-                "sd": float(logs["weight_sd"]),
-                "quantiles": [float(logs[f"weight_q{100 * q:g}"]) for q in QUANTILES],
-            }
-            values = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate")}
-            append_record(job.record, "step", step=state.global_step, weight=weight, **values)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            due = config.eval_steps and state.global_step % config.eval_steps == 0
-            if due and state.global_step < job.steps:
-                _evaluate(job, config, policy, test_rows, state.global_step)
+    def evaluate(step: int) -> None:
+        if config.eval_steps and step % config.eval_steps == 0 and step < job.steps:
+            _evaluate(job, config, policy, test_rows, step)
 
     checkpoint = _last_checkpoint(job)
     _forget_after(job, int(checkpoint.name.split("-")[1]) if checkpoint else 0)
@@ -166,7 +150,7 @@ def _train(job: Job, config: TrainConfig, policy: Policy, train_rows: list[Encod
             disable_tqdm=True,
             **settings,
         ),
-        callbacks=[Recorder()],
+        callbacks=[Recorder(job.record, evaluate)],
     )
     trainer.remove_callback(PrinterCallback)
     if checkpoint is None and job.role == "branch":

@@ -1,0 +1,28 @@
+import re
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_of_the_readme_runs_and_says_what_its_comments_say():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    weights = names["credit"](names["PassAt"](4), names["rollouts"])
+    assert weights.sum(-1).abs().max() < 1e-6
+    assert names["loss"].shape == (2,)
+    assert names["curve"](names["PassAt"](1), names["rollouts"], [1, 2, 4]).value.tolist()[0] == 0.25
+
+
+def test_every_file_that_the_readme_names_exists():
+    root = Path(__file__).parents[1]
+    source = root / "src" / "operant"
+    for path in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (root / path).is_file(), path
+    (tree,) = re.findall(r"```\nsrc/operant/\n(.*?)```", README, re.DOTALL)
+    for name in re.findall(r"── (\S+)", tree):
+        found = [
+            *(root / "src" / "operant").glob(name.rstrip("/")),
+            *(root / "src" / "operant" / "strategies").glob(name),
+        ]
+        assert found, name
