@@ -92,8 +92,11 @@ def train(config: Any) -> None:
 def evaluate(config: Any) -> None:
     """Evaluate, then report."""
     from operant.hf.evaluate import evaluate as run
+    from operant.hf.workers import workers
 
-    _report(run(config), open_page=False)
+    with workers(1) as pool:
+        folder = pool.submit(run, config).result()
+    _report(folder, open_page=False)
 
 
 def report(config: ReportConfig) -> None:

@@ -49,6 +49,20 @@ def test_samples_come_with_their_exact_probability(policy):
     assert ((count - p).abs() <= 4 * (p * (1 - p) / 4000).sqrt()).all()
 
 
+def test_cold_samples_are_greedy_for_prompts_of_any_length(policy):
+    """The prompts are computed once for all rollouts; what follows is what generating from scratch gives."""
+    with torch.no_grad():
+        policy.model.lm_head.weight.mul_(20)
+    rows = [Encoded(ids, []) for ids in ([4], [4, 5, 13, 6, 7, 14], [6, 7, 8])]
+    for batch in (rows, rows[:1]):
+        settings = dict(rollouts=3, temperature=1e-4, top_p=1.0, max_new_tokens=5, batch_size=3, seed=0)
+        (drawn,) = sample(policy, batch, **settings)
+        for i, row in enumerate(batch):
+            ids = torch.tensor([row.prompt])
+            out = policy.model.generate(ids, do_sample=False, max_new_tokens=5, pad_token_id=0, eos_token_id=1)
+            assert drawn[3 * i : 3 * i + 3] == [trim(out[0, len(row.prompt) :].tolist(), 1)] * 3
+
+
 def test_sampling_continues_where_it_stopped(policy, encoded):
     settings = dict(rollouts=3, temperature=1.0, top_p=1.0, max_new_tokens=4, batch_size=5, seed=2)
     whole = list(sample(policy, encoded[:20], **settings))

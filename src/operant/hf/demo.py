@@ -6,7 +6,7 @@ from pathlib import Path
 
 from operant.core.checks import check_int
 from operant.hf.config import TrainConfig
-from operant.hf.train import cores
+from operant.hf.workers import cores
 
 STRATEGIES = ["pass@16", "pass@64", "mix(pass@1:0.25, pass@64:0.75)"]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -213,22 +214,39 @@ def sample(
         for i, r in enumerate(rows):
             ids[i, width - len(r.prompt) :] = torch.tensor(r.prompt)
             mask[i, width - len(r.prompt) :] = 1
+        ids, mask = ids.to(device), mask.to(device)
+        cache = DynamicCache(config=policy.model.config)
+        if width > 1:
+            _prefill(policy, ids[:, :-1], mask[:, :-1], cache)
+            cache.batch_repeat_interleave(rollouts)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(child_seed(seed, "sample", chunk))
             out = policy.model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
+                input_ids=ids.repeat_interleave(rollouts, 0),
+                attention_mask=mask.repeat_interleave(rollouts, 0),
+                past_key_values=cache,
                 do_sample=True,
                 temperature=temperature,
                 top_p=top_p,
                 top_k=0,
                 max_new_tokens=max_new_tokens,
-                num_return_sequences=rollouts,
                 pad_token_id=policy.pad,
                 eos_token_id=policy.tokenizer.eos_token_id,
             )
         new = out[:, width:].tolist()
         yield [trim(tokens, int(policy.tokenizer.eos_token_id)) for tokens in new]
+
+
+def _prefill(policy: Policy, ids: Tensor, mask: Tensor, cache: DynamicCache) -> None:
+    """Keys and values of the prompts, computed once and not once per rollout; (B, T) left-padded."""
+    policy.model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
 
 
 def trim(tokens: list[int], eos: int) -> list[int]:

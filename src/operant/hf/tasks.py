@@ -38,6 +38,7 @@ class DataConfig:
             example '#### (.+)' for GSM8K. Default: the whole column is the answer.
         template: how a prompt is put to the model; {prompt} is replaced.
         chat: whether to apply the tokenizer's chat template. Default: if it has one.
+        subset: configuration of a Hub data set, for example main for openai/gsm8k.
         train_split: Hub split to train on.
         test_split: Hub split for ``test``.
         train_limit: use this many training prompts, drawn with the data seed.
@@ -54,6 +55,7 @@ class DataConfig:
     target_pattern: str = ""
     template: str = "{prompt}"
     chat: bool | None = None
+    subset: str = ""
     train_split: str = "train"
     test_split: str = "test"
     train_limit: int | None = None
@@ -112,7 +114,7 @@ def _read(source: str, split: str, config: DataConfig) -> list[Prompt]:
     else:
         from datasets import load_dataset  # the Hub is reached only when it is asked for
 
-        rows = load_dataset(source, split=split)  # pyright: ignore[reportAssignmentType]
+        rows = load_dataset(source, config.subset or None, split=split)  # pyright: ignore[reportAssignmentType]
     prompts = [_prompt(i, row, source, config) for i, row in enumerate(rows)]
     if not prompts:
         raise DataError(f"{source} holds no prompts.")

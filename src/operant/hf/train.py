@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +18,7 @@ from operant.core.record import append_record, environment, read_records
 from operant.hf.config import TrainConfig, config_dict
 from operant.hf.sft_run import Job, run_job
 from operant.hf.tasks import EMBEDDED, load_prompts
+from operant.hf.workers import cores, workers
 from operant.objectives import sft
 from operant.strategies import parse
 
@@ -39,7 +38,7 @@ def train(config: TrainConfig) -> Path:
     _claim(folder, config)
     console = Console()
     jobs = plan(config)
-    with _workers(config) as pool, _bars(console) as bars:
+    with workers(config.jobs, threads=config.threads) as pool, _bars(console) as bars:
         _run(jobs, config, pool, bars)
     return folder
 
@@ -105,25 +104,6 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     append_record(folder / "record.jsonl", "run", command="train", name=folder.name, config=settings)
     append_record(folder / "record.jsonl", "environment", **environment())
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _workers(config: TrainConfig) -> Generator[ProcessPoolExecutor]:
-    """Processes whose OpenMP threads sleep while they wait: spinning slows small steps 4 to 20 times."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ["OMP_NUM_THREADS"] = str(config.threads)
-    pool = ProcessPoolExecutor(config.jobs, mp_context=get_context("spawn"))
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 @contextmanager
