@@ -34,6 +34,18 @@ def operant(*args, check=True):
     return run
 
 
+def kill_when(args, condition):
+    """Start the command, and kill it with all its processes as soon as the condition holds."""
+    command = [sys.executable, "-m", "operant.cli", *args]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 180
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
@@ -68,15 +80,8 @@ def test_train_writes_a_run_and_its_page(trained):
 def test_a_killed_run_resumes_to_the_same_numbers(trained, tmp_path):
     whole, _ = trained
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "operant.cli", *TRAIN, f"--output_dir={folder}"]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state = folder / "seed0" / "pass@16" / "checkpoints" / "checkpoint-4" / "trainer_state.json"
-    deadline = time.monotonic() + 120
-    while not state.is_file() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_when([*TRAIN, f"--output_dir={folder}"], state.is_file)
     assert not (folder / "seed0" / "pass@16" / "prompts.jsonl").exists(), "it finished before it was killed"
 
     again = operant(*TRAIN, f"--output_dir={folder}", check=False)
@@ -102,6 +107,19 @@ def test_evaluate_samples_scores_and_reads_back_the_same_numbers(trained, tmp_pa
     for x, y in zip(first, second, strict=True):
         sampled = {k: v for k, v in x["values"].items() if not k.startswith("exact")}
         assert sampled == y["values"]
+
+
+def test_a_killed_evaluation_resumes_to_the_same_numbers(trained, tmp_path):
+    model = trained[0] / "seed0" / "ce" / "model"
+    settings = [f"--model={model}", "--data.test_limit=100", "--batch_size=2", "--max_new_tokens=6", "--rollouts=4"]
+    operant("evaluate", *settings, "--verifier=exact", f"--output_dir={tmp_path / 'whole'}")
+    folder = tmp_path / "killed"
+    command = ["evaluate", *settings, "--verifier=exact", f"--output_dir={folder}"]
+    kill_when(command, lambda: (folder / "sampling.jsonl").is_file())
+    assert not (folder / "rollouts.jsonl").exists(), "it finished before it was killed"
+    operant(*command, "--resume=true")
+    for name in ("rollouts.jsonl", "prompts.jsonl"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_rollouts_with_any_text_survive_a_round_trip(tmp_path):

@@ -16,7 +16,7 @@ from torch import Tensor
 from operant.core.checks import DataError, InputError, check_int
 from operant.core.record import append_record, environment, read_records, write_records
 from operant.hf.config import EvaluateConfig, config_dict
-from operant.hf.sft_run import pass_at, quiet, write_job
+from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.tasks import Prompt, load_prompts
 from operant.hf.verify import Verdict, Verifier, verify
 from operant.strategies import BestOf, Majority, Outcomes, PassAt, Strategy, curve
@@ -157,8 +157,10 @@ def _score(rows: list[dict[str, Any]], verifier: Verifier) -> tuple[list[dict[st
         missing |= set() if "reward" in row else {"completion", "target"} - row.keys()
         if missing:
             raise DataError(f"rollout {i + 1}: expected {sorted(missing)} (or a reward), found {sorted(row)}.")
-        if row.get("reward") is None and "reward" in row and not row.get("failure"):
-            raise DataError(f"rollout {i + 1}: reward is null; give a number, or leave it out to have it verified.")
+        if "reward" in row and not (isinstance(row["reward"], (int, float)) or row.get("failure")):
+            raise DataError(
+                f"rollout {i + 1}: reward is {row['reward']!r}; give a number, or leave it out to have it verified."
+            )
     todo = [row for row in rows if "reward" not in row]
     verdicts: list[Verdict] = []
     if todo:
@@ -187,16 +189,8 @@ def _write_curves(
         values = curve(strategy, outcomes, budgets).per_prompt
         columns |= {f"{family}@{k}": values[:, j] for j, k in enumerate(budgets)}
     if exact is not None:
-        values = pass_at(exact, budgets)
-        columns |= {f"exact pass@{k}": values[:, j] for j, k in enumerate(budgets)}
-    size = len(ids)
-    summary = {
-        name: {"value": v.mean().item(), "stderr": v.std().item() / size**0.5 if size > 1 else None}
-        for name, v in columns.items()
-    }
-    append_record(folder / "record.jsonl", "evaluation", step=0, prompts=size, rollouts=m, curve=summary)
+        columns |= pass_at(exact, budgets, name="exact pass")
+    curves = summary(columns)
+    append_record(folder / "record.jsonl", "evaluation", step=0, prompts=len(ids), rollouts=m, curve=curves)
     append_record(folder / "record.jsonl", "done", step=0)
-    write_records(
-        folder / "prompts.jsonl",
-        ({"prompt": p, "values": {n: v[i].item() for n, v in columns.items()}} for i, p in enumerate(ids)),
-    )
+    write_prompts(folder, ids, columns)

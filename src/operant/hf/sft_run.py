@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from operant.core.record import append_record, read_records, write_records
 from operant.hf.config import TrainConfig
+from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.tasks import load_prompts
 
 if TYPE_CHECKING:  # TRL takes seconds to import: only the worker processes pay for it
@@ -71,38 +69,9 @@ def run_job(job: Job, config: TrainConfig) -> None:
     if job.steps:
         policy.save(job.folder / "model")
     append_record(job.record, "done", step=job.steps, seconds=time.time() - began)
-    rows = zip(test, log_p.tolist(), pass_at(log_p, config.budgets).tolist(), strict=True)
-    names = [f"pass@{k}" for k in config.budgets]
-    write_records(
-        job.folder / "prompts.jsonl",
-        ({"prompt": p.id, "log_p": lp, "values": dict(zip(names, v, strict=True))} for p, lp, v in rows),
-    )
+    columns = pass_at(log_p, config.budgets)
+    write_prompts(job.folder, [p.id for p in test], columns, log_p=log_p)
     shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
-
-
-def pass_at(log_p: torch.Tensor, budgets: list[int]) -> torch.Tensor:
-    """Exact pass@k = 1 - (1-p)^k of every prompt at every budget: (B,) -> (B, len(budgets))."""
-    import torch
-
-    from operant.strategies import PassAt
-
-    return torch.stack([PassAt(k).success(log_p).log_s.exp() for k in budgets], dim=-1)
-
-
-def write_job(folder: Path, *, seed: int, branch: str, role: str, strategy: str) -> None:
-    """Say what lies in a job's folder."""
-    facts = {"seed": seed, "branch": branch, "baseline": branch == "ce", "role": role, "strategy": strategy}
-    (folder / "job.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-
-
-def quiet() -> None:
-    """Progress and results are ours to show: keep the libraries' own bars and notices off the screen."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", module="(transformers|trl|peft|accelerate|torch).*")
 
 
 def _train(job: Job, config: TrainConfig, policy: Policy, train_rows: list[Encoded], test_rows: list[Encoded]) -> None:
@@ -163,12 +132,7 @@ def _evaluate(job: Job, config: TrainConfig, policy: Policy, rows: list[Encoded]
     from operant.hf.policy import answer_log_probs
 
     log_p = answer_log_probs(policy, rows, batch_size=config.eval_batch_size)
-    values = pass_at(log_p, config.budgets)
-    stderr = values.std(0) / len(values) ** 0.5
-    curve = {
-        f"pass@{k}": {"value": v, "stderr": e}
-        for k, v, e in zip(config.budgets, values.mean(0).tolist(), stderr.tolist(), strict=True)
-    }
+    curve = summary(pass_at(log_p, config.budgets))
     append_record(job.record, "evaluation", step=step, prompts=len(rows), curve=curve)
     return log_p
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 
 def cores() -> int:
@@ -29,7 +30,7 @@ def workers(count: int, *, threads: int | None = None) -> Generator[ProcessPoolE
         settings["OMP_NUM_THREADS"] = str(threads)
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
         yield pool
         pool.shutdown()
@@ -42,3 +43,15 @@ def workers(count: int, *, threads: int | None = None) -> Generator[ProcessPoolE
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not write on into a folder that a resumed run now owns."""
+    parent = parent_process()
+    assert parent is not None  # this runs in a worker only
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

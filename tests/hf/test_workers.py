@@ -1,0 +1,54 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from operant.hf.workers import cores, workers
+
+PARENT = """
+import os, sys, time
+from operant.hf.workers import workers
+
+def busy(path):
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    with workers(1) as pool:
+        pool.submit(busy, sys.argv[1]).result()
+"""
+
+
+def environment_of_a_worker(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the worker in /proc")
+def test_a_killed_parent_takes_its_workers_along(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    pid_file = tmp_path / "pid"
+    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py", pid_file])
+    deadline = time.monotonic() + 60
+    while not (pid_file.is_file() and pid_file.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    worker = Path("/proc", pid_file.read_text())
+    parent.kill()
+    parent.wait()
+    while worker.exists() and "Z" not in (worker / "stat").read_text().split():
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.05)
+
+
+def test_workers_threads_sleep_and_this_process_is_left_as_it_was(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with workers(1, threads=1) as pool:
+        assert pool.submit(environment_of_a_worker, "OMP_WAIT_POLICY").result() == "PASSIVE"
+        assert pool.submit(environment_of_a_worker, "OMP_NUM_THREADS").result() == "1"
+    assert "OMP_WAIT_POLICY" not in os.environ and os.environ["OMP_NUM_THREADS"] == "7"
+    assert cores() >= 1
