@@ -23,13 +23,14 @@ test-all: lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/strategies.py
 
 # torch goes first and alone: the lock fits any build of it, CPU or CUDA.
 $(READY): pyproject.toml $(LOCK)
+	@echo "installing the locked versions into $(VENV), about 1.6 GB: some minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$$(grep '^torch==' $(LOCK))"
 	PIP_CONSTRAINT=$(LOCK) $(BIN)/pip install --quiet --editable '.[dev]'

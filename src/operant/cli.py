@@ -17,8 +17,9 @@ from operant.core.checks import OperantError
 TRAIN = """Train a language model for the strategy it will be deployed with, beside a cross-entropy baseline
 that starts from the same weights and sees the same batches. Then look at RUN/report/index.html.
 
-  operant train --strategies '[pass@16]' --output_dir runs/first
   operant train --model MODEL_DIR --data.train train.jsonl --data.test test.jsonl --lora_rank 16
+  operant train --strategies '[pass@16, pass@64]' --warm_steps 500 --steps 350 --learning_rate 4e-3 \\
+      --per_device_train_batch_size 200 --output_dir runs/first     (the embedded model, two minutes)
   operant train --config run.yaml --learning_rate 2e-5       (flags override the file)
   operant train ... --print_config > run.yaml                (writes such a file)
 """

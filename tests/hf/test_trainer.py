@@ -132,6 +132,19 @@ def test_the_loss_is_the_mean_of_the_strategy_loss(tmp_path, policy, encoded):
     assert math.isfinite(logged)
 
 
+def test_evaluation_reports_the_strategy_loss(tmp_path, policy, encoded):
+    log_p = answer_log_probs(policy, encoded[:8], batch_size=8)
+    trainer = AlignedSFTTrainer(
+        model=policy.model,
+        processing_class=policy.tokenizer,
+        train_dataset=dataset(encoded),
+        eval_dataset=dataset(encoded[:8]),
+        args=AlignedSFTConfig(output_dir=str(tmp_path), strategy="pass@16", bf16=False, **COMMON),
+    )
+    expected = -torch.log1p(-((1 - log_p.exp()) ** 16)).mean()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_settings_that_change_the_objective_are_refused(tmp_path, encoded):
     for bad in ({"packing": True}, {"padding_free": True}, {"max_length": 32}):
         with pytest.raises(ConfigError, match="unbroken target"):
