@@ -95,7 +95,7 @@ def test_every_folder_is_a_known_layer() -> None:
         ("report/page.py", "from datasets import load_dataset"),
         ("hf/rl.py", "from operant.report import write_report"),
         ("hf/rl.py", "import altair as alt"),
-        ("cli.py", "from operant.core.record import read_records"),
+        ("cli.py", "from operant.strategies import PassAt"),
         ("cli.py", "import trl.trainer"),
         ("__init__.py", "from operant.hf.sft import train"),
         ("__init__.py", "import vl_convert"),
