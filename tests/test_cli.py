@@ -144,6 +144,11 @@ def test_demo_runs_small(tmp_path):
     for branch in ("ce", "pass@16", "pass@64", "mix(pass@1:0.25, pass@64:0.75)"):
         assert branch in run.stdout
     assert (tmp_path / "d" / "report" / "scaling.png").stat().st_size > 1000
+    again = operant(
+        "demo", "--seeds=1", "--warm_steps=2", "--steps=2", f"--output_dir={tmp_path / 'd'}", "--open=false"
+    )
+    table = run.stdout[run.stdout.index("mean, %") :]
+    assert "nothing is left to train" in again.stdout and table in again.stdout
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,12 @@ class DemoConfig:
     """The demo's settings.
 
     Args:
-        output_dir: folder of the run. It must be new, unless --resume.
+        output_dir: folder of the run.
         seeds: one warm start and four branches for each.
         warm_steps: cross-entropy steps before the branches.
         steps: steps of each branch.
         jobs: branches trained at once, each in its own process with one thread. Default: one per core.
-        resume: continue a demo that was stopped.
+        resume: continue a demo that was stopped, and show one that is finished.
         open: whether to open the page in a browser at the end.
     """
 
@@ -79,7 +79,7 @@ class DemoConfig:
     warm_steps: int = 500
     steps: int = 350
     jobs: int | None = None
-    resume: bool = False
+    resume: bool = True
     open: bool = True
 
 

@@ -38,6 +38,10 @@ def train(config: TrainConfig) -> Path:
     _claim(folder, config)
     console = Console()
     jobs = plan(config)
+    if all(job.done for job in jobs):
+        text = f"{folder} is finished: nothing is left to train. Another --output_dir trains anew."
+        console.print(text, soft_wrap=True)
+        return folder
     with workers(config.jobs, threads=config.threads) as pool, _bars(console) as bars:
         _run(jobs, config, pool, bars)
     return folder
