@@ -157,6 +157,7 @@ def test_demo_runs_small(tmp_path):
         (["train", "--strategies=[maj@8]"], "depends on the whole answer distribution"),
         (["train", "--strategies=[pass@]"], "expected one of pass@N"),
         (["train", "--strategies=[pass@1]"], "distinct strategies"),
+        (["train", "--seeds=[0, 0]"], "distinct strategies"),
         (["train", "--data.train=nowhere.jsonl"], "found none"),
         (["train", "--budgets=[0]"], "budget must be an integer >= 1"),
         (["evaluate", "--temperature=0"], "temperature > 0"),

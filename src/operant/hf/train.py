@@ -70,7 +70,8 @@ def _checked(config: TrainConfig) -> TrainConfig:
         sft.loss(parse(text), torch.zeros(1))  # a strategy without S(p) is refused now
     strategies = [str(parse(text)) for text in config.strategies]
     names = ["pass@1"] * config.baseline + strategies
-    if len(set(names)) < len(names) or not names or not config.seeds or not config.budgets:
+    lists = (names, config.seeds, config.budgets)
+    if not all(lists) or any(len(set(items)) < len(items) for items in lists):
         raise OperantError(
             f"expected distinct strategies, seeds and budgets, got strategies {strategies} (the baseline is "
             f"pass@1), seeds {config.seeds}, budgets {config.budgets}."
