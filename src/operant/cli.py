@@ -10,7 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter  # pyright: ignore[reportPrivateImportUsage]
+try:
+    from jsonargparse import (
+        ActionConfigFile,  # pyright: ignore[reportPrivateImportUsage]
+        ArgumentParser,
+        DefaultHelpFormatter,
+    )
+except ImportError as error:
+    sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
 
 from operant.core.checks import OperantError
 
