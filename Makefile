@@ -30,7 +30,7 @@ bench: $(READY)
 
 # torch goes first and alone: the lock fits any build of it, CPU or CUDA.
 $(READY): pyproject.toml $(LOCK)
-	@echo "installing the locked versions into $(VENV), about 1.6 GB: some minutes, once"
+	@echo "installing the locked versions into $(VENV), about 2 GB: some minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$$(grep '^torch==' $(LOCK))"
 	PIP_CONSTRAINT=$(LOCK) $(BIN)/pip install --quiet --editable '.[dev]'
