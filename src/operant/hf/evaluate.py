@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from operant.core.checks import DataError, InputError, check_int
+from operant.core.checks import BudgetError, DataError, InputError, check_int
 from operant.core.record import append_record, environment, read_records, write_records
 from operant.hf.config import EvaluateConfig, config_dict
 from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
@@ -29,12 +29,17 @@ def evaluate(config: EvaluateConfig) -> Path:
 
     Raises:
         DataError: for a folder in use, unreadable rollouts, or unequal numbers of rollouts.
-        InputError: for settings that cannot work.
+        InputError, BudgetError: for settings that cannot work, before anything is sampled.
     """
     if not (config.temperature > 0 and 0 < config.top_p <= 1):
         raise InputError(f"expected temperature > 0 and 0 < top_p <= 1, got {config.temperature}, {config.top_p}.")
     for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens"):
         check_int(name, getattr(config, name), least=1)
+    if config.rollouts_file is None and max(config.budgets or [1]) > config.rollouts:
+        raise BudgetError(
+            f"budgets up to {max(config.budgets or [1])} need as many rollouts a prompt, got {config.rollouts}. Raise "
+            "rollouts, or lower budgets."
+        )
     quiet()
     folder = config.output_dir
     _claim(folder, config)

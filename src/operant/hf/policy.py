@@ -114,9 +114,12 @@ def encode(policy: Policy, prompts: Sequence[Prompt], data: DataConfig, max_toke
     """Prompts and targets as tokens, tokenised apart: rollouts start from exactly these prompt tokens.
 
     Raises:
-        DataError: if one is longer than ``max_tokens``: the probability of a cut answer is another one.
+        DataError: if one is longer than ``max_tokens`` (the probability of a cut answer is another one), or a
+            chat template is asked for and there is none.
     """
     chat = data.chat if data.chat is not None else bool(policy.tokenizer.chat_template)
+    if chat and not policy.tokenizer.chat_template:
+        raise DataError("data.chat is true, but the tokenizer has no chat template: leave data.chat out, or set one.")
     encoded = []
     for prompt in prompts:
         text = data.template.replace("{prompt}", prompt.text)
