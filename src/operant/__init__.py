@@ -6,6 +6,7 @@ bars, an SFT loss and RL weights that maximise what is deployed.
 
 from operant.core.checks import OperantError
 from operant.objectives.rl import rollout_weights
+from operant.objectives.sft import answer_loss
 from operant.objectives.sft import loss as sft_loss
 from operant.strategies import (
     AllOf,
@@ -14,11 +15,13 @@ from operant.strategies import (
     Mixture,
     Outcomes,
     PassAt,
+    Sampler,
     Threshold,
     check_strategy,
     credit,
     curve,
     estimate,
+    expected_value,
     from_function,
     parse,
 )
@@ -33,11 +36,14 @@ __all__ = [
     "OperantError",
     "Outcomes",
     "PassAt",
+    "Sampler",
     "Threshold",
+    "answer_loss",
     "check_strategy",
     "credit",
     "curve",
     "estimate",
+    "expected_value",
     "from_function",
     "parse",
     "rollout_weights",

@@ -1,7 +1,14 @@
+from collections import Counter
+
 import pytest
 import torch
+from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
+from operant import Sampler
 from operant.core.checks import DataError
+from operant.core.record import read_records
+from operant.hf.config import EvaluateConfig
+from operant.hf.evaluate import evaluate
 from operant.hf.policy import (
     Encoded,
     add_lora,
@@ -13,7 +20,7 @@ from operant.hf.policy import (
     target_log_probs,
     trim,
 )
-from operant.hf.tasks import DataConfig, Prompt
+from operant.hf.tasks import DataConfig, Prompt, load_prompts
 
 
 def test_target_log_probs_are_those_of_one_row_at_a_time(policy, encoded):
@@ -42,9 +49,7 @@ def test_samples_come_with_their_exact_probability(policy):
     row = Encoded([4, 5, 13, 6, 7, 14], [])
     ids = torch.tensor([row.prompt])
     p = policy.model(ids).logits[0, -1].softmax(-1)
-    draws = next(
-        sample(policy, [row], rollouts=4000, temperature=1.0, top_p=1.0, max_new_tokens=1, batch_size=1, seed=1)
-    )
+    draws = next(sample(policy, [row], rollouts=4000, sampler=Sampler(), max_new_tokens=1, batch_size=1, seed=1))
     count = torch.bincount(torch.tensor([d[0] for d in draws]), minlength=len(p)) / 4000
     assert ((count - p).abs() <= 4 * (p * (1 - p) / 4000).sqrt()).all()
 
@@ -55,7 +60,7 @@ def test_cold_samples_are_greedy_for_prompts_of_any_length(policy):
         policy.model.lm_head.weight.mul_(20)
     rows = [Encoded(ids, []) for ids in ([4], [4, 5, 13, 6, 7, 14], [6, 7, 8])]
     for batch in (rows, rows[:1]):
-        settings = dict(rollouts=3, temperature=1e-4, top_p=1.0, max_new_tokens=5, batch_size=3, seed=0)
+        settings = dict(rollouts=3, sampler=Sampler(1e-4), max_new_tokens=5, batch_size=3, seed=0)
         (drawn,) = sample(policy, batch, **settings)
         for i, row in enumerate(batch):
             ids = torch.tensor([row.prompt])
@@ -64,7 +69,7 @@ def test_cold_samples_are_greedy_for_prompts_of_any_length(policy):
 
 
 def test_sampling_continues_where_it_stopped(policy, encoded):
-    settings = dict(rollouts=3, temperature=1.0, top_p=1.0, max_new_tokens=4, batch_size=5, seed=2)
+    settings = dict(rollouts=3, sampler=Sampler(), max_new_tokens=4, batch_size=5, seed=2)
     whole = list(sample(policy, encoded[:20], **settings))
     assert list(sample(policy, encoded[:20], **settings, skip=2)) == whole[2:]
     state = torch.get_rng_state()
@@ -114,3 +119,72 @@ def test_an_adapter_is_saved_and_loaded(policy, encoded, tmp_path):
 def test_a_missing_model_says_what_is_expected(tmp_path):
     with pytest.raises(DataError, match="folder written by save_pretrained"):
         load_policy(str(tmp_path / "nothing"))
+
+
+def sharp(policy):
+    """The embedded policy with an untied head: logits of spread 2, so that temperature and nucleus matter."""
+    weight = torch.randn(policy.model.lm_head.weight.shape, generator=torch.Generator().manual_seed(0)) / 4
+    policy.model.lm_head.weight = torch.nn.Parameter(weight)
+    return policy
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature, top_p", [(1.0, 1.0), (0.6, 1.0), (1.0, 0.7), (1.7, 0.9), (0.3, 0.05)])
+def test_the_nucleus_is_that_of_transformers(temperature, top_p, dtype):
+    logits = 3 * torch.randn(200, 50, generator=torch.Generator().manual_seed(0)).to(dtype)
+    want = TemperatureLogitsWarper(temperature)(None, logits.float())
+    want = TopPLogitsWarper(top_p)(None, want)
+    assert torch.equal(Sampler(temperature, top_p).log_probs(logits), want.log_softmax(-1))
+
+
+def test_samples_come_with_the_probability_of_their_sampler(policy):
+    """Frequencies of two-token completions at temperature 0.7, top_p 0.8, and a model that ships other settings."""
+    policy, sampler = sharp(policy), Sampler(0.7, 0.8)
+    policy.model.generation_config.repetition_penalty = 3.0
+    policy.model.generation_config.min_p = 0.5
+    prompt, count = [4, 5, 13, 6, 7, 14], 3000
+    settings = dict(rollouts=count, sampler=sampler, max_new_tokens=2, batch_size=1, seed=1)
+    drawn = Counter(tuple(d) for d in next(sample(policy, [Encoded(prompt, [])], **settings)))
+    pairs = [(a, b) for a in range(len(policy.tokenizer)) for b in range(len(policy.tokenizer))]
+    log_p = answer_log_probs(policy, [Encoded(prompt, [*pair]) for pair in pairs], batch_size=64, sampler=sampler)
+    inside = {pair: p for pair, p in zip(pairs, log_p.exp().tolist(), strict=True) if p > 0}
+    assert sum(inside.values()) == pytest.approx(1, abs=1e-5)
+    assert 10 < len(inside) < len(pairs) / 2 and log_p.isneginf().sum() == len(pairs) - len(inside)
+    starts = {pair[0]: sum(n for d, n in drawn.items() if d[0] == pair[0]) for pair in inside}
+    for token, n in starts.items():
+        p = sum(q for pair, q in inside.items() if pair[0] == token)
+        assert abs(n / count - p) <= 4 * (p * (1 - p) / count) ** 0.5
+    assert all(d in inside or d == (1,) for d in drawn)
+    for pair, p in inside.items():
+        if pair[0] != 1:  # a completion that ends at once has no second token
+            assert abs(drawn[pair] / count - p) <= 4 * (p * (1 - p) / count) ** 0.5 + 1 / count
+
+
+def test_the_sum_over_tokens_is_the_samplers_own(policy, encoded):
+    policy, sampler = sharp(policy), Sampler(0.7)
+    rows = encoded[:8]
+    want = []
+    for row in rows:
+        logits = policy.model(torch.tensor([row.prompt + row.target])).logits[0, len(row.prompt) - 1 : -1]
+        want.append(sampler.log_prob(logits, torch.tensor(row.target)).item())
+    got = answer_log_probs(policy, rows, batch_size=4, sampler=sampler)
+    assert got.tolist() == pytest.approx(want, rel=1e-5)
+    assert not torch.allclose(got, answer_log_probs(policy, rows, batch_size=4), rtol=0.01)
+
+
+def test_the_exact_curve_belongs_to_the_sampler_of_the_evaluation(tmp_path):
+    data = DataConfig(test_limit=40)
+    config = EvaluateConfig(
+        output_dir=tmp_path / "e",
+        data=data,
+        rollouts=2,
+        temperature=0.05,
+        top_p=0.5,
+        max_new_tokens=2,
+        verifier="exact",
+    )
+    found = [r["values"]["exact pass@1"] for r in read_records(evaluate(config) / "prompts.jsonl")]
+    policy = load_policy("embedded", seed=0)
+    rows = encode(policy, load_prompts(data)[1], data, 64)
+    log_p = answer_log_probs(policy, rows, batch_size=32, sampler=Sampler(0.05, 0.5))
+    assert found == log_p.exp().tolist() and bool(log_p.isneginf().any())

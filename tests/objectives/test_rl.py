@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from fractions import Fraction
 
 import pytest
 import torch
 
-from operant import BestOf, Majority, Outcomes, PassAt, Threshold, credit, rollout_weights
-from operant.core.checks import BudgetError, InputError
+from operant import AllOf, BestOf, Majority, Outcomes, PassAt, Threshold, credit, rollout_weights
+from operant.core.checks import BudgetError, FewRolloutsWarning, InputError
 from operant.objectives import surrogate
-from operant.objectives.rl import Form
-from operant.strategies import Strategy, paper
+from operant.objectives.rl import Form, dead_share
+from operant.strategies import CountStrategy, Strategy, estimate_offpolicy, paper
 from tests import slow
 
 
@@ -20,13 +22,64 @@ def group(seed: int = 0, batch: int = 3, m: int = 7) -> Outcomes:
     return Outcomes((answer == 0).double(), answer)
 
 
-@pytest.mark.parametrize("s", [PassAt(4), Threshold(5, 2), BestOf(3), Majority(4)], ids=str)
+@pytest.mark.parametrize("s", [PassAt(4), PassAt(10), Threshold(5, 2), BestOf(3), Majority(4)], ids=str)
 def test_the_exact_form_is_the_credit(s: Strategy) -> None:
-    assert torch.equal(rollout_weights(s, group()), credit(s, group()))
+    o = group(m=10)
+    assert torch.equal(rollout_weights(s, o), credit(s, o))
+
+
+def test_ratios_make_the_exact_form_off_policy() -> None:
+    o = group(m=9)
+    log_ratio = torch.randn(3, 9, generator=torch.Generator().manual_seed(3)).double()
+    for s in (PassAt(4), Majority(3)):
+        want = estimate_offpolicy(s, o, log_ratio).weights
+        assert torch.equal(rollout_weights(s, o, log_ratio=log_ratio), want)
+        torch.testing.assert_close(rollout_weights(s, o, log_ratio=0 * log_ratio), credit(s, o))
+        assert not torch.allclose(want, credit(s, o), atol=1e-3)
+    for form in ("paper-log", "paper-raw"):
+        with pytest.raises(InputError, match=f"log_ratio is for form='exact' only, got form='{form}'"):
+            rollout_weights(PassAt(4), o, form=form, log_ratio=log_ratio)
+
+
+def test_few_rollouts_are_said_to_leave_dead_groups() -> None:
+    """The shares by enumeration, for p = .1; 0.61 and 0.19 are those of the design's own table."""
+    shares = {m: brute_dead_share(slow.any_success, 8, m) for m in (9, 12, 16)}
+    assert (round(shares[9], 2), round(shares[16], 2)) == (0.61, 0.19)
+    for m in (9, 12):
+        said = rf"pass@8 from M = {m} .* in {shares[m]:.0%} of the groups, against {shares[16]:.0%} with M = 2N = 16"
+        with pytest.warns(FewRolloutsWarning, match=said):
+            rollout_weights(PassAt(8), group(m=m))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for quiet in (lambda: credit(PassAt(8), group(m=9)), lambda: rollout_weights(Majority(8), group(m=9))):
+            quiet()
+        for m in (8, 16, 20):
+            rollout_weights(PassAt(8), group(m=m))
+
+
+def brute_dead_share(rule: slow.Rule, n: int, m: int) -> float:
+    """Over every number of successes c: are all the leave-one-out differences 0?"""
+    total = Fraction(0)
+    for c in range(m + 1):
+        z = [(1.0, 0, 1.0)] * c + [(0.0, 1, 0.0)] * (m - c)
+        ends = [z[:-1], z[1:]]  # without a failure, and without a success, where there are both
+        if all(slow.u(rule, z, n) == slow.u(rule, rest, n) for rest in ends):
+            total += math.comb(m, c) * Fraction(1, 10) ** c * Fraction(9, 10) ** (m - c)
+    return float(total)
+
+
+@pytest.mark.parametrize(
+    ("s", "rule"),
+    [(PassAt(3), slow.any_success), (AllOf(3), slow.all_success), (Threshold(5, 3), slow.at_least(3))],
+    ids=str,
+)
+def test_the_share_of_dead_groups_by_enumeration(s: CountStrategy, rule: slow.Rule) -> None:
+    for m in (s.n + 1, 2 * s.n):
+        assert dead_share(s, m, 0.1) == pytest.approx(brute_dead_share(rule, s.n, m), abs=1e-14)
 
 
 def test_pass_at_n_weights_by_enumeration() -> None:
-    o = group()
+    o = group(m=8)
     for got, rewards in zip(rollout_weights(PassAt(4), o), o.reward.tolist(), strict=True):
         want = slow.credit(slow.any_success, [(r, 0, r) for r in rewards], 4)
         assert got.tolist() == pytest.approx([float(w) for w in want], abs=1e-13)
@@ -51,8 +104,12 @@ def test_weights_carry_no_gradient() -> None:
 
 
 def test_too_few_rollouts_are_refused() -> None:
+    with pytest.raises(BudgetError, match="budget of N = 8 needs at least 8 rollouts a prompt, got M = 7"):
+        rollout_weights(PassAt(8), group())
+    with pytest.raises(BudgetError, match="at least two rollouts"):
+        rollout_weights(PassAt(1), group(m=1))
     with pytest.raises(BudgetError, match="at least N \\+ 1 = 8"):
-        rollout_weights(PassAt(7), group())
+        rollout_weights(PassAt(7), group(), log_ratio=torch.zeros(3, 7))
     with pytest.raises(InputError, match="votes over answer classes"):
         rollout_weights(Majority(2), Outcomes(torch.ones(3, 4)))
 
@@ -62,7 +119,8 @@ def deployed(theta: torch.Tensor, n: int) -> float:
     return float((1 - (1 - theta.softmax(-1)[:, 0]) ** n).mean())
 
 
-@pytest.mark.parametrize("m", [5, 16])
+@pytest.mark.filterwarnings("ignore::operant.core.checks.FewRolloutsWarning")
+@pytest.mark.parametrize("m", [4, 5, 16])
 def test_the_expected_step_is_the_gradient_of_pass_at_n(m: int) -> None:
     """Mean over 40,000 simulated groups of the REINFORCE gradient, within 4 standard errors of dJ/dtheta."""
     n, theta = 4, torch.tensor([-1.0, 0.5, 0.0], dtype=torch.float64, requires_grad=True)

@@ -69,9 +69,13 @@ def test_outcomes_are_frozen_and_know_their_size() -> None:
     assert less.answer.tolist() == [[0, 2], [3, 5]] and less.score is not None and less.score.shape == (2, 2)
 
 
-def test_binary_is_seen_anew_after_a_map() -> None:
-    o = Outcomes(torch.tensor([0.0, 0.5, 1.0]))
-    assert not o.binary and o.without(1).binary
+def test_what_the_values_are_is_known_from_the_start() -> None:
+    mixed, passed = Outcomes(torch.tensor([0.0, 0.5, 1.0])), Outcomes(torch.tensor([0, 1, 1]))
+    assert not mixed.binary and passed.binary and passed.without(1).binary
+    assert not mixed.without(1).binary  # of the whole: an index operation asks the device nothing
+    assert passed.verdicts and not mixed.verdicts
+    assert not Outcomes(passed.reward, score=mixed.reward).verdicts
+    assert Outcomes(mixed.reward, score=passed.reward).verdicts
 
 
 @pytest.mark.parametrize("s", [PassAt(2), Threshold(2, 1)], ids=str)

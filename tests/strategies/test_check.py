@@ -12,7 +12,7 @@ from torch import Tensor
 
 from operant import Outcomes, PassAt, check_strategy, from_function
 from operant.core.checks import InputError
-from operant.strategies import Outcome, Strategy
+from operant.strategies import FirstAccepted, Outcome, Strategy
 from operant.strategies.check import LawError
 
 Function = Callable[[Sequence[Outcome]], float]
@@ -71,6 +71,38 @@ class Crashes(PassAt):
         return super().estimate(outcomes)
 
 
+@dataclass(frozen=True)
+class Overpays(PassAt):
+    def value(self, draw: Outcomes) -> Tensor:
+        return super().value(draw) * 1.5
+
+
+@dataclass(frozen=True)
+class PaysHalf(PassAt):
+    """In range, but with one sample neither its reward nor nothing."""
+
+    def value(self, draw: Outcomes) -> Tensor:
+        return super().value(draw) / 2
+
+
+@dataclass(frozen=True)
+class CostsTooMuch(FirstAccepted):
+    def cost(self, draw: Outcomes) -> Tensor:
+        return super().cost(draw) + self.n
+
+
+@dataclass(frozen=True)
+class MiscountsItsDraws(FirstAccepted):
+    def estimate_cost(self, outcomes: Outcomes) -> Tensor:
+        return super().estimate_cost(outcomes) + 0.01
+
+
+@dataclass(frozen=True)
+class OrderedAndBiased(FirstAccepted):
+    def estimate(self, outcomes: Outcomes) -> Tensor:
+        return super().estimate(outcomes) + 0.01
+
+
 BROKEN: list[tuple[Strategy, set[str]]] = [
     (BiasedEstimate(3), {"estimate is unbiased"}),
     (NotCentred(3), {"credit sums to 0"}),
@@ -79,6 +111,11 @@ BROKEN: list[tuple[Strategy, set[str]]] = [
     (RoundsInSingle(3), {"float32"}),
     (MixesPrompts(3), {"batch"}),
     (Crashes(3), {"estimate is unbiased"}),
+    (Overpays(3), {"value is a reward", "estimate is unbiased", "credit is unbiased"}),
+    (PaysHalf(1), {"value is a reward", "estimate is unbiased", "credit is unbiased"}),
+    (CostsTooMuch(3), {"cost"}),
+    (MiscountsItsDraws(3), {"cost"}),
+    (OrderedAndBiased(3), {"estimate is unbiased"}),
 ]
 
 
@@ -97,7 +134,6 @@ FUNCTIONS: list[tuple[int, Function, str]] = [
     (2, lambda draw: draw[0].reward, "order"),
     (2, lambda draw: float(any(o.answer == 1 for o in draw)), "relabelling"),
     (2, lambda draw: 1 - sum(o.reward for o in draw) / 2, "reward is worth having"),
-    (1, lambda draw: 0.5 * draw[0].reward, "one sample"),
 ]
 
 

@@ -25,7 +25,25 @@ from operant import (
     from_function,
     parse,
 )
-from operant.strategies import Outcome, Strategy, route_of
+from operant.strategies import (
+    FirstAccepted,
+    Graded,
+    Harmonic,
+    LStatistic,
+    Median,
+    NoisyPassAt,
+    Outcome,
+    Priced,
+    Quorum,
+    RaceTo,
+    StopAtLead,
+    Strategy,
+    TopMean,
+    TopVote,
+    Verified,
+    WeightedVote,
+    route_of,
+)
 from tests import slow
 
 
@@ -55,6 +73,15 @@ TABLE = [
     Row(PassAt(16), slow.any_success),
     Row(AllOf(3), slow.all_success),
     Row(Threshold(8, 3), slow.at_least(3)),
+    Row(Graded((0.0, 0.5, 0.75, 1.0)), slow.graded(0, 0.5, 0.75, 1)),
+    Row(Graded((0.25, 1.0, -0.5)), slow.graded(0.25, 1, -0.5)),
+    Row(Verified(5, 0.125, 0.25), slow.verified(0.125, 0.25)),
+    Row(Verified(4, 0.25, 0.5, "fail"), slow.verified(0.25, 0.5, fail=True)),
+    Row(NoisyPassAt(3, 0.125, 0.25), slow.noisy(0.125, 0.25)),
+    Row(TopMean(5, 2), slow.ranked(0, 0, 0, 0.5, 0.5), scored=True),
+    Row(Median(4), slow.ranked(0, 0.5, 0.5, 0)),
+    Row(Median(5), slow.ranked(0, 0, 1, 0, 0), scored=True),
+    Row(LStatistic((0.5, 0.25, -0.75)), slow.ranked(0.5, 0.25, -0.75), scored=True),
     Row(BestOf(4), slow.best),
     Row(BestOf(4), slow.best, scored=True),
     *[Row(Majority(n), slow.vote) for n in (1, 4, 5, 8)],
@@ -68,6 +95,22 @@ TABLE = [
         slow.mixture((0.5, 4, slow.vote), (0.5, 3, slow.best)),
         scored=True,
     ),
+    Row(Harmonic(PassAt(3)), slow.mixture(*[(float(Fraction(6, 11 * n)), n, slow.any_success) for n in (1, 2, 3)])),
+    Row(Quorum(4, 3), slow.quorum(3)),
+    Row(Quorum(5, 2, 0.5), slow.quorum(2, 0.5)),
+    Row(Quorum(6, 3, 0.25, "fail"), slow.quorum(3, 0.25, fail=True)),
+    Row(WeightedVote(4, 2), slow.weighted_vote(2), scored=True),
+    Row(WeightedVote(5, 10), slow.weighted_vote(10), scored=True),
+    Row(TopVote(5, 3), slow.vote_of_top(3), scored=True),
+    Row(TopVote(6, 2), slow.vote_of_top(2), scored=True),
+    Row(TopVote(4, 4), slow.vote_of_top(4), scored=True),
+    Row(RaceTo(5, 2), slow.race(2)[0]),
+    Row(RaceTo(6, 3, "fail"), slow.race_or_fail(3)[0]),
+    Row(StopAtLead(6, 2), slow.lead(2)[0]),
+    Row(FirstAccepted(4, 0.5), slow.first_above(0.5)[0], scored=True),
+    Row(FirstAccepted(4, 0.25, "fail"), slow.first_above(0.25, fail=True)[0]),
+    Row(Priced(RaceTo(5, 2), 0.01), slow.priced(slow.race(2), 0.01)),
+    Row(Priced(Majority(4), 0.05), slow.priced((slow.vote, lambda draw: Fraction(len(draw))), 0.05)),
     Row(from_function(3, second_best), slow.second_best, function=True),
     Row(
         from_function(3, first_accepted, ordered=True),
@@ -212,7 +255,7 @@ def test_more_reward_is_never_worth_less(row: Row) -> None:
         reward = o.reward.clone()
         reward[:, i] = 1.0
         gain.append(estimate(row.strategy, Outcomes(reward, o.answer, o.score)).value - before)
-    assert torch.stack(gain).min() > -1e-12
+    assert (torch.stack(gain).min() > -1e-12) == row.strategy.monotone
     assert torch.stack(gain).max() > 1e-3
 
 
@@ -250,13 +293,14 @@ def test_a_strategy_is_a_value(row: Row) -> None:
 
 @every_row
 def test_the_laws_hold_by_our_own_checker(row: Row) -> None:
-    passed = check_strategy(row.strategy)
-    expected = {"relabelling", "reward is worth having", "credit sums to 0", "float32", "batch"}
-    if row.strategy.symmetric:
-        expected |= {"order", "estimate is unbiased", "credit is unbiased"}
-    if row.strategy.n == 1:
-        expected |= {"one sample"}
-    assert set(passed) == expected
+    s = row.strategy
+    expected = {"relabelling", "credit sums to 0", "float32", "batch"}
+    expected |= {"order"} if s.symmetric else set()
+    expected |= {"reward is worth having"} if s.monotone else set()
+    expected |= {"value is a reward"} if s.selects else set()
+    expected |= {"estimate is unbiased", "credit is unbiased"} if s.symmetric or not row.function else set()
+    expected |= {"cost"} if type(s).cost is not Strategy.cost else set()
+    assert set(check_strategy(s)) == expected
 
 
 @every_row

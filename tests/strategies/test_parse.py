@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from operant import AllOf, BestOf, Majority, Mixture, PassAt, Threshold, from_function, parse
 from operant.core.checks import InputError, OperantError, ParseError
-from operant.strategies import Strategy
+from operant.strategies import Quorum, Strategy, TopVote, WeightedVote
 
 BUDGET = st.integers(1, 10**6)
 SINGLE = st.one_of(
@@ -19,6 +19,13 @@ SINGLE = st.one_of(
     st.builds(AllOf, BUDGET),
     st.builds(BestOf, BUDGET),
     st.builds(Majority, BUDGET, st.sampled_from(["random", "fail"])),
+    BUDGET.flatmap(
+        lambda n: st.builds(
+            Quorum, st.just(n), st.integers(1, n), st.floats(0, 1e9), st.sampled_from(["random", "fail"])
+        )
+    ),
+    st.builds(WeightedVote, BUDGET, st.none() | BUDGET),
+    BUDGET.flatmap(lambda n: st.builds(TopVote, st.just(n), st.integers(1, n))),
     BUDGET.flatmap(lambda n: st.builds(Threshold, st.just(n), st.integers(1, n))),
 )
 
@@ -58,6 +65,13 @@ def test_any_other_text_is_refused_with_one_kind_of_error(text: str) -> None:
         ("maj@8", Majority(8)),
         ("maj@8:random", Majority(8)),
         ("maj@8:fail", Majority(8, "fail")),
+        ("quorum@16:5", Quorum(16, 5)),
+        ("quorum@16:5:0.5", Quorum(16, 5, 0.5)),
+        ("quorum@16:5:fail", Quorum(16, 5, ties="fail")),
+        ("wmaj@16", WeightedVote(16)),
+        ("wmaj@16:50", WeightedVote(16, 50)),
+        ("top4@16>maj", TopVote(16, 4)),
+        ("mix(quorum@8:2:0.5:0.5, top2@4>maj:0.5)", Mixture({Quorum(8, 2, 0.5): 0.5, TopVote(4, 2): 0.5})),
         ("mix(pass@1:0.25,pass@16:0.75)", Mixture({PassAt(1): 0.25, PassAt(16): 0.75})),
         ("mix( maj@5:fail : 0.5 , threshold@8:3:0.5 )", Mixture({Majority(5, "fail"): 0.5, Threshold(8, 3): 0.5})),
         (
@@ -81,6 +95,11 @@ def test_what_strings_mean(text: str, s: Strategy) -> None:
         ("  best@x", 2, "expected one of pass@N"),
         ("maj@4:never", 0, "maj@N:fail"),
         ("threshold@4:9", 0, "threshold k must be <= N = 4, got 9"),
+        ("quorum@4:5", 0, "quorum k must be <= N = 4, got 5"),
+        ("quorum@4:2:1e999", 0, "penalty must be finite and >= 0"),
+        ("quorum@4:2:-1", 0, "quorum@N:k:penalty:fail"),
+        ("top5@4>maj", 0, "k must be <= N = 4, got 5"),
+        ("wmaj@4:0", 0, "levels must be an integer >= 1, got 0"),
         ("threshold@4:0", 0, "k must be an integer >= 1, got 0"),
         ("threshold@4", 0, "threshold@N:k"),
         ("mix()", 4, "expected 'strategy:weight'"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
 
 import pytest
 import torch
@@ -126,10 +128,10 @@ def test_a_budget_that_does_not_fit_is_refused_with_a_reason() -> None:
     for refused in (lambda: estimate(PassAt(5), o), lambda: route_of(PassAt(5), o), lambda: curve(PassAt(1), o, [5])):
         with pytest.raises(BudgetError, match=few):
             refused()
-    with pytest.raises(BudgetError, match=r"needs at least 6 rollouts a prompt, got M = 4"):
+    with pytest.raises(BudgetError, match=few):
         credit(PassAt(5), o)
-    with pytest.raises(BudgetError, match=r"at least N \+ 1 = 5 rollouts a prompt, got M = 4: .*no unbiased baseline"):
-        credit(PassAt(4), o)
+    with pytest.raises(BudgetError, match="at least two rollouts a prompt, got M = N = 1: .*there are none"):
+        credit(PassAt(1), o.map(lambda x: x[:, :1]))
     with pytest.raises(BudgetError, match="has no closed form"):
         estimate(from_function(2, median), o, route="closed form")
     with pytest.raises(BudgetError, match="has no closed form"):
@@ -140,6 +142,74 @@ def test_a_budget_that_does_not_fit_is_refused_with_a_reason() -> None:
         curve(PassAt(1), o, [0])
     with pytest.raises(OperantError, match=r"threshold k must be <= N = 1, got 3"):
         curve(Threshold(8, 3), o, [1])
+
+
+FULL: list[tuple[Strategy, slow.Rule]] = [
+    (PassAt(2), slow.any_success),
+    (PassAt(4), slow.any_success),
+    (AllOf(3), slow.all_success),
+    (Threshold(5, 2), slow.at_least(2)),
+    (BestOf(4), slow.best),
+    (Majority(4), slow.vote),
+    (Majority(4, "fail"), slow.vote_or_fail),
+    (Mixture({PassAt(2): 0.5, Majority(4): 0.5}), slow.mixture((0.5, 2, slow.any_success), (0.5, 4, slow.vote))),
+    (from_function(3, lambda draw: sorted(o.reward for o in draw)[-2]), slow.second_best),
+    (from_function(3, first_accepted, ordered=True), slow.first_accepted),
+]
+every_full = pytest.mark.parametrize(("s", "rule"), FULL, ids=[f"{s}" for s, _ in FULL])
+
+
+def resampled(rule: slow.Rule, z: slow.Draw) -> list[Fraction]:
+    """V(z) - mean over j != i of V(z with z_i replaced, in place, by a copy of z_j)."""
+    n = len(z)
+    replaced = [[rule([*z[:i], z[j], *z[i + 1 :]]) for j in range(n) if j != i] for i in range(n)]
+    return [rule(z) - slow.mean(values) for values in replaced]
+
+
+@every_full
+@pytest.mark.parametrize("prefix", [(), (2, 3)], ids=["one", "batch"])
+def test_credit_at_m_equal_n_is_the_resampled_baseline(s: Strategy, rule: slow.Rule, prefix: tuple[int, ...]) -> None:
+    many = random_outcomes(6 if prefix else 1, s.n, seed=4)
+    o = many.map(lambda x: x.reshape(*prefix, s.n))
+    got = credit(s, o)
+    assert got.shape == (*prefix, s.n) and got.dtype == torch.float64
+    assert many.answer is not None
+    columns = (many.reward.tolist(), many.answer.tolist(), many.selector.tolist())
+    for w, *row in zip(got.reshape(-1, s.n).tolist(), *columns, strict=True):
+        want = resampled(rule, list(zip(*row, strict=True)))
+        assert w == pytest.approx([float(x) for x in want], abs=1e-13)
+    single = o.map(lambda x: x.float() if x.is_floating_point() else x)
+    torch.testing.assert_close(credit(s, single), got.float(), atol=1e-6, rtol=0)
+
+
+@every_full
+def test_credit_at_m_equal_n_is_unbiased_and_not_centred(s: Strategy, rule: slow.Rule) -> None:
+    """Over every sequence of N outcomes of a small policy, in order."""
+    pi = [Fraction(2, 10), Fraction(4, 10), Fraction(3, 10), Fraction(1, 10)]
+    kinds = [(1.0, 0, 1.0), (0.0, 1, 1.0), (0.0, -1, 0.0), (1.0, 2, 0.5)]
+    draws = list(product(range(4), repeat=s.n))
+    worth = [rule([kinds[k] for k in draw]) for draw in draws]
+    chance = [math.prod(pi[k] for k in draw) for draw in draws]
+    slope = [
+        sum(c * v * (d.count(k) - s.n * pi[k]) for d, v, c in zip(draws, worth, chance, strict=True)) for k in range(4)
+    ]
+    group = torch.tensor(draws)
+    reward, answer, score = (torch.tensor(x) for x in zip(*kinds, strict=True))
+    w = credit(s, Outcomes(reward.double()[group], answer[group], score.double()[group]))
+    score_function = torch.eye(4).double()[group] - torch.tensor([float(p) for p in pi], dtype=torch.float64)
+    mass = torch.tensor([float(c) for c in chance], dtype=torch.float64)[:, None, None]
+    total = (mass * w[..., None] * score_function).sum((0, 1))
+    assert total.tolist() == pytest.approx([float(x) for x in slope], abs=1e-12)
+    if not isinstance(s, PassAt) or s.n > 2:  # v = (0, 1, 1): only c = 1 counts
+        assert w.sum(-1).abs().max() > 0.1
+
+
+def test_the_table_and_the_values_give_the_same_resampled_credit() -> None:
+    o = random_outcomes(40, 6)
+    by_value = credit(from_function(6, lambda draw: float(sum(x.reward for x in draw) >= 2)), o)
+    torch.testing.assert_close(credit(Threshold(6, 2), o), by_value, atol=1e-13, rtol=0)
+    with pytest.raises(OperantError, match="rewards must be 0 or 1"):
+        credit(PassAt(4), Outcomes(torch.tensor([0.5, 0.0, 0.0, 1.0])))
 
 
 @pytest.mark.parametrize("s", [PassAt(1), PassAt(4), Majority(3), BestOf(4)], ids=str)

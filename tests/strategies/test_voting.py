@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import comb
+from itertools import product
+from math import comb, prod
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operant import Majority, Outcomes, credit, curve, estimate
-from operant.core.checks import InputError
+from operant.core.checks import BudgetError, InputError
+from operant.strategies import Quorum
 from operant.strategies.voting import plurality
 from tests import slow
 
@@ -204,3 +206,126 @@ def test_a_vote_needs_answers_and_a_known_tie_rule() -> None:
         estimate(Majority(3), Outcomes(torch.ones(4)))
     with pytest.raises(InputError, match="ties must be 'random' or 'fail', got 'coin'"):
         Majority(3, "coin")  # pyright: ignore[reportArgumentType]
+
+
+@both_ties
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_quorum_is_the_enumeration(ties: Ties, data: st.DataObject) -> None:
+    rollout = st.tuples(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), st.integers(-1, 3))
+    group = data.draw(st.lists(rollout, min_size=2, max_size=7))
+    n = data.draw(st.integers(1, len(group) - 1))
+    k, penalty = data.draw(st.integers(1, n)), data.draw(st.sampled_from([0.0, 0.25, 2.0]))
+    s, z = Quorum(n, k, penalty, ties), slow_rollouts(group)
+    rule = slow.quorum(k, penalty, fail=ties == "fail")
+    assert estimate(s, outcomes(group)).value.item() == pytest.approx(float(slow.u(rule, z, n)), abs=1e-12)
+    want = [float(w) for w in slow.credit(rule, z, n)]
+    assert credit(s, outcomes(group)).tolist() == pytest.approx(want, abs=1e-12)
+    every = s.estimate_budgets(outcomes(group), range(1, len(group) + 1)).tolist()
+    assert every == pytest.approx([float(slow.u(rule, z, b)) for b in range(1, len(group) + 1)], abs=1e-12)
+
+
+def test_a_quorum_of_one_is_the_vote_and_what_it_refuses() -> None:
+    o = from_counts(3, 3, 1, 1, invalid=2)
+    torch.testing.assert_close(credit(Quorum(5, 1), o), credit(Majority(5), o))
+    assert str(Quorum(16, 5)) == "quorum@16:5" and str(Quorum(16, 5, 0.5)) == "quorum@16:5:0.5"
+    with pytest.raises(BudgetError, match="quorum k must be <= N = 3, got 4"):
+        Quorum(3, 4)
+    for penalty in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="penalty must be finite and >= 0"):
+            Quorum(3, 2, penalty)
+
+
+@both_ties
+def test_wins_by_their_number_of_votes(ties: Ties) -> None:
+    own, rivals, invalid = torch.tensor([3]), torch.tensor([[2, 1]]), torch.tensor([1])
+    votes = [0, 0, 0, 1, 1, 2, -1]
+    for least, most in product(range(1, 5), range(5)):
+
+        def rule(draw: slow.Draw, least: int = least, most: int = most) -> Fraction:
+            if not least <= sum(a == 0 for _, a, _ in draw) <= most:
+                return Fraction(0)
+            return RULES[ties](draw)
+
+        got = plurality(own, rivals, invalid, [1, 4, 6], ties, least=least, most=most)[0]
+        want = [float(slow.u(rule, [(float(a == 0), a, 0.0) for a in votes], n)) for n in (1, 4, 6)]
+        assert got.tolist() == pytest.approx(want, abs=1e-13)
+
+
+KINDS = [(1.0, 0, 0.0), (0.0, 1, 0.0), (0.5, 2, 0.0), (0.0, 0, 0.0), (1.0, -1, 0.0)]
+Q = [Fraction(3, 10), Fraction(2, 10), Fraction(2, 10), Fraction(1, 10), Fraction(2, 10)]
+
+
+def kinds() -> Outcomes:
+    reward, answer, _ = zip(*KINDS, strict=True)
+    return Outcomes(torch.tensor(reward).double(), torch.tensor(answer))
+
+
+@pytest.mark.parametrize(
+    ("s", "rule"),
+    [
+        (Majority(1), slow.vote),
+        (Majority(5), slow.vote),
+        (Majority(4, "fail"), slow.vote_or_fail),
+        (Quorum(5, 3), slow.quorum(3)),
+        (Quorum(5, 2, 0.5), slow.quorum(2, 0.5)),
+        (Quorum(4, 2, 0.5, "fail"), slow.quorum(2, 0.5, fail=True)),
+    ],
+    ids=str,
+)
+def test_the_population_vote_and_its_slope_are_the_sum_over_sequences(s: Majority | Quorum, rule: slow.Rule) -> None:
+    j, given_one = Fraction(0), [Fraction(0)] * len(Q)
+    for draw, v in slow.sequences(KINDS, s.n, rule):
+        j += prod(Q[k] for k in draw) * v
+        given_one[draw[0]] += prod(Q[k] for k in draw[1:]) * v  # E[V | one draw is b]
+    log_q = torch.tensor([float(q) for q in Q], dtype=torch.float64).log().requires_grad_()
+    value = s.population(log_q, kinds())
+    value.backward()
+    assert log_q.grad is not None
+    assert value.item() == pytest.approx(float(j), abs=1e-14)
+    want = [float(s.n * q * v) for q, v in zip(Q, given_one, strict=True)]
+    assert log_q.grad.tolist() == pytest.approx(want, abs=1e-13)
+
+
+def test_the_population_vote_where_a_kind_never_occurs() -> None:
+    log_q = torch.tensor([[0.6, 0.4, 1.0, 1.0, 1.0]], dtype=torch.float64).log()
+    log_q[:, 2:] = torch.tensor([-1e4, -1e4, -800.0])
+    log_q.requires_grad_()
+    value = Majority(9).population(log_q, kinds())
+    value.sum().backward()
+    assert log_q.grad is not None and bool(log_q.grad.isfinite().all())
+    right = sum(comb(9, k) * 0.6**k * 0.4 ** (9 - k) for k in range(5, 10))
+    assert value.item() == pytest.approx(right, abs=1e-14)
+    assert log_q.grad[0, 2:].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_the_population_vote_of_many_samples_and_classes() -> None:
+    g = torch.Generator().manual_seed(0)
+    log_q = torch.randn(8, 12, generator=g).double().log_softmax(-1).requires_grad_()
+    o = Outcomes((torch.arange(12) == 3).double(), torch.arange(12))
+    value = Majority(64).population(log_q, o)
+    (slope,) = torch.autograd.grad(value.sum(), log_q)
+    torch.testing.assert_close(slope.sum(-1), 64 * value.detach())  # Euler: a homogeneous polynomial of degree N
+    rng = np.random.default_rng(0)
+    for q, got in zip(log_q.detach().exp().numpy(), value.tolist(), strict=True):
+        votes = rng.multinomial(64, q / q.sum(), size=20_000)
+        lead = votes == votes.max(1, keepdims=True)
+        won = lead[:, 3] / lead.sum(1)
+        assert abs(got - won.mean()) < 4 * won.std() / 20_000**0.5 + 1e-3 * (won.std() == 0)
+    two = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
+    even = Majority(4096).population(two, Outcomes(torch.tensor([1.0, 0.0]), torch.tensor([0, 1])))
+    assert even.item() == pytest.approx(0.5, abs=1e-11)
+
+
+def test_a_hopeless_population_vote_keeps_its_relative_accuracy() -> None:
+    """A right answer of 1e-9 against a rival of 0.9: sums of integers by enumeration over counts, in Fractions."""
+    q = [Fraction(1, 10**9), Fraction(9, 10), Fraction(1, 10) - Fraction(1, 10**9)]
+    n, want = 20, Fraction(0)
+    for a, b in product(range(n + 1), repeat=2):
+        if a + b <= n and a >= 1 and a >= max(b, n - a - b):
+            ways = comb(n, a) * comb(n - a, b)
+            want += ways * q[0] ** a * q[1] ** b * q[2] ** (n - a - b) / (1 + (b == a) + (n - a - b == a))
+    log_q = torch.tensor([float(x) for x in q], dtype=torch.float64).log()
+    got = Majority(n).population(log_q, Outcomes(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0, 1, 2])))
+    assert 0 < float(want) < 1e-40
+    assert got.item() == pytest.approx(float(want), rel=1e-11)

@@ -37,6 +37,10 @@ class NotDefinedError(OperantError):
     """A quantity that this strategy does not have (for example log S(p) of a vote over classes)."""
 
 
+class FewRolloutsWarning(UserWarning):
+    """Rollouts that suffice for unbiased weights, and leave many groups without any signal."""
+
+
 def check_int(name: str, value: object, *, least: int) -> int:
     """Return ``value`` as an int if it is an integer (Python's or NumPy's) of at least ``least``.
 

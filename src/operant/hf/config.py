@@ -1,4 +1,4 @@
-"""The configurations of ``operant train`` and ``operant evaluate``: plain data, light to import, no code."""
+"""The configurations of ``operant train``, ``evaluate`` and ``plan``: plain data, light to import, no code."""
 
 from __future__ import annotations
 
@@ -88,16 +88,17 @@ class EvaluateConfig:
             and either reward (with answer and score where there are any) or target.
         data: prompts and answers; the held-out prompts are evaluated.
         rollouts: rollouts per prompt, M.
-        temperature: of the sampler.
-        top_p: of the sampler.
+        temperature: of the sampler, and of the exact curve.
+        top_p: mass of the sampler's nucleus, 1 = all tokens, and of the exact curve: a target outside the nucleus
+            has probability 0.
         max_new_tokens: tokens after which a rollout is cut.
         batch_size: prompts per batch; each is sampled M times.
         max_tokens: longest prompt with its answer; longer ones are an error.
         verifier: "math" (math-verify) or "exact" (the same text).
         families: curves to print, of pass, maj, best.
         budgets: budgets k of the curves, at most M. Default: powers of two.
-        exact: whether to add the exact pass@k curve from the probability of the answer string, at
-            temperature 1.
+        exact: whether to add the exact pass@k curve, from the probability that the sampler returns the
+            answer string.
         seed: seed of the sampler.
         resume: continue an evaluation that was stopped.
     """
@@ -120,6 +121,35 @@ class EvaluateConfig:
     resume: bool = False
 
 
-def config_dict(config: TrainConfig | EvaluateConfig) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PlanConfig:
+    """From saved rollouts, without training: what each strategy and budget is worth, and what to train for.
+
+    Args:
+        rollouts: JSON lines with M rollouts of every prompt: prompt (an id), and either reward (with answer and
+            score where there are any) or completion and target. operant evaluate writes them.
+        output_dir: folder of the plan. It must be new.
+        strategies: families to compare, each named by one member: pass@16, maj@16, best@16, pass^16, ...; a
+            mixture is one point. Default: all of pass, maj, best, pass^ that the rollouts allow.
+        budgets: budgets N of the curves, at most M. Default: powers of two.
+        price: what one sample costs, in reward (0.001: 10 samples must buy one point).
+        confidence: level of the intervals.
+        verifier: "math" (math-verify) or "exact", for rollouts that have no reward.
+        seed: seed of the bootstrap and of the random subsets.
+        open: whether to open the page in a browser.
+    """
+
+    rollouts: Path
+    output_dir: Path = Path("runs/plan")
+    strategies: list[str] | None = None
+    budgets: list[int] | None = None
+    price: float = 0.0
+    confidence: float = 0.95
+    verifier: Verifier = "math"
+    seed: int = 0
+    open: bool = False
+
+
+def config_dict(config: TrainConfig | EvaluateConfig | PlanConfig) -> dict[str, Any]:
     """The configuration as plain JSON values."""
     return json.loads(json.dumps(asdict(config), default=str))

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from operant.core.checks import BudgetError, DataError, InputError, check_int
+from operant.core.checks import BudgetError, DataError, check_int
 from operant.core.record import append_record, environment, read_records, write_records
 from operant.hf.config import EvaluateConfig, config_dict
 from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.tasks import Prompt, load_prompts
 from operant.hf.verify import Verdict, Verifier, verify
-from operant.strategies import BestOf, Majority, Outcomes, PassAt, Strategy, curve
+from operant.strategies import BestOf, Majority, Outcomes, PassAt, Sampler, Strategy, curve
 
 FAMILIES: dict[str, Strategy] = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1)}
 
@@ -31,8 +31,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         DataError: for a folder in use, unreadable rollouts, or unequal numbers of rollouts.
         InputError, BudgetError: for settings that cannot work, before anything is sampled.
     """
-    if not (config.temperature > 0 and 0 < config.top_p <= 1):
-        raise InputError(f"expected temperature > 0 and 0 < top_p <= 1, got {config.temperature}, {config.top_p}.")
+    sampler = Sampler(config.temperature, config.top_p)
     for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens"):
         check_int(name, getattr(config, name), least=1)
     if config.rollouts_file is None and max(config.budgets or [1]) > config.rollouts:
@@ -47,8 +46,8 @@ def evaluate(config: EvaluateConfig) -> Path:
     if config.rollouts_file is not None:
         rows = read_records(config.rollouts_file)
     else:
-        rows, exact = _sample(config, folder)
-    rows, failures = _score(rows, config.verifier)
+        rows, exact = _sample(config, sampler, folder)
+    rows, failures = score_rollouts(rows, config.verifier)
     write_records(folder / "rollouts.jsonl", rows)
     for kind, count in failures.items():
         text = f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
@@ -110,7 +109,7 @@ def _claim(folder: Path, config: EvaluateConfig) -> None:
     write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy="")
 
 
-def _sample(config: EvaluateConfig, folder: Path) -> tuple[list[dict[str, Any]], Tensor | None]:
+def _sample(config: EvaluateConfig, sampler: Sampler, folder: Path) -> tuple[list[dict[str, Any]], Tensor | None]:
     """Sample, chunk by chunk into sampling.jsonl; a chunk that is there already is not sampled again."""
     from operant.hf.policy import answer_log_probs, encode, load_policy, sample
 
@@ -124,8 +123,7 @@ def _sample(config: EvaluateConfig, folder: Path) -> tuple[list[dict[str, Any]],
         policy,
         encoded,
         rollouts=config.rollouts,
-        temperature=config.temperature,
-        top_p=config.top_p,
+        sampler=sampler,
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
         seed=config.seed,
@@ -138,7 +136,7 @@ def _sample(config: EvaluateConfig, folder: Path) -> tuple[list[dict[str, Any]],
         new = [_row(p, t, policy.tokenizer) for p, t in zip(owners, tokens, strict=True)]
         append_record(partial, "chunk", rows=new)
         rows += new
-    exact = answer_log_probs(policy, encoded, batch_size=32) if config.exact else None
+    exact = answer_log_probs(policy, encoded, batch_size=32, sampler=sampler) if config.exact else None
     return rows, exact
 
 
@@ -155,7 +153,7 @@ def _row(prompt: Prompt, tokens: list[int], tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _score(rows: list[dict[str, Any]], verifier: Verifier) -> tuple[list[dict[str, Any]], Counter[str]]:
+def score_rollouts(rows: list[dict[str, Any]], verifier: Verifier) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Add reward and answer where a row has no reward; rows that have one keep it."""
     for i, row in enumerate(rows):
         missing = {"prompt"} - row.keys()

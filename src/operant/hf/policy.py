@@ -24,6 +24,15 @@ from transformers.utils import logging as transformers_logging
 from operant.core.checks import DataError
 from operant.core.rng import child_seed
 from operant.hf.tasks import EMBEDDED, DataConfig, Prompt
+from operant.strategies.sampler import Sampler
+
+NEUTRAL: dict[str, Any] = dict.fromkeys(["min_p", "top_h", "no_repeat_ngram_size", "epsilon_cutoff", "eta_cutoff"]) | {
+    "top_k": 0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "num_beams": 1,
+}
+"""Models ship generation settings of their own; any of these would sample from another distribution than stated."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +149,16 @@ def encode(policy: Policy, prompts: Sequence[Prompt], data: DataConfig, max_toke
 
 
 def target_log_probs(
-    model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+    model: torch.nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    labels: Tensor,
+    sampler: Sampler = Sampler(),  # noqa: B008
 ) -> Tensor:
-    """Log-probability of each row's target: the sum over tokens with a label, (B, T) -> (B,) float32.
+    """Log-probability of each row's target under a sampler: the sum over tokens with a label, (B, T) -> (B,) float32.
 
-    Only the positions that predict a target token anywhere in the batch go through the vocabulary layer.
+    Only the positions that predict a target token anywhere in the batch go through the vocabulary layer. -inf where
+    a token of the target lies outside the nucleus: this sampler never returns the target.
     """
     keep = (labels[:, 1:] != -100).any(0).nonzero()[:, 0]  # (k,) positions before a target token
     logits = model(
@@ -152,14 +166,20 @@ def target_log_probs(
     ).logits  # (B, k, V)
     target = labels[:, keep + 1]
     nll = torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), target.flatten(), ignore_index=-100, reduction="none"
+        sampler.warp(logits.float()).flatten(0, 1), target.flatten(), ignore_index=-100, reduction="none"
     )
     return -nll.view_as(target).sum(-1)
 
 
 @torch.no_grad()
-def answer_log_probs(policy: Policy, encoded: Sequence[Encoded], *, batch_size: int) -> Tensor:
-    """Exact log-probability of every target given its prompt, at temperature 1: (len(encoded),) float64."""
+def answer_log_probs(
+    policy: Policy,
+    encoded: Sequence[Encoded],
+    *,
+    batch_size: int,
+    sampler: Sampler = Sampler(),  # noqa: B008
+) -> Tensor:
+    """Exact log-probability that the sampler returns each target: (len(encoded),) float64, -inf where it cannot."""
     was_training = policy.model.training
     policy.model.eval()
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt) + len(encoded[i].target))
@@ -168,7 +188,7 @@ def answer_log_probs(policy: Policy, encoded: Sequence[Encoded], *, batch_size: 
         rows = order[start : start + batch_size]
         batch = collate([encoded[i] for i in rows], policy.pad)
         batch = {name: value.to(policy.device) for name, value in batch.items()}
-        log_p[rows] = target_log_probs(policy.model, **batch).double().cpu()
+        log_p[rows] = target_log_probs(policy.model, **batch, sampler=sampler).double().cpu()
     policy.model.train(was_training)
     return log_p
 
@@ -195,8 +215,7 @@ def sample(
     encoded: Sequence[Encoded],
     *,
     rollouts: int,
-    temperature: float,
-    top_p: float,
+    sampler: Sampler,
     max_new_tokens: int,
     batch_size: int,
     seed: int,
@@ -204,6 +223,7 @@ def sample(
 ) -> Iterator[list[list[int]]]:
     """Yield, chunk by chunk of prompts, ``rollouts`` completions for each prompt as token lists.
 
+    They are i.i.d. from the sampler, whatever generation settings the model was saved with.
     Every chunk has its own seed, so a run that is continued after ``skip`` chunks samples what it would have
     sampled. The end-of-sequence token is kept where the model produced it.
     """
@@ -229,9 +249,9 @@ def sample(
                 attention_mask=mask.repeat_interleave(rollouts, 0),
                 past_key_values=cache,
                 do_sample=True,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=0,
+                temperature=sampler.temperature,
+                top_p=sampler.top_p,
+                **NEUTRAL,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=policy.pad,
                 eos_token_id=policy.tokenizer.eos_token_id,

@@ -6,15 +6,20 @@ Source: Compute Aligned Training (arXiv 2604.24957), section 2; pass@N is also D
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from operant.core.checks import InputError, check_log_p
-from operant.strategies.base import Strategy
+from operant.core.logmath import log1mexp
+from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.population import TOLERANCE, check_log_q, expected_value, log_expected_value
 
 TINY_LOG_P = -1e4
 """Stands for p = 0 where a measured success rate is 0: the elasticity there is its limit."""
+TINY_REMAINDER = 1e-15
+"""The least mass of a remainder: less is rounding of the candidates' probabilities."""
 
 
 def loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = None, power: float = 0.0) -> Tensor:
@@ -53,12 +58,83 @@ def loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = Non
         if log_p.dtype in (torch.float16, torch.bfloat16):
             cross_entropy = cross_entropy.float()
         return elasticity_at(strategy, success_rate).to(cross_entropy) * cross_entropy
-    log_s = strategy.log_success(log_p)
+    return _from_log(strategy.log_success(log_p), power)
+
+
+def answer_loss(
+    strategy: Strategy,
+    log_q: Tensor,
+    kinds: Outcomes,
+    *,
+    power: float = 0.0,
+    remainder: Literal["unparsable"] | None = None,
+) -> Tensor:
+    """The loss to minimise from the probabilities of K candidate answers, one value per example: ``-log J(q)``.
+
+    J(q) = E V is what the strategy earns when each of its N samples is candidate k with probability q_k: exact
+    for every strategy, a vote or a function of the user's included. The gradient of a vote pushes down the rival
+    that wins instead, which no loss of the correct answer's probability alone can do.
+
+    Args:
+        strategy: any, budget N.
+        log_q: (..., K) log-probability of each candidate as a whole: the sum of its token log-probabilities under
+            the deployed sampler, one forward pass each.
+        kinds: (K,) or (..., K) reward, answer class and score of the candidates.
+        power: a in ``(1 - J^a) / a``; 0 is -log J, 1 is 1 - J.
+        remainder: what becomes of the mass 1 - sum q that no candidate holds. None: there is none, q sums to 1
+            within 1e-4 and is normalised. "unparsable": it is one more kind with reward 0 and answer -1 (taken as
+            1e-15 where the candidates leave less), so it uses up draws and never wins a vote: many rare wrong
+            answers that do not agree with each other. Where it is a rival of its own, give it as a kind.
+
+    Returns:
+        (...) losses in the dtype of ``log_q`` (half precision is promoted to float32), >= 0 for rewards in [0, 1].
+
+    Raises:
+        InputError: for NaN, infinite or positive ``log_q``; for candidates that hold more than all the mass, or
+            less without ``remainder``; for a remainder whose score is not known; and where J <= 0, unless
+            ``power`` is 1: -log J has no finite value or gradient there, and a floor would hide that.
+        NotDefinedError: as :func:`~operant.strategies.expected_value`: too many kinds to go through.
+
+    Source: derived here; on pass@N it is :func:`loss` at p = the mass of the correct candidates.
+
+    >>> from operant import Majority
+    >>> kinds = Outcomes(torch.tensor([1.0, 0.0, 0.0]), answer=torch.tensor([0, 1, 2]))
+    >>> log_q = torch.tensor([0.4, 0.35, 0.25]).log().requires_grad_()
+    >>> answer_loss(Majority(9), log_q, kinds).backward()
+    >>> log_q.grad  # the step is minus this: the correct answer up, the stronger rival down most
+    tensor([-1.1729,  0.7878,  0.3851])
+    """
+    dtype = torch.promote_types(check_log_q(log_q).dtype, torch.float32)
+    if remainder is not None:
+        log_q, kinds = _with_remainder(log_q.double(), kinds)
+    if power == 1.0:
+        return (1 - expected_value(strategy, log_q.double(), kinds)).to(dtype)
+    return _from_log(log_expected_value(strategy, log_q.double(), kinds), power).to(dtype)
+
+
+def _from_log(log_s: Tensor, power: float) -> Tensor:
+    """-log S, or (1 - S^a) / a."""
     if power == 0.0:
         return -log_s
     if not (math.isfinite(power) and power > 0):
         raise InputError(f"power must be a finite number >= 0, got {power}.")
     return -torch.expm1(power * log_s) / power
+
+
+def _with_remainder(log_q: Tensor, kinds: Outcomes) -> tuple[Tensor, Outcomes]:
+    """One more kind with the mass that is left: reward 0, answer -1."""
+    if kinds.score is not None:
+        raise InputError("the score of the remainder is not known: give it as a kind, with its probability and score.")
+    total = log_q.logsumexp(-1, keepdim=True)
+    if bool((total > TOLERANCE).any()):
+        raise InputError(
+            f"the candidates hold {total.max().exp().item():.6g} of the probability, more than 1: are two of them the "
+            "same string? Each log_q is the log-probability of one whole candidate."
+        )
+    left = log1mexp(total.clamp(max=-TINY_REMAINDER))
+    blank = torch.zeros_like(kinds.reward[..., :1])
+    answer = None if kinds.answer is None else torch.cat([kinds.answer, blank.to(kinds.answer) - 1], -1)
+    return torch.cat([log_q, left], -1), Outcomes(torch.cat([kinds.reward, blank], -1), answer)
 
 
 def elasticity(strategy: Strategy, log_p: Tensor) -> Tensor:

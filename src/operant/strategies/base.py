@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, Self
 
 import torch
@@ -34,6 +33,10 @@ class Outcomes:
     reward: Tensor
     answer: Tensor | None = None
     score: Tensor | None = None
+    binary: bool = field(init=False, repr=False)
+    """Whether every reward is 0 or 1. Known from the start, so that no credit has to ask the device."""
+    verdicts: bool = field(init=False, repr=False)
+    """Whether everything that the selector sees is 0 or 1."""
 
     def __post_init__(self) -> None:
         """Refuse what must not be trained on."""
@@ -42,6 +45,7 @@ class Outcomes:
         if self.reward.ndim == 0 or self.reward.shape[-1] == 0:
             raise InputError(f"reward must have shape (..., M) with M >= 1, got {tuple(self.reward.shape)}.")
         check_finite("reward", self.reward)
+        object.__setattr__(self, "binary", _zero_or_one(self.reward))
         for name, value in (("answer", self.answer), ("score", self.score)):
             if value is not None and value.shape != self.reward.shape:
                 raise InputError(
@@ -56,6 +60,7 @@ class Outcomes:
             if not self.score.is_floating_point():
                 object.__setattr__(self, "score", self.score.float())
             check_finite("score", self.score)
+        object.__setattr__(self, "verdicts", self.binary if self.score is None else _zero_or_one(self.score))
 
     @property
     def m(self) -> int:
@@ -67,14 +72,11 @@ class Outcomes:
         """(..., M) what the deployed selector ranks by: ``score``, or ``reward`` where there is none."""
         return self.reward if self.score is None else self.score
 
-    @cached_property
-    def binary(self) -> bool:
-        """Whether every reward is 0 or 1."""
-        return bool(((self.reward == 0) | (self.reward == 1)).all())
-
     def map(self, function: Callable[[Tensor], Tensor]) -> Outcomes:
-        """The same index operation on every field; the values were checked already."""
+        """The same index operation on every field; the values were checked already, as a whole."""
         new = object.__new__(Outcomes)
+        for name in ("binary", "verdicts"):
+            object.__setattr__(new, name, getattr(self, name))
         for name in ("reward", "answer", "score"):
             value = getattr(self, name)
             object.__setattr__(new, name, None if value is None else function(value))
@@ -83,6 +85,10 @@ class Outcomes:
     def without(self, i: int) -> Outcomes:
         """The M - 1 rollouts that remain without rollout ``i``."""
         return self.map(lambda x: torch.cat([x[..., :i], x[..., i + 1 :]], dim=-1))
+
+
+def _zero_or_one(x: Tensor) -> bool:
+    return bool(((x == 0) | (x == 1)).all())
 
 
 class Outcome(NamedTuple):
@@ -116,6 +122,10 @@ class Strategy(ABC):
     """Whether the value depends on the multiset of outcomes only, not on their order."""
     binary: ClassVar[bool] = False
     """Whether rewards must be 0 or 1."""
+    monotone: ClassVar[bool] = True
+    """Whether more reward is never worth less."""
+    selects: ClassVar[bool] = True
+    """Whether the value is the reward of a sample, or 0 where none is returned: no penalty, no price."""
 
     @abstractmethod
     def value(self, draw: Outcomes) -> Tensor:
@@ -131,6 +141,21 @@ class Strategy(ABC):
 
     def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor | None:
         """``estimate`` at every budget in one pass, (..., M) -> (..., len(budgets)); None: one at a time."""
+        return None
+
+    def cost(self, draw: Outcomes) -> Tensor:
+        """Expected number of samples drawn before the strategy stops, (..., N) -> (...); N unless it stops early."""
+        return torch.full_like(draw.reward[..., 0], self.n)
+
+    def estimate_cost(self, outcomes: Outcomes) -> Tensor | None:
+        """Mean of the cost over all draws of N of the M rollouts, (..., M) -> (...); None: no closed form."""
+        return torch.full_like(outcomes.reward[..., 0], self.n) if type(self).cost is Strategy.cost else None
+
+    def population(self, log_q: Tensor, kinds: Outcomes) -> Tensor | None:
+        """E V when draws are i.i.d. and kind k has probability exp(log_q[..., k]), (..., K) -> (...).
+
+        Differentiable in ``log_q``, float64; the probabilities of the K kinds sum to 1. None: no closed form.
+        """
         return None
 
     def success(self, log_p: Tensor) -> Success:
@@ -186,6 +211,7 @@ class _LogSuccess(torch.autograd.Function):
 class FunctionStrategy(Strategy):
     """A user's value function as a strategy; see :func:`from_function`."""
 
+    selects: ClassVar[bool] = False
     n: int
     function: Callable[[Sequence[Outcome]], float]
     ordered: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 import torch
 from torch import Tensor
@@ -12,11 +12,14 @@ from torch import Tensor
 from operant.core.checks import OperantError
 from operant.core.rng import torch_generator
 from operant.strategies.base import Outcomes, Strategy
-from operant.strategies.routes import credit, estimate
+from operant.strategies.routes import credit, estimate, route_of
 
 REWARD = [1.0, 0.0, 0.0]
 ANSWER = [0, 1, -1]
 """A policy over three outcomes: the right answer, a wrong one, and one that does not parse."""
+PI = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
+LONGEST = 9
+"""Largest budget at which every sequence of an ordered strategy is gone through: 3^9 of them."""
 
 
 class LawError(OperantError):
@@ -26,9 +29,12 @@ class LawError(OperantError):
 def check_strategy(s: Strategy, *, seed: int = 0) -> list[str]:
     """Run the laws on ``s`` and return their names.
 
-    Order and relabelling invariance; N = 1 earns the reward; the estimate is unbiased, by exact expectation
-    over a small policy; the credit sums to 0 and is unbiased, against autograd through the exact finite sum;
-    more reward is never worth less; float32 agrees with float64; batch dimensions broadcast.
+    Order and relabelling invariance; the value is the reward of a sample or 0; the estimate is unbiased, by exact
+    expectation over a small policy; the credit sums to 0 and is unbiased, against the score function over the
+    exact finite sum; more reward is never worth less; the cost lies between 0 and N and its estimate is unbiased;
+    float32 agrees with float64; batch dimensions broadcast. What a strategy declares not to obey (``symmetric``,
+    ``monotone``, ``selects``) is left out; an ordered strategy is checked for bias where it has a closed form and
+    N <= 9.
 
     Raises:
         LawError: naming every law that fails, with the numbers.
@@ -56,13 +62,16 @@ def _laws(s: Strategy, seed: int) -> Iterator[tuple[str, Callable[[], str]]]:
     if s.symmetric:
         yield "order", lambda: _same("value", s.value(o), s.value(o.map(lambda x: x.flip(-1))))
     yield "relabelling", lambda: _same("value", s.value(o), s.value(_relabelled(o)))
-    if s.n == 1:
-        yield "one sample", lambda: _one_sample(s, o)
-    yield "reward is worth having", lambda: _monotone(s, o)
-    if s.symmetric:
+    if s.selects:
+        yield "value is a reward", lambda: _in_range(s, o)
+    if s.monotone:
+        yield "reward is worth having", lambda: _monotone(s, o)
+    more = _random_outcomes(s, s.n + 2, seed)
+    if s.symmetric or (route_of(s, more) == "closed form" and s.n <= LONGEST):
         yield "estimate is unbiased", lambda: _unbiased_estimate(s)
         yield "credit is unbiased", lambda: _unbiased_credit(s)
-    more = _random_outcomes(s, s.n + 2, seed)
+    if type(s).cost is not Strategy.cost:
+        yield "cost", lambda: _cost(s, o)
     yield "credit sums to 0", lambda: _same("sum", credit(s, more).sum(-1), torch.zeros(8), 1e-9)
     single = more.map(lambda x: x.float() if x.is_floating_point() else x)
     yield "float32", lambda: _same("credit", credit(s, single).double(), credit(s, more), 1e-5)
@@ -78,7 +87,7 @@ def _random_outcomes(s: Strategy, m: int, seed: int) -> Outcomes:
     answer = torch.randint(-1, 5, (8, m), generator=torch_generator(seed, "check", m))
     answer = torch.where(answer > 2, 0, answer)
     reward = (answer == 0).double()
-    return Outcomes(reward, answer, None if s.binary else reward + 0.1 * (answer == 1))
+    return Outcomes(reward, answer, None if s.binary else (answer.abs() <= 1).double())
 
 
 def _relabelled(o: Outcomes) -> Outcomes:
@@ -86,11 +95,27 @@ def _relabelled(o: Outcomes) -> Outcomes:
     return Outcomes(o.reward, torch.where(o.answer >= 0, 7 - 3 * o.answer, -1), o.score)
 
 
-def _one_sample(s: Strategy, o: Outcomes) -> str:
-    """One sample is what is returned, unless the strategy leaves out answers that do not parse."""
-    assert o.answer is not None
-    value = s.value(o)
-    return _same("value", value, torch.where(o.answer[..., 0] >= 0, o.reward[..., 0], value))
+def _in_range(s: Strategy, o: Outcomes) -> str:
+    """Between the least and the largest reward of the draw, or 0; with N = 1 one of the two exactly."""
+    value, nothing = s.value(o), torch.zeros_like(o.reward[..., :1])
+    could = torch.cat([o.reward, nothing], dim=-1)
+    beyond = torch.maximum(could.amin(-1) - value, value - could.amax(-1))
+    if s.n == 1:
+        beyond = (could - value[..., None]).abs().amin(-1)
+    return _same("distance from what a sample is worth", beyond.clamp(min=0), torch.zeros_like(beyond))
+
+
+def _cost(s: Strategy, o: Outcomes) -> str:
+    cost = s.cost(o)
+    if not bool(((cost >= 0) & (cost <= s.n)).all()):
+        return f"cost must lie between 0 and N = {s.n}, got {cost.min():.3g} to {cost.max():.3g}"
+    more = _expectation(s, s.n + 2)
+    parts = [(p, s.estimate_cost(x)) for p, x, _ in more]
+    if s.n > LONGEST or any(value is None for _, value in parts):
+        return ""
+    mean = sum((p * v for p, v in parts if v is not None), torch.zeros((), dtype=torch.float64))
+    draws, probability, _ = _sequences(s.n)
+    return _same("expectation of the estimated cost", mean, (probability * s.cost(draws)).sum())
 
 
 def _monotone(s: Strategy, o: Outcomes) -> str:
@@ -100,41 +125,50 @@ def _monotone(s: Strategy, o: Outcomes) -> str:
     return "" if bool((worse <= 1e-12).all()) else f"a raised reward lowers the value by {worse.max():.3g}"
 
 
-def _expectation(s: Strategy, m: int) -> tuple[list[tuple[float, Outcomes, Tensor]], Tensor]:
-    """Every multiset of m outcomes of the small policy, with its probability; and the policy."""
-    pi = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
+def _expectation(s: Strategy, m: int) -> list[tuple[float, Outcomes, Tensor]]:
+    """Every multiset of m outcomes of the small policy, with its probability and its counts."""
     terms = []
     for draw in combinations_with_replacement(range(3), m):
         kinds = torch.tensor(draw)
         count = torch.bincount(kinds, minlength=3)
         ways = math.factorial(m) / math.prod(math.factorial(int(c)) for c in count)
         o = Outcomes(torch.tensor(REWARD, dtype=torch.float64)[kinds], torch.tensor(ANSWER)[kinds])
-        terms.append((ways * float((pi**count).prod()), o, count.double()))
-    return terms, pi
+        terms.append((ways * float((PI**count).prod()), o, count.double()))
+    return terms
+
+
+def _sequences(n: int) -> tuple[Outcomes, Tensor, Tensor]:
+    """Every sequence of n outcomes (3^n, n), with its probability (3^n,) and its counts (3^n, 3)."""
+    kinds = torch.tensor(list(product(range(3), repeat=n)))
+    count = torch.nn.functional.one_hot(kinds, 3).sum(-2)
+    draws = Outcomes(torch.tensor(REWARD, dtype=torch.float64)[kinds], torch.tensor(ANSWER)[kinds])
+    return draws, (PI**count).prod(-1), count.double()
 
 
 def _slope(s: Strategy) -> tuple[Tensor, Tensor]:
     """J and dJ/dtheta of the softmax policy, from the finite sum over draws of N."""
-    terms, pi = _expectation(s, s.n)
-    parts = [(p * s.value(o), count) for p, o, count in terms]
+    if not s.symmetric:
+        draws, probability, count = _sequences(s.n)
+        mass = probability * s.value(draws)
+        return mass.sum(), (mass[:, None] * (count - s.n * PI)).sum(0)
+    parts = [(p * s.value(o), count) for p, o, count in _expectation(s, s.n)]
     j = sum((v for v, _ in parts), torch.zeros((), dtype=torch.float64))
-    slope = sum((v * (count - s.n * pi) for v, count in parts), torch.zeros(3, dtype=torch.float64))
+    slope = sum((v * (count - s.n * PI) for v, count in parts), torch.zeros(3, dtype=torch.float64))
     return j, slope
 
 
 def _unbiased_estimate(s: Strategy) -> str:
-    terms, _ = _expectation(s, s.n + 2)
+    terms = _expectation(s, s.n + 2)
     mean = sum((p * estimate(s, o).value for p, o, _ in terms), torch.zeros((), dtype=torch.float64))
     return _same("expectation of the estimate", mean, _slope(s)[0])
 
 
 def _unbiased_credit(s: Strategy) -> str:
-    terms, pi = _expectation(s, s.n + 2)
     total = torch.zeros(3, dtype=torch.float64)
-    for p, o, _ in terms:
+    for p, o, _ in _expectation(s, s.n + 2):
         w = credit(s, o)
         kind = torch.where(o.answer == -1, 2, o.answer)  # pyright: ignore
-        total += p * (torch.zeros(3, dtype=w.dtype).scatter_add_(0, kind, w) - w.sum() * pi)
+        total += p * (torch.zeros(3, dtype=w.dtype).scatter_add_(0, kind, w) - w.sum() * PI)
     return _same("expected credit", total, _slope(s)[1])
 
 

@@ -23,6 +23,8 @@ from operant.strategies.base import Outcomes, Strategy, Success
 
 TINY = -40.0
 """Below this log(N p), S(p) = N p to more digits than float64 holds."""
+EMPTY = -1e5
+"""Stands for log 0 where a gradient must stay finite: exp of it is 0."""
 
 
 class CountStrategy(Strategy):
@@ -36,16 +38,16 @@ class CountStrategy(Strategy):
 
     def value(self, draw: Outcomes) -> Tensor:
         """v[number of successes]."""
-        return self._lookup(draw, self.table())
+        return self._lookup(draw, u_table(self, self.n, draw.reward.device))
 
     def estimate(self, outcomes: Outcomes) -> Tensor:
         """U(M, c), read from a table over c."""
-        return self._lookup(outcomes, _u_table(self, outcomes.m))
+        return self._lookup(outcomes, u_table(self, outcomes.m, outcomes.reward.device))
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         """w_correct = U(M,c) - U(M-1,c-1), w_wrong = U(M,c) - U(M-1,c)."""
-        m = outcomes.m
-        whole, fewer = _u_table(self, m), _u_table(self, m - 1)  # (M+1,), (M,)
+        m, device = outcomes.m, outcomes.reward.device
+        whole, fewer = u_table(self, m, device), u_table(self, m - 1, device)  # (M+1,), (M,)
         correct = whole - torch.cat([fewer[:1], fewer])
         wrong = whole - torch.cat([fewer, fewer[-1:]])
         w_correct = self._lookup(outcomes, correct)[..., None]
@@ -54,8 +56,17 @@ class CountStrategy(Strategy):
 
     def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor:
         """One row of the table U(M, c) per budget."""
-        tables = torch.stack([_u_table(self.at_budget(n), outcomes.m) for n in budgets], dim=-1)
-        return self._lookup(outcomes, tables)
+        return self._lookup(outcomes, _u_tables(self, tuple(budgets), outcomes.m, outcomes.reward.device))
+
+    def population(self, log_q: Tensor, kinds: Outcomes) -> Tensor:
+        """S(p) = sum_k v_k Bin(k; N, p), p the mass of the kinds that succeed."""
+        self.check_binary(kinds)
+        v = self.table().to(log_q.device)
+        k = torch.arange(self.n + 1, dtype=torch.float64, device=log_q.device)
+        right = kinds.reward > 0
+        log_p, log_f = (torch.logsumexp(torch.where(side, log_q, EMPTY), -1)[..., None] for side in (right, ~right))
+        binomial = torch.exp(log_binom_row(self.n).to(v) + k * log_p + (self.n - k) * log_f)
+        return (binomial * v).sum(-1)
 
     def success(self, log_p: Tensor) -> Success:
         """S, 1 - S and the elasticity from the table, in log space.
@@ -79,13 +90,21 @@ class CountStrategy(Strategy):
         terms = step * n * torch.exp(slope - tail[..., None])
         return Success(log_s, log_f, terms[..., low:].sum(-1))
 
-    def _lookup(self, outcomes: Outcomes, table: Tensor) -> Tensor:
-        """``table[c]``, in the dtype and on the device of the rewards."""
+    def check_binary(self, outcomes: Outcomes) -> None:
+        """Refuse rewards that are not 0 or 1.
+
+        Raises:
+            InputError: naming the strategy and what to do.
+        """
         if not outcomes.binary:
             raise InputError(
                 f"{self} counts successes: rewards must be 0 or 1, got other values. Binarise them "
                 "(reward == 1), or use best@N, which takes any reward."
             )
+
+    def _lookup(self, outcomes: Outcomes, table: Tensor) -> Tensor:
+        """``table[c]``, in the dtype of the rewards."""
+        self.check_binary(outcomes)
         c = (outcomes.reward > 0).sum(-1)  # a sum in half precision would lose count beyond 256
         return table.to(outcomes.reward)[c]
 
@@ -178,15 +197,82 @@ class Threshold(CountStrategy):
         return f"threshold@{self.n}:{self.k}"
 
 
+@dataclass(frozen=True)
+class Graded(CountStrategy):
+    """Any worth of the number of successes: ``values[k]`` for k successes among N = len(values) - 1 samples.
+
+    A quota (three of four reviewers agree), partial credit, diminishing returns. It has one budget: another N
+    needs another table.
+
+    >>> Graded((0.0, 0.5, 1.0)).estimate(Outcomes(torch.tensor([1.0, 0.0]))).item()
+    0.5
+    """
+
+    selects: ClassVar[bool] = False
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the table."""
+        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        if len(self.values) < 2 or not all(math.isfinite(v) for v in self.values):
+            raise InputError(
+                f"a table v[0..N] needs at least two finite values, v[0] for no success first, got {self.values}."
+            )
+
+    @property
+    def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The budget N."""
+        return len(self.values) - 1
+
+    @property
+    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether one more success is never worth less."""
+        return list(self.values) == sorted(self.values)
+
+    def table(self) -> Tensor:
+        """v as given."""
+        return torch.tensor(self.values, dtype=torch.float64)
+
+    def at_budget(self, n: int) -> Graded:
+        """A table belongs to one budget.
+
+        Raises:
+            NotDefinedError: unless ``n`` is that budget.
+        """
+        if n == self.n:
+            return self
+        raise NotDefinedError(f"{self} is a table for N = {self.n}; write the table for N = {n} to have its curve.")
+
+    def __str__(self) -> str:
+        """The string that parses back to this strategy."""
+        return "table(" + ", ".join(repr(v) for v in self.values) + ")"
+
+
+@torch.compiler.assume_constant_result
+def u_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
+    """U(m, c) for c = 0..m successes among m rollouts, (m+1,) float64: sum_k v_k Hyp(k; m, c, N).
+
+    Built once per device, so that a credit on a GPU copies nothing from the host; a constant to torch.compile.
+    """
+    return _u_table(s, m, device)
+
+
+@torch.compiler.assume_constant_result
+def _u_tables(s: CountStrategy, budgets: tuple[int, ...], m: int, device: torch.device) -> Tensor:
+    """The same for several budgets, (m+1, len(budgets))."""
+    return torch.stack([_u_table(s.at_budget(n), m, device) for n in budgets], dim=-1)
+
+
 @lru_cache(maxsize=1024)
-def _u_table(s: CountStrategy, m: int) -> Tensor:
-    """U(m, c) for c = 0..m successes among m rollouts, (m+1,) float64: sum_k v_k Hyp(k; m, c, N)."""
+def _u_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     n = s.n
     c = torch.arange(m + 1, dtype=torch.float64)
     if isinstance(s, PassAt):
-        return -torch.expm1(log_binom(m - c, n) - log_binom(m, n))
-    if isinstance(s, AllOf):
-        return torch.exp(log_binom(c, n) - log_binom(m, n))
-    k = torch.arange(n + 1, dtype=torch.float64)
-    log_hyp = log_binom(c[:, None], k) + log_binom(m - c[:, None], n - k) - log_binom(m, n)
-    return torch.exp(log_hyp) @ s.table()
+        table = -torch.expm1(log_binom(m - c, n) - log_binom(m, n))
+    elif isinstance(s, AllOf):
+        table = torch.exp(log_binom(c, n) - log_binom(m, n))
+    else:
+        k = torch.arange(n + 1, dtype=torch.float64)
+        log_hyp = log_binom(c[:, None], k) + log_binom(m - c[:, None], n - k) - log_binom(m, n)
+        table = torch.exp(log_hyp) @ s.table()
+    return table.to(device)

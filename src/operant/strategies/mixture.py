@@ -53,9 +53,19 @@ class Mixture(Strategy):
         return all(s.symmetric for s, _ in self.parts)
 
     @property
+    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether every part is."""
+        return all(s.monotone for s, _ in self.parts)
+
+    @property
     def binary(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether any part needs rewards of 0 or 1."""
         return any(s.binary for s, _ in self.parts)
+
+    @property
+    def selects(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether every part does."""
+        return all(s.selects for s, _ in self.parts)
 
     def value(self, draw: Outcomes) -> Tensor:
         """Each part on every subset of the draw of its own size, averaged."""
@@ -70,6 +80,16 @@ class Mixture(Strategy):
     def credit(self, outcomes: Outcomes) -> Tensor:
         """Weighted sum of the parts' credits, each by its own route."""
         return self._sum([routes.credit(s, outcomes) for s, _ in self.parts])
+
+    def cost(self, draw: Outcomes) -> Tensor:
+        """Weighted sum of the parts' costs, each on the first of the N samples."""
+        return self._sum([s.cost(draw.map(lambda x, s=s: x[..., : s.n])) for s, _ in self.parts])
+
+    def estimate_cost(self, outcomes: Outcomes) -> Tensor | None:
+        """Weighted sum of the parts' costs, where all have a closed form."""
+        values = [s.estimate_cost(outcomes) for s, _ in self.parts]
+        found = [value for value in values if value is not None]
+        return self._sum(found) if len(found) == len(values) else None
 
     def success(self, log_p: Tensor) -> Success:
         """S = sum_j lambda_j S_j; 1 - S likewise, so that neither is a difference."""
@@ -96,3 +116,42 @@ class Mixture(Strategy):
     def __str__(self) -> str:
         """The string that parses back to this mixture."""
         return "mix(" + ", ".join(f"{s}:{w!r}" for s, w in self.parts) + ")"
+
+
+@dataclass(frozen=True, init=False)
+class Harmonic(Mixture):
+    """A strategy at all budgets n = 1..N at once, weights proportional to 1/n.
+
+    For pass@N, sum_n (1/n) [1 - (1-p)^n] is -log(1 - (1-p)) cut at order N: log p, the likelihood of success, in
+    the limit. No budget has to be chosen, and prompts at every level of difficulty keep a signal. For any other
+    strategy it is the same trade-off: the mixture that the Shapley value estimates (``shapley``).
+
+    Args:
+        strategy: a strategy with one budget N.
+
+    >>> from operant import PassAt
+    >>> str(Harmonic(PassAt(64))), Harmonic(PassAt(2)).parts[0][1]
+    ('harmonic(pass@64)', 0.6666666666666666)
+    """
+
+    strategy: Strategy
+
+    def __init__(self, strategy: Strategy) -> None:
+        object.__setattr__(self, "strategy", strategy)
+        total = sum(1 / n for n in range(1, strategy.n + 1))
+        super().__init__({strategy.at_budget(n): 1 / n / total for n in range(1, strategy.n + 1)})
+
+    def estimate(self, outcomes: Outcomes) -> Tensor | None:
+        """All budgets in one pass where the strategy can."""
+        values = self.strategy.estimate_budgets(outcomes, range(1, self.n + 1))
+        if values is None:
+            return super().estimate(outcomes)
+        return (values.double() @ values.new_tensor([w for _, w in self.parts]).double()).to(values)
+
+    def at_budget(self, n: int) -> Harmonic:
+        """The same over budgets up to ``n``."""
+        return Harmonic(self.strategy.at_budget(n))
+
+    def __str__(self) -> str:
+        """The string that parses back to this mixture."""
+        return f"harmonic({self.strategy})"

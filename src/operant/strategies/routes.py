@@ -2,7 +2,8 @@
 
 U(z) is the mean of the value over all N-subsets of the M rollouts: unbiased for J = E V. The credit is the
 jackknife w_i = U(z) - U(z without i) = (N/M)(in_i - out_i): unbiased, E sum_i w_i grad log pi(y_i) = grad J,
-and it sums to zero exactly. (M-1)/M sum_i w_i^2 is the jackknife variance of U.
+and it sums to zero exactly. (M-1)/M sum_i w_i^2 is the jackknife variance of U. At M = N there is none to
+leave out, and the baseline is resampled: w_i = V(z) - mean over j != i of V(z with z_i replaced by z_j).
 """
 
 from __future__ import annotations
@@ -10,20 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, check_int
-from operant.core.logmath import log_binom
-from operant.core.rng import torch_generator
+from operant.strategies import slowroutes
 from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.slowroutes import LIMIT
 
 Route = Literal["closed form", "types", "subsets", "monte carlo"]
-LIMIT = 20_000
-"""Most value calls per prompt that an exact route may take before Monte Carlo is used instead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +63,12 @@ class Curve:
 
 def route_of(s: Strategy, outcomes: Outcomes) -> Route:
     """The route that :func:`estimate` and :func:`credit` take by default on these outcomes."""
-    _check_budget(s.n, outcomes.m, spare=0)
+    _check_budget(s.n, outcomes.m)
     if type(s).estimate is not Strategy.estimate and s.estimate(outcomes.map(_first)) is not None:
         return "closed form"
     if not s.symmetric:
         return "monte carlo"
-    flat = _flat(outcomes)
-    calls = [math.prod(min(int(c), s.n) + 1 for c in _types(flat, b)[1]) for b in range(len(flat.reward))]
-    if max(calls) <= LIMIT:
+    if slowroutes.calls_by_types(s, slowroutes.flatten(outcomes)) <= LIMIT:
         return "types"
     return "subsets" if math.comb(outcomes.m, s.n) <= LIMIT else "monte carlo"
 
@@ -99,7 +95,7 @@ def estimate(
     (0.5, 0.5, 'closed form')
     """
     route = route or route_of(s, outcomes)
-    _check_budget(s.n, outcomes.m, spare=0)
+    _check_budget(s.n, outcomes.m)
     spare = outcomes.m > s.n
     if route == "closed form":
         value = s.estimate(outcomes)
@@ -107,7 +103,7 @@ def estimate(
         if value is None:
             raise BudgetError(f"{s} has no closed form; leave out route= or choose another.")
     else:
-        value, weights = _slow(s, outcomes, route, draws, seed)
+        value, weights = slowroutes.value_and_credit(s, outcomes, route, draws, seed)
     m = outcomes.m
     if weights is None or not spare:
         return Estimate(value, torch.full_like(value, math.nan), route)
@@ -115,15 +111,21 @@ def estimate(
 
 
 def credit(s: Strategy, outcomes: Outcomes, *, route: Route | None = None, draws: int = 2048, seed: int = 0) -> Tensor:
-    """RL weights w_i with E sum_i w_i grad log pi(y_i) = grad E V; they sum to 0 over each prompt.
+    """RL weights w_i with E sum_i w_i grad log pi(y_i) = grad E V.
 
     Positive weight = make this rollout more likely. Exact when the rollouts are i.i.d. from the policy whose
     log-probability is differentiated, tokens are summed, and nothing re-scales by a group's own spread.
 
+    - M >= N + 1: the jackknife w_i = U(z) - U(z without i). It sums to 0 over each prompt, so a trainer that
+      subtracts the mean leaves it as it is, and it has the lowest variance.
+    - M = N >= 2: the resampled baseline w_i = V(z) - mean over j != i of V(z with z_i replaced by a copy of
+      z_j). Unbiased too, but it does not sum to 0: a trainer that subtracts the mean makes it biased.
+    - M < N: refused, no unbiased weights exist.
+
     Args:
         s: the strategy, budget N.
-        outcomes: (..., M), M >= N + 1.
-        route: default the cheapest exact one, see :func:`route_of`.
+        outcomes: (..., M), M >= N, and M >= 2.
+        route: default the cheapest exact one, see :func:`route_of`; M = N has one route only.
         draws: blocks of N rollouts per prompt, for Monte Carlo only (still unbiased and centred).
         seed: for Monte Carlo only.
 
@@ -131,17 +133,24 @@ def credit(s: Strategy, outcomes: Outcomes, *, route: Route | None = None, draws
         (..., M), dtype and device of the rewards.
 
     Raises:
-        BudgetError: if M < N + 1.
+        BudgetError: if M < N, or M = N = 1.
 
     >>> from operant import PassAt
     >>> credit(PassAt(2), Outcomes(torch.tensor([[1.0, 0.0, 0.0, 0.0]])))
     tensor([[ 0.5000, -0.1667, -0.1667, -0.1667]])
     """
-    _check_budget(s.n, outcomes.m, spare=1)
+    _check_budget(s.n, outcomes.m)
+    if outcomes.m == s.n:
+        if s.n == 1:
+            raise BudgetError(
+                "credit needs at least two rollouts a prompt, got M = N = 1: a baseline for a rollout comes "
+                "from the others, and there are none. Sample more rollouts."
+            )
+        return slowroutes.resampled_credit(s, outcomes)
     route = route or route_of(s, outcomes)
     if route == "closed form":
         return _closed_credit(s, outcomes)
-    return _slow(s, outcomes, route, draws, seed)[1]
+    return slowroutes.value_and_credit(s, outcomes, route, draws, seed)[1]
 
 
 def curve(s: Strategy, outcomes: Outcomes, budgets: Sequence[int] | None = None) -> Curve:
@@ -155,7 +164,7 @@ def curve(s: Strategy, outcomes: Outcomes, budgets: Sequence[int] | None = None)
     if not chosen:
         raise BudgetError("expected at least one budget, got none.")
     for n in chosen:
-        _check_budget(check_int("budget", n, least=1), m, spare=0)
+        _check_budget(check_int("budget", n, least=1), m)
     values = s.estimate_budgets(outcomes, chosen)
     if values is None:
         parts = [s.at_budget(n) for n in chosen]
@@ -171,27 +180,18 @@ def _mean_and_stderr(values: Tensor) -> tuple[Tensor, Tensor]:
     return values.mean(0), values.std(0) / math.sqrt(len(values))
 
 
-def _check_budget(n: int, m: int, *, spare: int) -> None:
-    if m >= n + spare:
-        return
-    if m >= n:
+def _check_budget(n: int, m: int) -> None:
+    if m < n:
         raise BudgetError(
-            f"credit needs at least N + 1 = {n + 1} rollouts a prompt, got M = {m}: with none to leave out "
-            "there is no unbiased baseline. Sample more rollouts (2 N is a good choice) or lower N."
+            f"a budget of N = {n} needs at least {n} rollouts a prompt, got M = {m}: any function of M "
+            "rollouts has an expectation of degree <= M in p, so no unbiased estimate exists. Sample more "
+            "rollouts or lower N; for a strategy that counts successes, operant.strategies has "
+            "credit_beyond and estimate_beyond, whose bias is stated."
         )
-    raise BudgetError(
-        f"a budget of N = {n} needs at least {n + spare} rollouts a prompt, got M = {m}: any function of M "
-        "rollouts has an expectation of degree <= M in p, so no unbiased estimate exists. Sample more "
-        "rollouts or lower N."
-    )
 
 
 def _first(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])[:1]
-
-
-def _flat(outcomes: Outcomes) -> Outcomes:
-    return outcomes.map(lambda x: x.reshape(-1, x.shape[-1]))
 
 
 def _closed_credit(s: Strategy, outcomes: Outcomes) -> Tensor:
@@ -204,83 +204,3 @@ def _closed_credit(s: Strategy, outcomes: Outcomes) -> Tensor:
     if whole is None or any(part is None for part in parts):
         raise BudgetError(f"{s} has no closed form; leave out route= or choose another.")
     return whole[..., None] - torch.stack([part for part in parts if part is not None], dim=-1)
-
-
-def _slow(s: Strategy, outcomes: Outcomes, route: Route, draws: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(U, w) prompt by prompt."""
-    flat = _flat(outcomes)
-    values, weights = [], []
-    for b in range(len(flat.reward)):
-        one = flat.map(lambda x, b=b: x[b])
-        if route == "types":
-            u, w = _by_types(s, flat, b)
-        elif route == "subsets":
-            u, w = _by_subsets(s, one)
-        else:
-            u, w = _by_monte_carlo(s, one, draws, torch_generator(seed, "routes", str(s), b))
-        values.append(u)
-        weights.append(w)
-    shape = outcomes.reward.shape
-    like = outcomes.reward
-    return (
-        torch.stack(values).reshape(shape[:-1]).to(like),
-        torch.stack(weights).reshape(shape).to(like),
-    )
-
-
-def _types(flat: Outcomes, b: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Representative, count and membership of the distinct outcomes of prompt b: (C,), (C,), (M,)."""
-    rows = torch.stack([x[b].double() for x in (flat.reward, flat.answer, flat.score) if x is not None])
-    _, kind, count = torch.unique(rows, dim=1, return_inverse=True, return_counts=True)
-    members = torch.arange(len(kind), device=kind.device)
-    representative = torch.zeros_like(count).scatter_(0, kind, members)
-    return representative, count, kind
-
-
-def _by_types(s: Strategy, flat: Outcomes, b: int) -> tuple[Tensor, Tensor]:
-    """Exact over multisets: U(c) = sum_k prod_t C(c_t,k_t)/C(M,N) V_k, and the same with one c_t less."""
-    n, m = s.n, flat.m
-    representative, count, kind = _types(flat, b)
-    counts = count.tolist()
-    draws = [k for k in product(*(range(min(c, n) + 1) for c in counts)) if sum(k) == n]
-    k = torch.tensor(draws, device=kind.device)  # (draws, C)
-    index = torch.stack([representative.repeat_interleave(row) for row in k])  # (draws, N)
-    v = s.value(flat.map(lambda x: x[b][index])).double()
-
-    def u(c: Tensor, size: int) -> Tensor:
-        log_ways = log_binom(c, k).sum(-1) - log_binom(size, n)
-        return (log_ways.exp().to(v.device) * v).sum()
-
-    whole = u(count, m)
-    if m == n:
-        return whole, torch.zeros(m, dtype=v.dtype, device=v.device)
-    one = torch.eye(len(counts), dtype=count.dtype, device=count.device)
-    without = torch.stack([u(count - one[t], m - 1) for t in range(len(counts))])
-    return whole, whole - without[kind]
-
-
-def _by_subsets(s: Strategy, one: Outcomes) -> tuple[Tensor, Tensor]:
-    """Exact over all C(M,N) subsets: w_i = (N/M)(in_i - out_i)."""
-    n, m = s.n, one.m
-    subsets = torch.tensor(list(combinations(range(m), n)), device=one.reward.device)
-    v = s.value(one.map(lambda x: x[subsets])).double()
-    if m == n:
-        return v.mean(), torch.zeros(m, dtype=v.dtype, device=v.device)
-    member = torch.zeros(len(v), m, dtype=v.dtype, device=v.device).scatter_(1, subsets, 1.0)
-    inside = (member * v[:, None]).sum(0) / member.sum(0)
-    outside = ((1 - member) * v[:, None]).sum(0) / (1 - member).sum(0)
-    return v.mean(), n / m * (inside - outside)
-
-
-def _by_monte_carlo(s: Strategy, one: Outcomes, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Balanced Monte Carlo: permutations cut into blocks, w_i = M/(M-N) mean_b V(S_b)(1[i in S_b] - N/M)."""
-    n, m = s.n, one.m
-    blocks = m // n
-    rounds = -(-draws // blocks)
-    order = torch.rand(rounds, m, generator=generator).argsort(-1)[:, : blocks * n].reshape(-1, n)
-    order = order.to(one.reward.device)
-    v = s.value(one.map(lambda x: x[order])).double()
-    if m == n:
-        return v.mean(), torch.zeros(m, dtype=v.dtype, device=v.device)
-    member = torch.zeros(len(v), m, dtype=v.dtype, device=v.device).scatter_(1, order, 1.0)
-    return v.mean(), m / (m - n) * (v[:, None] * (member - n / m)).mean(0)
