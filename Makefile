@@ -27,6 +27,9 @@ lint: $(READY)
 
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/strategies.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/routes.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/features.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient.py
 
 # torch goes first and alone: the lock fits any build of it, CPU or CUDA.
 $(READY): pyproject.toml $(LOCK)

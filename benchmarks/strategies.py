@@ -4,7 +4,8 @@
     python benchmarks/strategies.py --only credit   # curves, credit or accuracy
     python benchmarks/strategies.py --prompts 500   # smaller
 
-Times are wall-clock seconds on the machine at hand; compare the ratios of one run, not the times of two.
+Times are CPU seconds of the one thread, which a busy machine disturbs least; compare the ratios of one run, not the
+times of two.
 """
 
 from __future__ import annotations
@@ -57,21 +58,21 @@ def monte_carlo_votes(o: Outcomes, budgets: tuple[int, ...], trials: int) -> np.
 
 
 def best_of(runs: int, function: Callable[[], Any]) -> float:
-    """Least wall-clock seconds of several runs, after one to warm up."""
+    """Least CPU seconds of several runs, after one to warm up."""
     function()
     times = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = time.process_time()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 
 def once(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Wall-clock seconds of one run, and its result."""
-    start = time.perf_counter()
+    """CPU seconds of one run, and its result."""
+    start = time.process_time()
     result = function()
-    return time.perf_counter() - start, result
+    return time.process_time() - start, result
 
 
 def line(*cells: object) -> None:
@@ -79,7 +80,11 @@ def line(*cells: object) -> None:
 
 
 def seconds(value: float) -> str:
-    return f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"
+    return f"{value * 1e3:.3g} ms" if value < 0.9995 else f"{value:.2f} s" if value < 100 else f"{value:,.0f} s"
+
+
+def ratio(value: float) -> str:
+    return f"{value:.2g}x" if value < 99.5 else f"{value:,.0f}x"
 
 
 def curves(prompts: int) -> None:

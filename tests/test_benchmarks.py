@@ -1,0 +1,173 @@
+"""The benchmarks run at tiny sizes, and what their tables claim holds."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from operant import Majority, Outcomes, PassAt, Threshold, parse, strategies
+from operant.strategies import Strategy, audit
+from operant.strategies.rules import credit_of, grpo, passk_training, pkpo_sloo_minus_one
+from tests import slow
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+RATES = (0.05, 0.4, 0.8)
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch):
+    """Import a benchmark as its own script would."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield importlib.import_module
+    for path in FOLDER.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def tiny(routes: ModuleType):
+    case = routes.Case
+    return routes.Sizes(case(6, 12, 8), case(6, 7, 4), case(6, 5, 3), prompts=2, draws=64, runs=1)
+
+
+def test_closed_forms_equal_enumeration_and_beat_monte_carlo(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    routes = benchmark("routes")
+    rows = routes.routes(tiny(routes))
+    for row in rows:
+        assert row.difference < 1e-9
+        assert row.draws > 64 and row.monte_carlo > row.closed
+    assert len(capsys.readouterr().out.splitlines()) > len(rows) + 5
+
+
+def test_every_form_of_strategy_has_a_row(benchmark) -> None:
+    routes = benchmark("routes")
+    exported = [x for x in vars(strategies).values() if isinstance(x, type) and issubclass(x, strategies.Strategy)]
+    concrete = {x for x in exported if not x.__abstractmethods__} - {strategies.FunctionStrategy}
+    assert {type(routes.at(template, 8)) for template in routes.TABLE} == concrete and len(concrete) > 15
+
+
+def test_every_order_is_the_mean_over_sequences(benchmark) -> None:
+    routes = benchmark("routes")
+    s, reward, answer = parse("race@3:2"), [1.0, 0.0, 1.0, 0.0], [0, 1, 0, 2]
+    value, w = routes.every_order(s, Outcomes(torch.tensor([reward]).double(), torch.tensor([answer])))
+    z = list(zip(reward, answer, reward, strict=True))
+    rule = slow.race(2)[0]
+    orders = [[z[i] for i in order] for order in slow.permutations(range(4), 3)]
+    assert value.item() == pytest.approx(float(slow.mean([rule(draw) for draw in orders])), abs=1e-12)
+    without = [float(slow.mean([rule(d) for d in slow.permutations(z[:i] + z[i + 1 :], 3)])) for i in range(4)]
+    assert w[0].tolist() == pytest.approx([value.item() - u for u in without], abs=1e-12)
+
+
+def test_monte_carlo_error_falls_with_the_root_of_the_draws(benchmark) -> None:
+    routes = benchmark("routes")
+    case, few = routes.Case(32, 12, 6), []
+    for draws in (100, 1600):
+        sizes = routes.Sizes(case, routes.Case(2, 7, 4), routes.Case(2, 5, 3), prompts=32, draws=draws, runs=1)
+        few.append(routes.measure("maj@{n}", sizes).draws)
+    assert few[1] == pytest.approx(few[0], rel=0.25)  # draws for 1 %, extrapolated from 100 and from 1,600
+
+
+def test_features_equal_their_peers(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    features, routes = benchmark("features"), benchmark("routes")
+    rows = features.features(tiny(routes))
+    assert len(rows) == len(capsys.readouterr().out.splitlines()) - 4 >= 20
+    assert max(row.difference for row in rows) < 1e-9
+
+
+BINARY = {
+    "operant": credit_of(PassAt(3)),
+    "order N-1 (PKPO sloo-1)": pkpo_sloo_minus_one(3),
+    "pass@k training, std": passk_training(3),
+    "GRPO": grpo,
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_moments_of_binary_rules_are_those_of_the_audit(benchmark, name: str) -> None:
+    gradient = benchmark("gradient")
+    found = gradient.compare(gradient.rules(PassAt(3)), PassAt(3), 2, 7, RATES)[name]
+    p = torch.tensor(RATES, dtype=torch.float64)
+    a = audit(BINARY[name], 7, target=PassAt(3), p=p)
+    assert a.target_slope is not None
+    norm = p * (1 - p) * a.target_slope
+    for field, want in (
+        ("slope", a.ratio),
+        ("nuisance", a.variance / norm**2),
+        ("signal", a.logit_variance / norm**2),
+    ):
+        assert [getattr(x, field) for x in found] == pytest.approx(want.tolist(), rel=1e-8)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_alignment_over_many_groups_is_the_cosine_across_prompts(benchmark, name: str) -> None:
+    gradient = benchmark("gradient")
+    found = gradient.compare(gradient.rules(PassAt(3)), PassAt(3), 2, 7, RATES)[name]
+    p = torch.tensor(RATES, dtype=torch.float64)
+    a = audit(BINARY[name], 7, target=PassAt(3), p=p)
+    assert a.target_slope is not None
+    got, want = p * (1 - p) * a.slope, p * (1 - p) * a.target_slope
+    assert gradient.alignment(found, float("inf")) == pytest.approx(torch.cosine_similarity(got, want, dim=0).item())
+    noise = (a.logit_variance + gradient.NUISANCE * a.variance).sum() / 16
+    alone = (got @ want / (want.norm() * (got @ got + noise).sqrt())).item()
+    assert gradient.alignment(found, 16) == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("s", [PassAt(3), Majority(3), Majority(4)], ids=str)
+@pytest.mark.parametrize("spare", [0, 1, 4])
+def test_unbiased_rules_are_unbiased_and_no_baseline_beats_the_oracle(benchmark, s: Strategy, spare: int) -> None:
+    gradient = benchmark("gradient")
+    kinds = 2 if isinstance(s, PassAt) else 4
+    found = gradient.compare(gradient.unbiased(s), s, kinds, s.n + spare, RATES)
+    assert len(found) == 3
+    for row in found.values():
+        assert max(x.bias for x in row) < 1e-9
+        for x, best in zip(row, found[gradient.ORACLE], strict=True):
+            assert x.nuisance >= best.nuisance * (1 - 1e-9)
+
+
+def test_the_fixed_threshold_is_a_surrogate_for_the_vote(benchmark) -> None:
+    gradient = benchmark("gradient")
+    found = gradient.compare(gradient.rules(Majority(5)), Majority(5), 4, 6, RATES)
+    assert min(x.bias for x in found[str(Threshold(5, 3))]) > 0.05
+    assert found[str(Threshold(5, 3))][0].slope < 0.2
+
+
+@pytest.mark.parametrize(("s", "kinds", "p"), [(PassAt(3), 2, 0.3), (Majority(3), 4, 0.4)], ids=str)
+def test_simulated_scores_have_the_exact_moments(benchmark, s: Strategy, kinds: int, p: float) -> None:
+    gradient = benchmark("gradient")
+    (exact,) = gradient.compare({"operant": gradient.ours(s)}, s, kinds, 6, [p])["operant"]
+    slope, variance = gradient.simulate(s, kinds, 6, p, groups=5000)
+    for (mean, stderr), want in ((slope, exact.slope), (variance, exact.sd() ** 2)):
+        assert 0 < stderr < 0.2 * want
+        assert abs(mean - want) < 4 * stderr
+
+
+def test_gradient_tables_print(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    gradient = benchmark("gradient")
+    gradient.table(PassAt(3), 2, RATES, sizes=(5,))
+    gradient.table(Majority(3), 4, RATES, sizes=(5,))
+    gradient.tied(RATES, 3)
+    text = capsys.readouterr().out
+    assert text.count("unbiased, |mean - true|") == 2 and "GRPO" in text and "nan" not in text
+
+
+def test_curves_and_credits_print(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    kernel = benchmark("strategies")
+    kernel.credits(4)
+    kernel.curves(3)
+    text = capsys.readouterr().out
+    assert "maj@16" in text and "Monte Carlo" in text
+    wanted = kernel.reference(PassAt(16), -1.0)
+    assert wanted == pytest.approx(-parse("pass@16").log_success(torch.tensor(-1.0).double()).item(), rel=1e-12)
+
+
+def test_a_script_runs_from_the_command_line() -> None:
+    run = subprocess.run(
+        [sys.executable, str(FOLDER / "gradient.py"), "--only", "tied"], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("sd / operant's") and "pass@8, M = 8 = N" in run.stdout
