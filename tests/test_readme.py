@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from operant import parse
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -25,3 +27,11 @@ def test_every_file_that_the_readme_names_exists():
     (tree,) = re.findall(r"```\nsrc/operant/\n(.*?)```", README, re.DOTALL)
     for name in re.findall(r"── (\S+)", tree):
         assert (source / name).exists() or (source / "strategies" / name).exists(), name
+
+
+def test_every_strategy_of_the_readme_parses():
+    (table,) = re.findall(r"\| deployed \|.*?\n\n", README, re.DOTALL)
+    names = [name for name in re.findall(r"`([^`]+)`", table) if "@" in name or name.startswith(("table", "rank"))]
+    assert len(names) > 20
+    for name in names:
+        assert parse(name).n >= 2, name

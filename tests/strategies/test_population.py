@@ -25,7 +25,19 @@ from operant import (
     from_function,
 )
 from operant.core.checks import InputError, NotDefinedError
-from operant.strategies import Outcome, Strategy, log_expected_value
+from operant.strategies import (
+    Graded,
+    LStatistic,
+    Median,
+    Outcome,
+    Quorum,
+    Strategy,
+    TopMean,
+    TopVote,
+    Verified,
+    WeightedVote,
+    log_expected_value,
+)
 from tests import slow
 from tests.strategies.test_conformance import first_accepted, second_best
 
@@ -48,6 +60,14 @@ ROWS: list[tuple[Strategy, slow.Rule, list[slow.Rollout]]] = [
     (AllOf(3), slow.all_success, BINARY),
     (Threshold(5, 2), slow.at_least(2), BINARY),
     (BestOf(4), slow.best, GRADED),
+    (TopMean(4, 2), slow.ranked(0, 0, 0.5, 0.5), GRADED),
+    (Median(4), slow.ranked(0, 0.5, 0.5, 0), BINARY),
+    (LStatistic((0.5, 0.25, 0.25)), slow.ranked(0.5, 0.25, 0.25), GRADED),
+    (Graded((0.5, 0.25, 1.0)), slow.graded(0.5, 0.25, 1), BINARY),
+    (Verified(4, 0.125, 0.25), slow.verified(0.125, 0.25), BINARY),
+    (Quorum(4, 2), slow.quorum(2), GRADED),
+    (WeightedVote(3, 4), slow.weighted_vote(4), GRADED),
+    (TopVote(4, 2), slow.vote_of_top(2), GRADED),
     (Majority(1), slow.vote, GRADED),
     (Majority(5), slow.vote, BINARY),
     (Majority(4), slow.vote, GRADED),

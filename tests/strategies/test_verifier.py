@@ -12,7 +12,7 @@ from tests import slow
 
 
 def accept_then_pick(p: float, alpha: float, beta: float, n: int, fail: bool) -> float:
-    """S(p) as STRATEGIES prints it."""
+    """S(p) in closed form."""
     a = p * (1 - beta) + (1 - p) * alpha
     last = 0 if fail else (1 - a) ** n * p * beta / (1 - a)
     return (1 - (1 - a) ** n) * p * (1 - beta) / a + last

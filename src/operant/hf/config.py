@@ -19,8 +19,8 @@ class TrainConfig:
         output_dir: folder of the run. It must be new, unless --resume.
         model: folder or Hub id of a causal language model, or "embedded" (100k parameters, CPU).
         data: prompts and answers.
-        strategies: deployed strategies, one branch each: pass@N, pass^N, threshold@N:k,
-            mix(pass@1:0.25, pass@64:0.75), ...
+        strategies: deployed strategies, one branch each, any that has an S(p): pass@N, pass^N, threshold@N:k,
+            verified@N:fpr:fnr, topmean@N:k, harmonic(pass@N), mix(pass@1:0.25, pass@64:0.75), ...
         baseline: whether to train a cross-entropy branch beside them, from the same weights and batches.
         warm_steps: cross-entropy steps before the branches, at a constant learning rate.
         steps: steps of each branch.

@@ -22,10 +22,12 @@ from torch import Tensor
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_finite, check_int
 from operant.core.logmath import log_binom_row, xlog
 from operant.core.rng import torch_generator
-from operant.strategies.base import Strategy
-from operant.strategies.counts import PassAt
+from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.beyond import credit_beyond
+from operant.strategies.counts import CountStrategy, PassAt
 from operant.strategies.parse import parse
 from operant.strategies.rules import RULES, credit_of
+from operant.strategies.semivalue import shapley
 
 GRID = torch.arange(1, 100, dtype=torch.float64) / 100
 """Success rates p of a prompt, 0.01 to 0.99."""
@@ -161,6 +163,11 @@ def audit_records(
     m = check_int("m", 2 * budget if m is None else m, least=1)
     made = {"operant": (lambda: credit_of(target), "ours", f"credit of {target}")}
     made |= {k: (lambda k=k: RULES[k].make(budget), RULES[k].family, RULES[k].source) for k in rules}
+    shares = "Shapley value of pass@: all budgets up to M"
+    made["operant-shapley"] = (lambda: lambda r: shapley(PassAt(1), Outcomes(r)), "set estimators", shares)
+    if target.n > m and isinstance(target, CountStrategy):
+        posterior = "Beta posterior for N > M, biased"
+        made["operant-beyond"] = (lambda: lambda r: credit_beyond(target, Outcomes(r)), "plug-ins", posterior)
     found: list[dict[str, Any]] = []
     for name, (make, family, source) in made.items():
         try:

@@ -166,7 +166,8 @@ class Strategy(ABC):
         """
         raise NotDefinedError(
             f"{self} has no success probability S(p) of a single p: what it returns depends on the whole "
-            "answer distribution. For SFT use pass@N or threshold@N:k; for RL and evaluation use it as it is."
+            "answer distribution. For SFT use answer_loss with the probabilities of candidate answers, or a strategy "
+            "that counts successes (pass@N, threshold@N:k); for RL and evaluation use it as it is."
         )
 
     def log_success(self, log_p: Tensor) -> Tensor:

@@ -45,13 +45,9 @@ class CountStrategy(Strategy):
         return self._lookup(outcomes, u_table(self, outcomes.m, outcomes.reward.device))
 
     def credit(self, outcomes: Outcomes) -> Tensor:
-        """w_correct = U(M,c) - U(M-1,c-1), w_wrong = U(M,c) - U(M-1,c)."""
-        m, device = outcomes.m, outcomes.reward.device
-        whole, fewer = u_table(self, m, device), u_table(self, m - 1, device)  # (M+1,), (M,)
-        correct = whole - torch.cat([fewer[:1], fewer])
-        wrong = whole - torch.cat([fewer, fewer[-1:]])
-        w_correct = self._lookup(outcomes, correct)[..., None]
-        w_wrong = self._lookup(outcomes, wrong)[..., None]
+        """w_correct = U(M,c) - U(M-1,c-1), w_wrong = U(M,c) - U(M-1,c), read from a table over c."""
+        tables = _credit_tables(self, outcomes.m, outcomes.reward.device)
+        w_correct, w_wrong = self._lookup(outcomes, tables)[..., None].unbind(-2)
         return torch.where(outcomes.reward > 0, w_correct, w_wrong)
 
     def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor:
@@ -261,6 +257,27 @@ def u_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
 def _u_tables(s: CountStrategy, budgets: tuple[int, ...], m: int, device: torch.device) -> Tensor:
     """The same for several budgets, (m+1, len(budgets))."""
     return torch.stack([_u_table(s.at_budget(n), m, device) for n in budgets], dim=-1)
+
+
+@torch.compiler.assume_constant_result
+def _credit_tables(s: CountStrategy, m: int, device: torch.device) -> Tensor:
+    """Credits of a correct and of a wrong rollout for c = 0..m successes, (m+1, 2) float64; m >= N + 1."""
+    return _credit_table(s, m, device)
+
+
+@lru_cache(maxsize=1024)
+def _credit_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
+    """From the steps of v, so that no two values of U cancel.
+
+    With h successes among the other m-1 rollouts, w_wrong = -N/m sum_k (v[k+1] - v[k]) Hyp(k; m-1, h, N-1)
+    (h-k)/(m-N), and w_correct is the same with 1 - (h-k)/(m-N) in the place of -(h-k)/(m-N).
+    """
+    n, step = s.n, s.table().diff()
+    h, k = torch.arange(m, dtype=torch.float64)[:, None], step.nonzero()[:, 0].double()
+    log_hyp = log_binom(h, k) + log_binom(m - 1 - h, n - 1 - k) - log_binom(m - 1, n - 1)
+    step = n / m * step[step != 0] * torch.exp(log_hyp)  # (m, steps)
+    wrong, correct = -(step * (h - k)).sum(-1) / (m - n), (step * (m - n - h + k)).sum(-1) / (m - n)
+    return torch.stack([torch.cat([correct[:1], correct]), torch.cat([wrong, wrong[-1:]])], dim=-1).to(device)
 
 
 @lru_cache(maxsize=1024)

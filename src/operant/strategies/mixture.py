@@ -69,7 +69,7 @@ class Mixture(Strategy):
 
     def value(self, draw: Outcomes) -> Tensor:
         """Each part on every subset of the draw of its own size, averaged."""
-        return self._sum([routes.estimate(s, draw).value for s, _ in self.parts])
+        return self._sum([routes.mean_value(s, draw) for s, _ in self.parts])
 
     def estimate(self, outcomes: Outcomes) -> Tensor | None:
         """Weighted sum of the parts' closed forms, where all have one."""

@@ -71,7 +71,10 @@ def weights(s: Strategy, outcomes: Outcomes, form: Form, *, log_p: Tensor | None
     Raises:
         NotDefinedError: for a strategy that the paper does not treat.
         BudgetError: for a single rollout, whose advantage has no standard deviation.
+        InputError: for a form that does not exist.
     """
+    if form not in ("log", "raw"):
+        raise InputError(f"form must be 'log' or 'raw', got {form!r}.")
     if outcomes.m < 2:
         raise BudgetError(f"the standardised advantage needs at least 2 rollouts a prompt, got {outcomes.m}.")
     reward = outcomes.reward.double()

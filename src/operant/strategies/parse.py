@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Literal, cast
 
-from operant.core.checks import OperantError, ParseError
+from operant.core.checks import ParseError
 from operant.strategies.base import Strategy
 from operant.strategies.counts import AllOf, Graded, PassAt, Threshold
 from operant.strategies.lead import StopAtLead
@@ -45,7 +45,7 @@ FORMS: dict[str, tuple[re.Pattern[str], Callable[..., Strategy]]] = {
     ),
     "quorum@N:k": (re.compile(r"quorum@(\d+):(\d+)"), lambda n, k: Quorum(int(n), int(k))),
     "quorum@N:k:penalty:fail": (
-        re.compile(r"quorum@(\d+):(\d+)(?::(\d+(?:\.\d+)?(?:e[-+]?\d+)?))?(?::(random|fail))?"),
+        re.compile(rf"quorum@(\d+):(\d+)(?::({RATE}))?(?::(random|fail))?"),
         lambda n, k, penalty, ties: Quorum(
             int(n), int(k), float(penalty or 0), cast(Literal["random", "fail"], ties or "random")
         ),
@@ -61,7 +61,7 @@ FORMS: dict[str, tuple[re.Pattern[str], Callable[..., Strategy]]] = {
     "lead@N:d": (re.compile(r"lead@(\d+):(\d+)"), lambda n, d: StopAtLead(int(n), int(d))),
     "first@N": (re.compile(r"first@(\d+)"), lambda n: FirstAccepted(int(n))),
     "first@N:score:fail": (
-        re.compile(r"first@(\d+)(?::(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?))?(?::(random|fail))?"),
+        re.compile(rf"first@(\d+)(?::(-?{RATE}))?(?::(random|fail))?"),
         lambda n, accept, fallback: FirstAccepted(
             int(n), None if accept is None else float(accept), cast(Literal["random", "fail"], fallback or "random")
         ),
@@ -74,8 +74,10 @@ def parse(text: str) -> Strategy:
 
     Successes: ``pass@N``, ``pass^N``, ``threshold@N:k``, ``table(v0, v1, ...)``, ``verified@N:fpr:fnr``,
     ``noisy@N:fpr:fnr``. Ranks: ``best@N``, ``topmean@N:k``, ``median@N``, ``rank(a0, a1, ...)``. Votes: ``maj@N``,
-    ``maj@N:fail``. Early stops: ``race@N:k``, ``lead@N:d``, ``first@N``, ``first@N:score``. Over these:
-    ``mix(S:weight, S:weight, ...)``, ``harmonic(S)``, ``priced(S, price of a sample)``.
+    ``quorum@N:k:penalty`` (penalty 0 may be left out), ``wmaj@N``, ``wmaj@N:levels``, ``topk@N>maj`` (top4@16>maj).
+    Early stops: ``race@N:k``, ``lead@N:d``, ``first@N``, ``first@N:score``. ``:fail`` after ``verified``, ``maj``,
+    ``quorum``, ``race`` or ``first`` returns nothing where they would guess. Over these: ``mix(S:weight, S:weight,
+    ...)``, ``harmonic(S)``, ``priced(S, price of a sample)``.
 
     Raises:
         ParseError: showing where the string stops making sense, and what is allowed.
@@ -102,7 +104,7 @@ def _parse(text: str, start: int, end: int) -> Strategy:
                 return build(*match.groups())
     except ParseError:
         raise
-    except OperantError as error:
+    except ValueError as error:  # ours, or an integer of thousands of digits
         raise _error(text, start, str(error)) from error
     allowed = ", ".join(FORMS)
     raise _error(

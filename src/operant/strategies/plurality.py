@@ -150,7 +150,7 @@ class Votes:
         self.reward = reward.reshape(-1, m).double()  # (B, M)
         self.class_of = relabel(answer.reshape(-1, m))  # (B, M), -1 = invalid
         self.prompts = len(self.class_of)
-        classes = max(int(self.class_of.max()) + 1, 1)
+        classes = max(count_classes(self.class_of), 1)
         valid = self.class_of >= 0
         slot = self.class_of.clamp(min=0)
         blank = torch.zeros(self.prompts, classes, dtype=torch.float64, device=answer.device)
@@ -172,6 +172,11 @@ def relabel(answer: Tensor) -> Tensor:
     new[:, 1:] = label[:, 1:] != label[:, :-1]
     number = (new & (label >= 0)).long().cumsum(-1) - 1
     return torch.empty_like(number).scatter_(-1, order, torch.where(label >= 0, number, -1))
+
+
+def count_classes(class_of: Tensor) -> int:
+    """Most classes of any row of :func:`relabel`; 0 without a prompt."""
+    return int(class_of.max()) + 1 if class_of.numel() else 0
 
 
 def answers_of(s: Strategy, outcomes: Outcomes) -> Tensor:

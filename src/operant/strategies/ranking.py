@@ -246,9 +246,8 @@ class _TieGroups:
         self.start = torch.searchsorted(score.contiguous(), score.contiguous(), side="left")
         end = torch.searchsorted(score.contiguous(), score.contiguous(), side="right")
         self.size = end - self.start
-        running = _exclusive_sum(self.reward)
-        self.total = running.gather(-1, end) - running.gather(-1, self.start)
-        self.total = torch.where(self.size == 1, self.reward, self.total)
+        # Not by differences of running sums: a group must not lose digits to the rewards of another.
+        self.total = torch.zeros_like(self.reward).scatter_add(-1, self.start, self.reward).gather(-1, self.start)
         self.mean = self.total / self.size
 
 

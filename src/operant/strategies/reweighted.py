@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -19,6 +18,7 @@ from operant.core.checks import InputError
 from operant.core.logmath import log_binom
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.counts import CountStrategy
+from operant.strategies.plurality import tie_nodes
 from operant.strategies.ranking import BestOf
 from operant.strategies.slowroutes import multisets, types
 from operant.strategies.voting import Majority, Quorum
@@ -103,7 +103,7 @@ def _by_rank(s: BestOf, flat: Outcomes) -> Form:
     fresh = pad(score[:, 1:] != score[:, :-1], (1, 0), value=True)  # (B, M) a tie group begins here
     ends = fresh.roll(-1, -1)
     width = (score[:, :, None] == score[:, None, :]).sum(-1).max()
-    z, node_weight = _nodes(min(int(width), n) - 1, reward)
+    z, node_weight = (x.to(reward) for x in tie_nodes(min(int(width), n) - 1, "random"))
     left_over = (1 - q) ** torch.arange(m - 1, -1, -1, dtype=reward.dtype) / _all_draws(m, n)  # higher positions
 
     def form(rho: Tensor) -> Tensor:
@@ -171,8 +171,7 @@ def _no_rival_above(rivals: Tensor, most: list[int], t: int, s: Majority | Quoru
     """[x^(N-t)] of the product over the rivals, each cut at t votes with weight z there; (V, P)."""
     degree = s.n - t
     able = sum(size >= t for size in most[1:])
-    z, node_weight = _nodes(min(able, degree // t) if s.ties == "random" else 0, rivals)
-    z = z if s.ties == "random" else torch.zeros_like(z)
+    z, node_weight = (x.to(rivals) for x in tie_nodes(min(able, degree // t), s.ties))
     result = rivals[:, :, 0, None, : degree + 1]  # (V, P, 1, degree+1)
     for k in range(1, len(most)):
         factor = rivals[:, :, k, None, :]
@@ -200,9 +199,3 @@ def by_types(s: Strategy, one: Outcomes) -> Form:
         return (ways * v).sum(-1)
 
     return form
-
-
-def _nodes(degree: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Gauss-Legendre on [0, 1], exact up to this degree."""
-    nodes, weight = np.polynomial.legendre.leggauss(max(degree, 0) // 2 + 1)
-    return torch.from_numpy((nodes + 1) / 2).to(like), torch.from_numpy(weight / 2).to(like)

@@ -82,7 +82,7 @@ def shapley(s: Strategy, outcomes: Outcomes) -> Tensor:
 
 def _inside(s: Strategy, outcomes: Outcomes) -> Tensor:
     """in_i = U + (M-n)/n w_i, (..., M)."""
-    m, u = outcomes.m, routes.estimate(s, outcomes).value[..., None].double()
+    m, u = outcomes.m, routes.mean_value(s, outcomes)[..., None].double()
     if s.n == m:
         return u.expand(outcomes.reward.shape)
     return u + (m - s.n) / s.n * routes.credit(s, outcomes).double()
@@ -90,4 +90,4 @@ def _inside(s: Strategy, outcomes: Outcomes) -> Tensor:
 
 def _outside(s: Strategy, outcomes: Outcomes) -> Tensor:
     """out_i = U - w_i, (..., M)."""
-    return routes.estimate(s, outcomes).value[..., None].double() - routes.credit(s, outcomes).double()
+    return routes.mean_value(s, outcomes)[..., None].double() - routes.credit(s, outcomes).double()

@@ -8,6 +8,7 @@ from itertools import combinations, product
 import torch
 from torch import Tensor
 
+from operant.core.checks import check_int
 from operant.core.logmath import log_binom
 from operant.core.rng import torch_generator
 from operant.strategies.base import Outcomes, Strategy
@@ -27,23 +28,18 @@ def flatten(outcomes: Outcomes) -> Outcomes:
 def value_and_credit(s: Strategy, outcomes: Outcomes, route: str, draws: int, seed: int) -> tuple[Tensor, Tensor]:
     """(U, w) prompt by prompt, (...) and (..., M); w is 0 at M = N, where there is none to leave out."""
     flat = flatten(outcomes)
-    values, weights = [], []
+    values = torch.zeros_like(flat.reward[:, 0], dtype=torch.float64)
+    weights = torch.zeros_like(flat.reward, dtype=torch.float64)
     for b in range(len(flat.reward)):
         one = flat.map(lambda x, b=b: x[b])
         if route == "types":
-            u, w = _by_types(s, flat, b)
+            values[b], weights[b] = _by_types(s, flat, b)
         elif route == "subsets":
-            u, w = _by_subsets(s, one)
+            values[b], weights[b] = _by_subsets(s, one)
         else:
-            u, w = _by_monte_carlo(s, one, draws, torch_generator(seed, "routes", str(s), b))
-        values.append(u)
-        weights.append(w)
-    shape = outcomes.reward.shape
+            values[b], weights[b] = _by_monte_carlo(s, one, draws, torch_generator(seed, "routes", str(s), b))
     like = outcomes.reward
-    return (
-        torch.stack(values).reshape(shape[:-1]).to(like),
-        torch.stack(weights).reshape(shape).to(like),
-    )
+    return values.reshape(like.shape[:-1]).to(like), weights.reshape(like.shape).to(like)
 
 
 def types(flat: Outcomes, b: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,7 +58,8 @@ def multisets(counts: list[int], n: int) -> Tensor:
 
 def calls_by_types(s: Strategy, flat: Outcomes) -> int:
     """Bound on the multisets of N, for the prompt with the most: prod_t (min(c_t, N) + 1)."""
-    return max(math.prod(min(int(c), s.n) + 1 for c in types(flat, b)[1]) for b in range(len(flat.reward)))
+    calls = (math.prod(min(int(c), s.n) + 1 for c in types(flat, b)[1]) for b in range(len(flat.reward)))
+    return max(calls, default=0)
 
 
 def _by_types(s: Strategy, flat: Outcomes, b: int) -> tuple[Tensor, Tensor]:
@@ -103,7 +100,7 @@ def _by_monte_carlo(s: Strategy, one: Outcomes, draws: int, generator: torch.Gen
     """Balanced Monte Carlo: permutations cut into blocks, w_i = M/(M-N) mean_b V(S_b)(1[i in S_b] - N/M)."""
     n, m = s.n, one.m
     blocks = m // n
-    rounds = -(-draws // blocks)
+    rounds = -(-check_int("draws", draws, least=1) // blocks)
     order = torch.rand(rounds, m, generator=generator).argsort(-1)[:, : blocks * n].reshape(-1, n)
     order = order.to(one.reward.device)
     v = s.value(one.map(lambda x: x[order])).double()

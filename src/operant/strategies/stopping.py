@@ -3,7 +3,7 @@
 Who wins and when depends on the order of the votes only through their classes, so with rollouts that differ in
 reward within a class U = sum over classes of P(class wins) * mean reward of the class. Leaving out rollout i
 takes one vote from its class: the credit needs one evaluation per distinct class. Binomials are taken as
-probabilities Bin(s; c, rho), as in ``voting``; every term is positive. All of it is done on the CPU: the class
+probabilities Bin(s; c, rho), as in ``plurality``; every term is positive. All of it is done on the CPU: the class
 counts are small. Derived here; the rules are those of adaptive self-consistency (arXiv 2305.11860).
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from operant.core.checks import BudgetError, InputError, check_int
 from operant.core.logmath import log_binom
 from operant.strategies.base import Outcomes
-from operant.strategies.plurality import answers_of, plurality, relabel
+from operant.strategies.plurality import answers_of, count_classes, plurality, relabel
 from operant.strategies.sequential import Sequential
 from operant.strategies.voting import Majority
 
@@ -134,7 +134,8 @@ class StoppedVote(Sequential):
     def _draws(self, votes: Tensor, invalid: Tensor) -> Tensor:
         """Mean number of draws, each distinct row of counts once: (R, K), (R,) -> (R,)."""
         table, inverse = _distinct(invalid[:, None], votes)
-        return torch.cat([self.draws(x[:, 1:], x[:, 0]) for x in table.split(CHUNK)])[inverse]
+        parts = [self.draws(x[:, 1:], x[:, 0]) for x in table.split(CHUNK) if len(x)]
+        return torch.cat([torch.zeros(0, dtype=torch.float64), *parts])[inverse]
 
     def _run(self, draw: Outcomes) -> tuple[Tensor, Tensor, Tensor]:
         """Whether a class has won (...), the last sample drawn (...), who votes alike (..., N, N)."""
@@ -264,7 +265,7 @@ class _Ballots:
         m = answer.shape[-1]
         self.reward = reward.reshape(-1, m).double().cpu()  # (B, M)
         column = relabel(answer.reshape(-1, m).cpu()) + 1
-        blank = torch.zeros(len(column), max(int(column.max()), 1) + 1, dtype=torch.float64)
+        blank = torch.zeros(len(column), max(count_classes(column), 2), dtype=torch.float64)
         size = blank.scatter_add(1, column, torch.ones_like(self.reward)).long()
         total = blank.scatter_add(1, column, self.reward)
         earns = blank.scatter_add(1, column, self.reward.abs()) > 0  # rewards may cancel

@@ -20,7 +20,7 @@ from torch import Tensor
 from operant.core.checks import BudgetError, check_int
 from operant.core.logmath import log_binom
 from operant.strategies.base import Outcomes, Strategy
-from operant.strategies.plurality import answers_of, relabel, tie_nodes
+from operant.strategies.plurality import answers_of, count_classes, relabel, tie_nodes
 from operant.strategies.tally import Pair, all_together, leave_one_out, reader
 
 CELLS = 1 << 21
@@ -76,8 +76,10 @@ class TopVote(Strategy):
             wins = rows.whole().wins
             whole[part], below[part] = rows.read(wins, b.m, 0, 0), rows.read(wins, b.m - 1, 0, 0)
             left[:, part] = rows.left_out()
-        weights = [b.weights(i, whole, below, left) for i in range(b.prompts)]
-        return torch.stack(weights).reshape(outcomes.reward.shape).to(outcomes.reward)
+        weights = torch.zeros_like(b.reward)
+        for i in range(b.prompts):
+            weights[i] = b.weights(i, whole, below, left)
+        return weights.reshape(outcomes.reward.shape).to(outcomes.reward)
 
     def __str__(self) -> str:
         """The string that parses back to this strategy."""
@@ -91,7 +93,7 @@ class _Strata:
         self.n, self.k, self.m = s.n, s.k, outcomes.m
         self.reward = outcomes.reward.reshape(-1, self.m).double()  # (B, M)
         answer = relabel(answers_of(s, outcomes).reshape(-1, self.m))
-        self.prompts, self.classes = len(answer), int(answer.max()) + 1
+        self.prompts, self.classes = len(answer), count_classes(answer)
         self.column = torch.where(answer < 0, self.classes, answer)  # the unparsable come last
         self.score = outcomes.selector.reshape(-1, self.m)
         ordered, order = self.score.sort(dim=1, descending=True)

@@ -78,7 +78,7 @@ class Verified(CountStrategy):
 
     def __str__(self) -> str:
         """The string that parses back to this strategy."""
-        text = f"verified@{self.n}:{self.false_positive!r}:{self.false_negative!r}"
+        text = f"verified@{self.n}:{float(self.false_positive)!r}:{float(self.false_negative)!r}"
         return text if self.fallback == "random" else f"{text}:fail"
 
 
@@ -120,7 +120,7 @@ class NoisyPassAt(CountStrategy):
 
     def __str__(self) -> str:
         """The string that parses back to this strategy."""
-        return f"noisy@{self.n}:{self.false_positive!r}:{self.false_negative!r}"
+        return f"noisy@{self.n}:{float(self.false_positive)!r}:{float(self.false_negative)!r}"
 
 
 def _check_rates(alpha: float, beta: float) -> None:

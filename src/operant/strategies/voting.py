@@ -175,7 +175,7 @@ def _credit(answer: Tensor, reward: Tensor, n: int, least: int, ties: Ties) -> T
     own, rivals, invalid = (torch.cat(parts) for parts in zip(*rows, strict=True))
     win = plurality(own, rivals, invalid, [n], ties, least=least)[:, 0].reshape(len(rows), -1)
 
-    column = torch.zeros(int(v.size.max()) + 1, dtype=torch.long, device=win.device)
+    column = torch.zeros(reward.shape[-1] + 1, dtype=torch.long, device=win.device)
     column[sizes] = torch.arange(3, len(rows), device=win.device)
     mine = v.class_of[v.prompt] == v.target[:, None]  # (P, M) does rollout i vote for the target class?
     which = torch.where(v.class_of < 0, 2, column[v.size])[v.prompt]

@@ -26,6 +26,9 @@ from operant.strategies.tally import Pair, all_together, leave_one_out, reader
 CELLS = 1 << 23
 """Largest table (votes x weight x classes) that the closed form takes on."""
 
+LARGEST = 1 << 40
+"""Largest integer score: totals stay far from where int64 overflows."""
+
 
 @dataclass(frozen=True)
 class WeightedVote(Strategy):
@@ -71,14 +74,22 @@ class WeightedVote(Strategy):
 
     def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor:
         """One budget after the other, without credits."""
-        rows = [torch.stack([ballot.worth() for ballot in self._ballots(outcomes, n)]) for n in budgets]
-        return torch.stack(rows, dim=-1).reshape(*outcomes.reward.shape[:-1], -1).to(outcomes.reward)
+        return torch.stack([self._worth(outcomes, n) for n in budgets], dim=-1).to(outcomes.reward)
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         """U - U without i, once for each distinct class and weight; linear in the reward of i."""
-        whole = self.estimate(outcomes).double()[..., None]
-        without = torch.stack([ballot.without() for ballot in self._ballots(outcomes, self.n)])
-        return (whole - without.reshape(outcomes.reward.shape).to(whole)).to(outcomes.reward)
+        whole = self._worth(outcomes, self.n)[..., None]
+        without = torch.zeros_like(outcomes.reward, dtype=torch.float64).reshape(-1, outcomes.m)
+        for b, ballot in enumerate(self._ballots(outcomes, self.n)):
+            without[b] = ballot.without()
+        return (whole - without.reshape(outcomes.reward.shape)).to(outcomes.reward)
+
+    def _worth(self, outcomes: Outcomes, n: int) -> Tensor:
+        """U at budget n, (...) float64."""
+        value = torch.zeros_like(outcomes.reward[..., 0], dtype=torch.float64).flatten()
+        for b, ballot in enumerate(self._ballots(outcomes, n)):
+            value[b] = ballot.worth()
+        return value.reshape(outcomes.reward.shape[:-1])
 
     def _ballots(self, outcomes: Outcomes, n: int) -> list[_Ballots]:
         m = outcomes.m
@@ -105,6 +116,11 @@ class WeightedVote(Strategy):
             raise InputError(
                 f"{self} without levels expects integer scores, got {score[score != score.round()][0].item():.6g}. "
                 f"For scores in [0, 1] give levels: WeightedVote({self.n}, levels=50)."
+            )
+        if bool((score > LARGEST).any()):
+            raise InputError(
+                f"{self} adds up integer scores of at most {LARGEST}, got {score.max().item():.6g}: too large. "
+                f"Divide the scores by their largest and give levels: WeightedVote({self.n}, levels=50)."
             )
         return score.long()
 
