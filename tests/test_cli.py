@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -139,6 +140,35 @@ def test_rollouts_with_any_text_survive_a_round_trip(tmp_path):
     assert values["maj@1"] == pytest.approx(0.5)
 
 
+def test_plan_reads_what_evaluate_wrote_and_report_shows_it_again(tmp_path):
+    rng = random.Random(0)
+    rows = []
+    for i in range(40):
+        rate = rng.betavariate(0.5, 1)
+        for _ in range(8):
+            right = rng.random() < rate
+            answer = "72" if right else str(rng.choice([71, 70]))
+            rows.append({"prompt": f"q{i}", "reward": float(right), "answer": answer})
+    source = tmp_path / "mine.jsonl"
+    source.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    operant("evaluate", f"--rollouts_file={source}", f"--output_dir={tmp_path / 'eval'}")
+    command = ["plan", tmp_path / "eval" / "rollouts.jsonl", f"--output_dir={tmp_path / 'plan'}"]
+    run = operant(*command, '--strategies=[pass@4, maj@4, "mix(pass@1:0.25, pass@4:0.75)"]', "--price=0.001")
+    assert "With a verifier: deploy pass@4" in run.stdout and "dead at 2N" in run.stdout
+    page = (tmp_path / "plan" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Which prompts carry the gradient" in page and "deploy pass@4" in page
+    evaluated = [r["values"] for r in read_records(tmp_path / "eval" / "prompts.jsonl")]
+    curves = {r["strategy"]: r for r in read_records(tmp_path / "plan" / "record.jsonl") if r["kind"] == "curve"}
+    for family in ("pass", "maj"):
+        for point in curves[f"{family}@N"]["points"]:
+            mean = sum(v[f"{family}@{point['n']}"] for v in evaluated) / 40
+            assert point["value"] == pytest.approx(mean)
+    again = operant("report", tmp_path / "plan")
+    assert again.stdout in run.stdout
+    refused = operant(*command, check=False)
+    assert refused.returncode == 2 and "in use already" in refused.stderr
+
+
 def test_demo_runs_small(tmp_path):
     run = operant("demo", "--seeds=1", "--warm_steps=2", "--steps=2", f"--output_dir={tmp_path / 'd'}", "--open=false")
     for branch in ("ce", "pass@16", "pass@64", "mix(pass@1:0.25, pass@64:0.75)"):
@@ -149,6 +179,19 @@ def test_demo_runs_small(tmp_path):
     )
     table = run.stdout[run.stdout.index("mean, %") :]
     assert "nothing is left to train" in again.stdout and table in again.stdout
+
+
+def test_audit_prints_and_draws_what_each_rule_optimises(tmp_path):
+    folder = tmp_path / "audit"
+    run = operant("audit", "--n=3", "--m=6", "--rules=[grpo, pkpo-centred]", f"--output_dir={folder}")
+    rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines() if line}
+    assert "2 of 4 rules optimise pass@3 from 6 rollouts" in run.stdout and {"operant", "grpo"} <= set(rows)
+    page = (folder / "report" / "index.html").read_bytes()
+    assert (folder / "report" / "one-sample.png").stat().st_size > 1000
+    again = operant("audit", f"--output_dir={folder}", check=False)
+    assert again.returncode == 2 and "holds something already" in again.stderr
+    shown = operant("report", folder)
+    assert shown.stdout == run.stdout and (folder / "report" / "index.html").read_bytes() == page
 
 
 @pytest.mark.parametrize(
@@ -164,7 +207,12 @@ def test_demo_runs_small(tmp_path):
         (["evaluate", "--rollouts=4", "--budgets=[1, 8]"], "budgets up to 8 need as many rollouts"),
         (["evaluate", "--data.chat=true"], "has no chat template"),
         (["evaluate", "--rollouts_file=nowhere.jsonl"], "found none"),
+        (["plan", "nowhere.jsonl"], "found none"),
+        (["plan", "nowhere.jsonl", "--price=-1"], "finite price >= 0"),
         (["report", "nowhere"], "nowhere"),
+        (["audit", "--rules=[ppo]"], "expected rules of grpo"),
+        (["audit", "--strategy=maj@8"], "a strategy that counts successes"),
+        (["audit", "--m=0"], "m must be an integer >= 1"),
     ],
 )
 def test_bad_input_gets_one_clear_message(tmp_path, args, message):
@@ -179,6 +227,7 @@ def test_bad_input_gets_one_clear_message(tmp_path, args, message):
     [
         ("train", "operant train --model MODEL_DIR --data.train train.jsonl"),
         ("evaluate", "operant evaluate --rollouts_file rollouts.jsonl"),
+        ("plan", "operant plan runs/eval/rollouts.jsonl"),
         ("report", "operant report runs/first"),
         ("demo", "two-digit multiplication"),
     ],

@@ -10,9 +10,17 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-HEAVY = {"transformers", "trl", "peft", "datasets", "accelerate", "math_verify", "altair", "vl_convert"} | {
-    *["pandas", "matplotlib", "IPython", "hypothesis", "pytest"]
-}
+HEAVY = {
+    "torch._dynamo",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "accelerate",
+    "math_verify",
+    "altair",
+    "vl_convert",
+} | {*["pandas", "matplotlib", "IPython", "hypothesis", "pytest"]}
 
 
 def python(code: str) -> str:

@@ -1,11 +1,11 @@
-"""The command line: ``operant train | evaluate | report | demo``. A verb is one config and one function."""
+"""The command line: ``operant train | evaluate | plan | audit | report | demo``. A verb: one config, one function."""
 
 from __future__ import annotations
 
 import os
 import sys
 import webbrowser
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
 
-from operant.core.checks import OperantError
+from operant.core.checks import DataError, OperantError
 
 TRAIN = """Train a language model for the strategy it will be deployed with, beside a cross-entropy baseline
 that starts from the same weights and sees the same batches. Then look at RUN/report/index.html.
@@ -35,6 +35,18 @@ with standard errors. Or read rollouts that you have already.
 
   operant evaluate --model RUN/seed0/pass@16/model --rollouts 64 --output_dir runs/eval
   operant evaluate --rollouts_file rollouts.jsonl --output_dir runs/eval2
+"""
+PLAN = """Say what to train for, from saved rollouts and without training: what each strategy and budget is worth,
+which prompts carry the gradient, how many groups are dead, and a recommended (strategy, N, M) with the reason.
+
+  operant plan runs/eval/rollouts.jsonl --output_dir runs/plan
+  operant plan rollouts.jsonl --strategies '[pass@16, maj@16, "mix(pass@1:0.25, pass@16:0.75)"]' --price 0.001
+"""
+AUDIT = """Say what an advantage rule really optimises on groups of M binary rewards: the slope of its exact objective
+beside the slope of the deployed strategy, dead groups and noise, for the published rules and for operant's.
+
+  operant audit --n 4 --m 8
+  operant audit --strategy 'mix(pass@1:0.25, pass@16:0.75)' --m 32 --rules '[grpo, maxrl, passk-training]'
 """
 REPORT = """Write one self-contained page, RUN/report/index.html, and its charts as PNG and SVG.
 
@@ -57,7 +69,7 @@ class ReportConfig:
     """What to report on.
 
     Args:
-        run_dir: folder of a run of train, evaluate or demo.
+        run_dir: folder of a run of train, evaluate, plan, audit or demo.
         out_dir: where the page goes. Default: report/ inside it.
         open: whether to open the page in a browser.
     """
@@ -90,6 +102,33 @@ class DemoConfig:
     open: bool = True
 
 
+@dataclass(frozen=True)
+class AuditConfig:
+    """The audit's settings.
+
+    Args:
+        n: budget of the rules that have one. Default: that of the strategy, or 4.
+        m: rollouts per group. Default: 2 N.
+        strategy: what is deployed, any strategy that counts successes. Default: pass@N.
+        rules: published rules to audit; all: those and cat-log, dr-grpo, grpo-passk-std, pkpo-sloo,
+            pkpo-sloo-centred.
+        output_dir: folder of the audit. It must be new.
+        open: whether to open the page in a browser.
+    """
+
+    n: int | None = None
+    m: int | None = None
+    strategy: str = ""
+    rules: list[str] = field(
+        default_factory=lambda: [
+            *("grpo", "rloo", "maxrl", "pkpo", "pkpo-sloo-1", "pkpo-centred", "pkpo-sloo-1-centred"),
+            *("passk-training", "grpo-passk", "plug-in", "cat-raw"),
+        ]
+    )
+    output_dir: Path = Path("runs/audit")
+    open: bool = False
+
+
 def train(config: Any) -> None:
     """Train, then report."""
     from operant.hf.train import train as run
@@ -105,6 +144,29 @@ def evaluate(config: Any) -> None:
     with workers(1) as pool:
         folder = pool.submit(run, config).result()
     _report(folder, open_page=False)
+
+
+def plan(config: Any) -> None:
+    """Plan, then show it."""
+    from operant.hf.plan import plan as run
+
+    _report(run(config), open_page=config.open)
+
+
+def audit(config: AuditConfig) -> None:
+    """Audit, then show it."""
+    from operant.core.record import append_record, environment, write_records
+    from operant.strategies.audit import audit_records
+
+    folder = config.output_dir
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} holds something already. Give --output_dir another name.")
+    records = audit_records(config.rules, strategy=config.strategy, n=config.n, m=config.m)
+    settings = asdict(config) | {"output_dir": str(folder)}
+    append_record(folder / "record.jsonl", "run", command="audit", name=folder.name, config=settings)
+    append_record(folder / "record.jsonl", "environment", **environment())
+    write_records(folder / "audit.jsonl", records)
+    _report(folder, open_page=config.open)
 
 
 def report(config: ReportConfig) -> None:
@@ -137,20 +199,26 @@ def main(args: list[str] | None = None) -> int:
         formatter_class=_Formatter,
     )
     verbs = parser.add_subcommands(required=True, dest="verb")
-    from operant.hf.config import EvaluateConfig, TrainConfig
+    from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
 
     actions: dict[str, tuple[Any, Any, str]] = {
         "train": (TrainConfig, train, TRAIN),
         "evaluate": (EvaluateConfig, evaluate, EVALUATE),
+        "plan": (PlanConfig, plan, PLAN),
+        "audit": (AuditConfig, audit, AUDIT),
         "report": (ReportConfig, report, REPORT),
         "demo": (DemoConfig, demo, DEMO),
+    }
+    positional = {
+        "plan": ("rollouts", "JSON lines of rollouts, as operant evaluate writes them."),
+        "report": ("run_dir", "folder of a run of train, evaluate, plan, audit or demo."),
     }
     for verb, (config, _, text) in actions.items():
         sub = ArgumentParser(description=text, formatter_class=_Formatter)
         sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below.")
-        if config is ReportConfig:
-            sub.add_argument("run_dir", type=Path, help="folder of a run of train, evaluate or demo.")
-        sub.add_class_arguments(config, skip={"run_dir"} if config is ReportConfig else set())
+        if verb in positional:
+            sub.add_argument(positional[verb][0], type=Path, help=positional[verb][1])
+        sub.add_class_arguments(config, skip={positional[verb][0]} if verb in positional else set())
         verbs.add_subcommand(verb, sub, help=text.split(".")[0] + ".")
     chosen = parser.parse_args(args)
     config_class, function, _ = actions[chosen.verb]
@@ -162,7 +230,8 @@ def main(args: list[str] | None = None) -> int:
         print(f"operant {chosen.verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"operant {chosen.verb}: stopped. Continue with --resume true.", file=sys.stderr)
+        again = " Continue with --resume true." if hasattr(config_class, "resume") else ""
+        print(f"operant {chosen.verb}: stopped.{again}", file=sys.stderr)
         return 130
     return 0
 

@@ -163,3 +163,8 @@ def test_pass_at_4_spends_its_gradient_where_one_sample_fails() -> None:
     rare = Outcomes(torch.tensor([[1.0, 0, 0, 0, 0, 0, 0, 0]]))
     assert rollout_weights(PassAt(4), solved).abs().max() == 0 < rollout_weights(PassAt(1), solved).abs().max()
     assert rollout_weights(PassAt(4), rare)[0, 0] > 3 * rollout_weights(PassAt(1), rare)[0, 0]
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(InputError, match="form must be one of exact, paper-log, paper-raw, got 'paper'"):
+        rollout_weights(PassAt(1), Outcomes(torch.tensor([1.0, 0.0])), form="paper")  # pyright: ignore

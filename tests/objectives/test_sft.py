@@ -234,5 +234,5 @@ def test_bad_rates_and_powers_are_refused() -> None:
 
 def test_a_vote_has_no_success_probability_of_one_p() -> None:
     for s in (Majority(8), Mixture({PassAt(2): 0.5, Majority(4): 0.5})):
-        with pytest.raises(NotDefinedError, match=r"maj@\d has no success probability.*use pass@N or threshold@N:k"):
+        with pytest.raises(NotDefinedError, match=r"maj@\d has no success probability.*use answer_loss with"):
             sft_loss(s, torch.tensor([-1.0]))

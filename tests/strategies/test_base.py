@@ -119,3 +119,9 @@ def test_another_budget_keeps_the_other_parameters() -> None:
     assert Majority(3, "fail").at_budget(9) == Majority(9, "fail")
     assert Threshold(8, 3).at_budget(5) == Threshold(5, 3)
     assert BestOf(2).at_budget(7) == BestOf(7)
+
+
+def test_unsigned_answers_are_classes_too() -> None:
+    assert Outcomes(torch.tensor([1.0, 0.0]), torch.tensor([3, 0], dtype=torch.uint8)).answer is not None
+    with pytest.raises(InputError, match="answer must hold integer classes"):
+        Outcomes(torch.tensor([1.0, 0.0]), torch.tensor([3, -2], dtype=torch.int8))

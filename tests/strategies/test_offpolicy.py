@@ -12,7 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from operant import AllOf, BestOf, Majority, Mixture, Outcomes, PassAt, Threshold, credit, estimate, from_function
+from operant import (
+    AllOf,
+    BestOf,
+    Majority,
+    Mixture,
+    Outcomes,
+    PassAt,
+    Threshold,
+    credit,
+    estimate,
+    from_function,
+    parse,
+)
 from operant.core.checks import BudgetError, InputError, NotDefinedError
 from operant.strategies import CountStrategy, Outcome, Strategy, estimate_offpolicy
 from operant.strategies.voting import Quorum
@@ -276,3 +288,10 @@ def test_what_cannot_work_is_refused() -> None:
     many = Outcomes(torch.linspace(0, 1, 24))
     with pytest.raises(NotDefinedError, match="no closed form off-policy.*Lower N or M"):
         estimate_offpolicy(from_function(12, second_best), many, torch.zeros(24))
+
+
+@pytest.mark.parametrize("name", ["pass@2", "best@2", "maj@2", "topmean@2:2", "mix(pass@1:0.5, maj@2:0.5)"])
+def test_no_prompts_have_no_weights(name: str) -> None:
+    o = Outcomes(torch.zeros(0, 4), torch.zeros(0, 4, dtype=torch.long))
+    got = estimate_offpolicy(parse(name), o, torch.zeros(0, 4))
+    assert (got.value.shape, got.weights.shape, got.ess.shape) == ((0,), (0, 4), (0,))

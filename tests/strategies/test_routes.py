@@ -132,9 +132,9 @@ def test_a_budget_that_does_not_fit_is_refused_with_a_reason() -> None:
         credit(PassAt(5), o)
     with pytest.raises(BudgetError, match="at least two rollouts a prompt, got M = N = 1: .*there are none"):
         credit(PassAt(1), o.map(lambda x: x[:, :1]))
-    with pytest.raises(BudgetError, match="has no closed form"):
+    with pytest.raises(NotDefinedError, match="has no closed form"):
         estimate(from_function(2, median), o, route="closed form")
-    with pytest.raises(BudgetError, match="has no closed form"):
+    with pytest.raises(NotDefinedError, match="has no closed form"):
         credit(from_function(2, median), o, route="closed form")
     with pytest.raises(BudgetError, match="at least one budget"):
         curve(PassAt(1), o, [])

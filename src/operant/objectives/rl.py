@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ def rollout_weights(
     >>> rollout_weights(PassAt(1), Outcomes(torch.tensor([[1.0, 0.0]])))
     tensor([[ 0.5000, -0.5000]])
     """
+    if form not in get_args(Form):
+        raise InputError(f"form must be one of {', '.join(get_args(Form))}, got {form!r}.")
     if form == "exact":
         if isinstance(strategy, CountStrategy) and strategy.n < outcomes.m < 2 * strategy.n:
             _warn_of_dead_groups(strategy, outcomes.m)

@@ -1,31 +1,67 @@
-"""L3: a run directory as one HTML page, charts and a table for the terminal. Imports core only."""
+"""L3: a folder that operant wrote, as one HTML page, charts and a table for the terminal. Imports core only."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from operant.core.record import read_records
+from operant.report.audit import audit_table, load_audit
+from operant.report.plan import load_plan, plan_table
 from operant.report.runs import load_run
-from operant.report.text import summary_table
+from operant.report.text import run_table
 
 __all__ = ["summary_table", "write_report"]
 
 
-def write_report(run_dir: Path, out_dir: Path | None = None) -> Path:
-    """Write the report of a run: ``index.html``, and each chart as PNG and SVG beside it.
+def summary_table(folder: Path) -> str:
+    """The result, what must be known with it, and the tables as plain text, for the terminal.
 
     Args:
-        run_dir: the output directory of ``operant train`` or ``operant evaluate``.
-        out_dir: where the report goes; ``run_dir/report`` if None.
+        folder: what ``operant train``, ``evaluate``, ``plan``, ``audit`` or ``demo`` wrote.
+
+    Raises:
+        DataError: if the folder holds nothing finished, or its files contradict each other.
+    """
+    folder = Path(folder)
+    match _command(folder):
+        case "audit":
+            return audit_table(load_audit(folder))
+        case "plan":
+            return plan_table(load_plan(folder))
+        case _:
+            return run_table(load_run(folder))
+
+
+def write_report(folder: Path, out_dir: Path | None = None) -> Path:
+    """Write the page of a folder: ``index.html``, and each chart as PNG and SVG beside it.
+
+    Args:
+        folder: what ``operant train``, ``evaluate``, ``plan``, ``audit`` or ``demo`` wrote.
+        out_dir: where the page goes; ``folder/report`` if None.
 
     Returns:
         The path of the page.
 
     Raises:
-        DataError: if the directory holds no finished job, or its files contradict each other.
+        DataError: if the folder holds nothing finished, or its files contradict each other.
         ImportError: if the extra ``operant[report]`` is not installed.
     """
-    run = load_run(Path(run_dir))
-    # Altair is an optional extra that only the page needs; the terminal table works without it.
-    from operant.report import page
+    # Altair is an optional extra that only the pages need; the terminal table works without it.
+    from operant.report import audit_page, plan_page, run_page, shell
 
-    return page.write(page.build(run), Path(out_dir) if out_dir else Path(run_dir) / "report")
+    folder = Path(folder)
+    match _command(folder):
+        case "audit":
+            page = audit_page.build(load_audit(folder))
+        case "plan":
+            page = plan_page.build(load_plan(folder))
+        case _:
+            page = run_page.build(load_run(folder))
+    return shell.write(page, Path(out_dir) if out_dir else folder / "report")
+
+
+def _command(folder: Path) -> str | None:
+    """The command that wrote the folder; None where it does not say, as in the folder of a single job."""
+    path = folder / "record.jsonl"
+    records = read_records(path) if path.is_file() else []
+    return next((r["command"] for r in records if r.get("kind") == "run"), None)

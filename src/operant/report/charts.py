@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from operant.report.runs import Run, split_metric
+from operant.report.runs import WARM, Run, split_metric
 from operant.report.tables import Table
-from operant.report.theme import Figure, Panel, alt
+from operant.report.theme import GREY, PALE, Figure, Key, Panel, alt, cycle, panel
 
 MAX_POINTS = 150  # of a training curve; longer ones are averaged in bins
+
+
+def keys(run: Run, branches: Sequence[str]) -> dict[str, Key]:
+    """How these branches of a run are drawn; the baseline and the warm start are grey."""
+    chosen = cycle(run.trained)
+    return {b: chosen.get(b, PALE if b == WARM else GREY) for b in branches}
 
 
 def scaling(run: Run, means: Table) -> Figure:
@@ -20,11 +26,11 @@ def scaling(run: Run, means: Table) -> Figure:
     for family in run.families:
         metrics = [m for m in run.metrics if split_metric(m)[0] == family]
         rows = _rows(means, [(b, m) for b in run.labels for m in metrics])
-        panels.append(Panel(_family_title(family), _scaling_chart(run.labels, rows, metrics)))
-    return Figure("scaling", "What more samples buy", tuple(panels), run.labels)
+        panels.append(_scaling_panel(_family_title(family), run.labels, rows, metrics))
+    return Figure("scaling", "What more samples buy", tuple(panels), keys(run, run.labels))
 
 
-def _scaling_chart(drawn: Sequence[str], rows: list[dict[str, Any]], metrics: Sequence[str]) -> alt.LayerChart:
+def _scaling_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]], metrics: Sequence[str]) -> Panel:
     budgets = [split_metric(m)[1] for m in metrics]
     scale = alt.Scale(type="log", base=2, nice=False, domain=[min(budgets), max(2, *budgets)])
     x = alt.X(
@@ -40,7 +46,7 @@ def _scaling_chart(drawn: Sequence[str], rows: list[dict[str, Any]], metrics: Se
     )
     line = base.mark_line(strokeWidth=2.5).encode(y=alt.Y("mean:Q"))
     point = base.mark_point(filled=True, opacity=1, size=55).encode(y="mean:Q", tooltip=_tooltips("%"))
-    return cast(alt.LayerChart, band + line + point)
+    return panel(title, band, line, point)
 
 
 def gain_figure(run: Run, gain: Table) -> Figure | None:
@@ -51,11 +57,11 @@ def gain_figure(run: Run, gain: Table) -> Figure | None:
         metrics = [m for m in run.metrics if split_metric(m)[0] == family]
         rows = _rows(gain, [(b, m) for b in drawn for m in metrics])
         if rows:
-            panels.append(Panel(_family_title(family), _gain_chart(drawn, rows)))
-    return Figure("gain", "Gain over the baseline", tuple(panels), drawn) if panels else None
+            panels.append(_gain_panel(_family_title(family), drawn, rows))
+    return Figure("gain", "Gain over the baseline", tuple(panels), keys(run, drawn)) if panels else None
 
 
-def _gain_chart(drawn: Sequence[str], rows: list[dict[str, Any]]) -> alt.LayerChart:
+def _gain_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) -> Panel:
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X(
             "budget:O",
@@ -70,7 +76,7 @@ def _gain_chart(drawn: Sequence[str], rows: list[dict[str, Any]]) -> alt.LayerCh
     zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(y="zero:Q")
     bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
     point = base.mark_point(filled=True, opacity=1, size=70).encode(y="mean:Q", tooltip=_tooltips("points"))
-    return cast(alt.LayerChart, zero + bar + point)
+    return panel(title, zero, bar, point)
 
 
 def training(run: Run) -> Figure | None:
@@ -86,8 +92,8 @@ def training(run: Run) -> Figure | None:
         scale = alt.Scale(type="log", nice=False, padding=6) if logarithmic else alt.Scale(zero=False)
         axis = alt.Axis(values=_log_ticks(low, high), format="~g") if logarithmic else alt.Axis()
         y = alt.Y("mean:Q", title=None, scale=scale, axis=axis)
-        panels.append(Panel("training loss", _line_chart(drawn, rows, y, ".4g")))
-    return Figure("training", "Training", tuple(panels), drawn) if panels else None
+        panels.append(_line_panel("training loss", drawn, rows, y, ".4g"))
+    return Figure("training", "Training", tuple(panels), keys(run, drawn)) if panels else None
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -119,10 +125,10 @@ def _validation_panel(run: Run, drawn: Sequence[str], metric: str) -> Panel | No
         return None
     title = f"validation {metric}, %"
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
-    return Panel(title, _line_chart(drawn, rows, y, ".1f"))
+    return _line_panel(title, drawn, rows, y, ".1f")
 
 
-def _line_chart(drawn: Sequence[str], rows: list[dict[str, Any]], y: alt.Y, form: str) -> alt.LayerChart:
+def _line_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]], y: alt.Y, form: str) -> Panel:
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, format=",d")),
         y=y,
@@ -134,15 +140,15 @@ def _line_chart(drawn: Sequence[str], rows: list[dict[str, Any]], y: alt.Y, form
         alt.Tooltip("mean:Q", format=form),
     ]
     dots = base.mark_point(filled=True, size=90, opacity=0).encode(tooltip=tooltip)
-    return cast(alt.LayerChart, base.mark_line(strokeWidth=2) + dots)
+    return panel(title, base.mark_line(strokeWidth=2), dots)
 
 
 def weights(run: Run) -> Figure | None:
     """Median and 5-95 % band of the example weights against the step, a panel per branch."""
     rows = {b: _weight_rows(run, b) for b in run.trained}
     drawn = tuple(b for b in run.trained if rows[b])
-    panels = tuple(Panel(b, _weight_chart(drawn, rows[b])) for b in drawn)
-    return Figure("weights", "Weight of the examples", panels, drawn) if panels else None
+    panels = tuple(_weight_panel(b, drawn, rows[b]) for b in drawn)
+    return Figure("weights", "Weight of the examples", panels, keys(run, drawn)) if panels else None
 
 
 def _weight_rows(run: Run, label: str) -> list[dict[str, Any]]:
@@ -159,7 +165,7 @@ def _weight_rows(run: Run, label: str) -> list[dict[str, Any]]:
     ]
 
 
-def _weight_chart(drawn: Sequence[str], rows: list[dict[str, Any]]) -> alt.LayerChart:
+def _weight_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) -> Panel:
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=4, format=",d")),
         color=_colour(drawn),
@@ -178,7 +184,7 @@ def _weight_chart(drawn: Sequence[str], rows: list[dict[str, Any]]) -> alt.Layer
         ],
     )
     one = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[4, 3]).encode(y="one:Q")
-    return cast(alt.LayerChart, one + band + line + dots)
+    return panel(title, one, band, line, dots)
 
 
 def _rows(table: Table, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:

@@ -40,10 +40,11 @@ th, td { padding: 7px 12px; text-align: right; white-space: nowrap; border-botto
 thead th { color: var(--soft); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th[scope=row] { font-weight: 500; position: relative; }
-.scroll th[scope=row] { padding-left: 19px; }
+.scroll th.marked { padding-left: 19px; }
 .scroll .swatch { position: absolute; left: 0; top: calc(50% - 6px); }
 tbody tr:last-child > * { border-bottom: 0; }
-td small { display: block; color: var(--soft); font-size: 12px; font-weight: 400; }
+th small, td small { display: block; color: var(--soft); font-size: 12px; font-weight: 400; }
+td.long { white-space: normal; min-width: 24em; text-align: left; }
 td.best { background: var(--mark); font-weight: 650; }
 td.up { color: var(--up); font-weight: 600; }
 td.down { color: var(--down); font-weight: 600; }
@@ -54,7 +55,8 @@ table.settings th { width: 32%; vertical-align: top; text-align: left; white-spa
 table.settings tr.group th { padding-top: 16px; color: var(--soft); font-weight: 600; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 8px;
   background: var(--light); flex: none; }
-@media (prefers-color-scheme: dark) { .swatch { background: var(--dark); } }
+.line { width: 30px; height: 12px; margin-right: 8px; flex: none; vertical-align: middle; stroke: var(--light); }
+@media (prefers-color-scheme: dark) { .swatch { background: var(--dark); } .line { stroke: var(--dark); } }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 14px; margin: 0 0 12px; padding: 0;
   list-style: none; }
 .legend li { display: flex; align-items: center; overflow-wrap: anywhere; min-width: 0; }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from operant.report.runs import Run, load_run, split_metric
+from operant.report.runs import Run, split_metric
 from operant.report.tables import (
     Interval,
     Table,
@@ -122,20 +121,15 @@ def notes(run: Run) -> list[str]:
     return found
 
 
-def summary_table(run_dir: Path) -> str:
-    """The finding, the notes and the table of curves as plain text, for the terminal.
-
-    Raises:
-        DataError: as :func:`operant.report.runs.load_run`.
-    """
-    run = load_run(Path(run_dir))
+def run_table(run: Run) -> str:
+    """The finding, the notes and the table of curves as plain text, for the terminal."""
     means, gain = curves(run), gains(run)
     if run.is_evaluation:
         return "\n".join([finding(run, gain), *notes(run), "", *_evaluation_table(run)])
     marked = best_branches(run, means, gain)
     head = ["mean, %", *run.metrics]
     rows = [[label, *(_cell(means, marked, label, m) for m in run.metrics)] for label in run.labels]
-    lines = _aligned([head, *rows])
+    lines = aligned([head, *rows])
     if marked:
         lines.append("* best, and its 95 % interval against the baseline excludes zero")
     constant = [f"Warning: the weights of {b} are constant. {CONSTANT_ADVICE}" for b in constant_weights(run)]
@@ -150,7 +144,7 @@ def _evaluation_table(run: Run) -> list[str]:
     for k in budgets:
         columns = [job.values.get(f"{family}@{k}") for family in run.families]
         rows.append([str(k), *("-" if c is None else _mean_and_stderr(c) for c in columns)])
-    return [*_aligned(rows), f"mean ± standard error over {len(job.prompts)} prompts"]
+    return [*aligned(rows), f"mean ± standard error over {len(job.prompts)} prompts"]
 
 
 def _mean_and_stderr(values: np.ndarray) -> str:
@@ -159,7 +153,7 @@ def _mean_and_stderr(values: np.ndarray) -> str:
     return f"{percent(values.mean())} ± {percent(values.std(ddof=1) / len(values) ** 0.5)}"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as text, the first column to the left, the others to the right, a rule below the head."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     cells = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows]

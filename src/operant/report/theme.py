@@ -1,18 +1,16 @@
 """How every chart looks, and how it leaves: as a specification for the page, as PNG and as SVG.
 
-A chart names branches only; its colours come from :func:`theme`, so that one specification serves light and
+A chart names its series only; their colours come from :func:`theme`, so that one specification serves light and
 dark mode and the files. Needs the extra ``operant[report]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from operant.report.runs import WARM, Run
+from typing import Any, Literal
 
 try:
     import altair as alt
@@ -27,7 +25,6 @@ except ImportError as error:
 # dark ground. From the ninth branch on colours repeat: tooltips and tables tell the branches apart.
 LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 DARK = ("#4aa8e8", "#ff8a4c", "#2fc49a", "#e3a0c6", "#f2bd4b", "#9bd3f5", "#cf6f9d", "#c9c95a")
-GREYS = {"light": ("#6b7280", "#b4bac4"), "dark": ("#a3acb9", "#5d6673")}  # baseline, warm start
 INK = {
     "light": {"text": "#1f2933", "soft": "#5b6673", "grid": "#e6e9ee", "ground": "#ffffff"},
     "dark": {"text": "#e7ebf0", "soft": "#a3acb9", "grid": "#2d3541", "ground": "#171c23"},
@@ -35,46 +32,65 @@ INK = {
 LEGEND_CHARACTERS = 105  # that fit one row under a chart
 
 
+Mode = Literal["light", "dark"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """How a series is drawn: its colours, and for a line of its own style the dashes and the width in pixels."""
+
+    light: str
+    dark: str
+    dash: tuple[int, ...] = ()
+    width: float = 0.0
+
+
+GREY, PALE = Key("#6b7280", "#a3acb9"), Key("#b4bac4", "#5d6673")
+
+
+def cycle(names: Iterable[str]) -> dict[str, Key]:
+    """Name -> key, in the order of the colour sets."""
+    return {name: Key(LIGHT[i % len(LIGHT)], DARK[i % len(DARK)]) for i, name in enumerate(names)}
+
+
 @dataclass(frozen=True)
 class Panel:
-    """One chart without a size."""
+    """One chart without a size, as a Vega-Lite specification."""
 
     title: str
-    chart: alt.LayerChart
+    spec: Mapping[str, Any]
+
+
+def panel(title: str, *layers: Any) -> Panel:
+    """A panel of Altair charts above each other."""
+    spec: dict[str, Any] = alt.layer(*layers).to_dict(validate=False)  # its parts were checked when they were built
+    return Panel(title, {k: v for k, v in spec.items() if k != "config"})
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels under one title and legend; ``name`` is the stem of the PNG and SVG files."""
+    """Panels under one title; ``keys`` are the series of their colour scale, ``name`` is the stem of the files."""
 
     name: str
     title: str
     panels: tuple[Panel, ...]
-    branches: tuple[str, ...]
+    keys: Mapping[str, Key]
 
     @property
-    def legend(self) -> tuple[str, ...]:
-        """The branches to explain; none where each has a panel of its own name."""
+    def legend(self) -> Mapping[str, Key]:
+        """The series to explain; none where each has a panel of its own name."""
         titles = tuple(p.title for p in self.panels)
-        return () if len(titles) > 1 and titles == self.branches else self.branches
+        return {} if len(titles) > 1 and titles == tuple(self.keys) else self.keys
 
 
-def colours(run: Run, mode: str) -> dict[str, str]:
-    """Branch -> colour; the baseline and the warm start are grey. ``mode`` is "light" or "dark"."""
-    cycle = LIGHT if mode == "light" else DARK
-    chosen = {label: cycle[i % len(cycle)] for i, label in enumerate(run.trained)}
-    base, warm = GREYS[mode]
-    return {b: chosen.get(b, warm if b == WARM else base) for b in run.labels}
-
-
-def theme(run: Run, branches: Sequence[str], mode: str) -> dict[str, Any]:
-    """The Vega-Lite configuration of a chart whose colour domain is ``branches``."""
+def theme(keys: Iterable[Key], mode: Mode) -> dict[str, Any]:
+    """The Vega-Lite configuration of a chart whose series have these keys."""
     ink = INK[mode]
     return {
         "background": "transparent",
         "font": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, 'Liberation Sans', sans-serif",
         "view": {"stroke": None},
-        "range": {"category": [colours(run, mode)[b] for b in branches]},
+        "range": {"category": [k.light if mode == "light" else k.dark for k in keys]},
         "title": {
             "color": ink["text"],
             "fontSize": 14,
@@ -101,38 +117,38 @@ def theme(run: Run, branches: Sequence[str], mode: str) -> dict[str, Any]:
 
 def page_spec(panel: Panel, *, height: int) -> dict[str, Any]:
     """The Vega-Lite specification of a panel that takes the width of its container (pixels high)."""
-    chart = panel.chart.properties(
-        width="container",
-        height=height,
-        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-    )
-    spec = chart.to_dict()
-    spec.pop("config", None)
-    return spec
+    size = {"width": "container", "height": height, "autosize": {"type": "fit-x", "contains": "padding"}}
+    return {**panel.spec, **size}
 
 
-def save(figure: Figure, run: Run, folder: Path) -> list[Path]:
+def save(figure: Figure, folder: Path) -> list[Path]:
     """Write ``figure.png`` (scale 2, about 900 x 450 points) and ``figure.svg``; return their paths."""
-    spec = _image_spec(figure, run)
+    drawing = vl_convert.vegalite_to_svg(_image_spec(figure))
     png, svg = folder / f"{figure.name}.png", folder / f"{figure.name}.svg"
-    png.write_bytes(vl_convert.vegalite_to_png(spec, scale=2))
-    svg.write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
+    png.write_bytes(vl_convert.svg_to_png(drawing, scale=2))
+    svg.write_text(drawing, encoding="utf-8")
     return [png, svg]
 
 
-def _image_spec(figure: Figure, run: Run) -> dict[str, Any]:
+def _image_spec(figure: Figure) -> dict[str, Any]:
     """All panels side by side, three a row at most, with a legend on a white ground."""
     across = min(3, len(figure.panels))
-    width = (840 - 70 * (across - 1)) // across
-    charts = [
-        p.chart.properties(width=width, height=300, title=p.title if len(figure.panels) > 1 else "")
-        for p in figure.panels
-    ]
-    chart = charts[0] if len(charts) == 1 else alt.concat(*charts, columns=across)
-    config = theme(run, figure.branches, "light")
-    lengths = [len(b) + 5 for b in figure.branches]
+    size = {"width": (840 - 70 * (across - 1)) // across, "height": 300}
+    charts = [{**p.spec, **size, "title": p.title} for p in figure.panels]
+    schema = [c.pop("$schema") for c in charts][0]
+    chart = charts[0] if across == 1 else {"concat": charts, "columns": across}
+    ink = INK["light"]
+    config = theme(figure.keys.values(), "light") | {"background": ink["ground"], "legend": _image_legend(figure)}
+    title = {"text": figure.title, "fontSize": 17, "anchor": "start", "offset": 14}
+    return {**chart, "$schema": schema, "config": config, "padding": 16, "title": title}
+
+
+def _image_legend(figure: Figure) -> dict[str, Any]:
+    lengths = [len(name) + 5 for name in figure.keys]
     one_row = sum(lengths) <= LEGEND_CHARACTERS
-    config["legend"] = {
+    lines = any(k.width for k in figure.keys.values())
+    symbol = {"symbolType": "stroke", "symbolSize": 500, "symbolStrokeWidth": 3} if lines else {}
+    return {
         "disable": not figure.legend,
         "orient": "bottom",
         "direction": "horizontal",
@@ -143,13 +159,7 @@ def _image_spec(figure: Figure, run: Run) -> dict[str, Any]:
         "symbolSize": 90,
         "symbolOpacity": 1,
         "labelColor": INK["light"]["text"],
-    }
-    title = {"text": figure.title, "fontSize": 17, "anchor": "start", "offset": 14}
-    return {
-        **chart.to_dict(),
-        "config": {**config, "background": INK["light"]["ground"]},
-        "padding": 16,
-        "title": title,
+        **symbol,
     }
 
 

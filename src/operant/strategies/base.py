@@ -51,7 +51,7 @@ class Outcomes:
                 raise InputError(
                     f"{name} must have the shape of reward, {tuple(self.reward.shape)}, got {tuple(value.shape)}."
                 )
-        if self.answer is not None and (self.answer.is_floating_point() or bool((self.answer < -1).any())):
+        if self.answer is not None and (self.answer.is_floating_point() or bool((self.answer.long() < -1).any())):
             raise InputError(
                 "answer must hold integer classes >= 0, or -1 where no answer could be extracted, "
                 f"got {self.answer.dtype} with minimum {self.answer.min().item()}."

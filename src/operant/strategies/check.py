@@ -109,9 +109,8 @@ def _cost(s: Strategy, o: Outcomes) -> str:
     cost = s.cost(o)
     if not bool(((cost >= 0) & (cost <= s.n)).all()):
         return f"cost must lie between 0 and N = {s.n}, got {cost.min():.3g} to {cost.max():.3g}"
-    more = _expectation(s, s.n + 2)
-    parts = [(p, s.estimate_cost(x)) for p, x, _ in more]
-    if s.n > LONGEST or any(value is None for _, value in parts):
+    parts = [(p, s.estimate_cost(x)) for p, x, _ in _expectation(s, s.n + 2)] if s.n <= LONGEST else []
+    if not parts or any(value is None for _, value in parts):
         return ""
     mean = sum((p * v for p, v in parts if v is not None), torch.zeros((), dtype=torch.float64))
     draws, probability, _ = _sequences(s.n)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
-from operant.core.logmath import log1mexp, log_binom, log_binom_row, xlog
+from operant.core.logmath import graph_constant, log1mexp, log_binom, log_binom_row, xlog
 from operant.strategies.base import Outcomes, Strategy, Success
 
 TINY = -40.0
@@ -244,7 +244,7 @@ class Graded(CountStrategy):
         return "table(" + ", ".join(repr(v) for v in self.values) + ")"
 
 
-@torch.compiler.assume_constant_result
+@graph_constant
 def u_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     """U(m, c) for c = 0..m successes among m rollouts, (m+1,) float64: sum_k v_k Hyp(k; m, c, N).
 
@@ -253,13 +253,13 @@ def u_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     return _u_table(s, m, device)
 
 
-@torch.compiler.assume_constant_result
+@graph_constant
 def _u_tables(s: CountStrategy, budgets: tuple[int, ...], m: int, device: torch.device) -> Tensor:
     """The same for several budgets, (m+1, len(budgets))."""
     return torch.stack([_u_table(s.at_budget(n), m, device) for n in budgets], dim=-1)
 
 
-@torch.compiler.assume_constant_result
+@graph_constant
 def _credit_tables(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     """Credits of a correct and of a wrong rollout for c = 0..m successes, (m+1, 2) float64; m >= N + 1."""
     return _credit_table(s, m, device)

@@ -76,6 +76,8 @@ def estimate_offpolicy(s: Strategy, outcomes: Outcomes, log_ratio: Tensor) -> Of
     tensor(0.8244)
     """
     log_rho = _checked(s, outcomes, log_ratio)
+    if not len(log_rho):
+        return OffPolicy(outcomes.reward[..., 0], outcomes.reward, outcomes.reward[..., 0])
     with torch.inference_mode(False), torch.no_grad():  # leaves inference mode: reverse mode is needed below
         flat = flatten(outcomes).map(lambda x: x.to(torch.float64 if x.is_floating_point() else x.dtype, copy=True))
         value, weights = _value_and_weights(s, flat, log_rho.clone())

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
-from operant.core.logmath import log_binom, log_binom_row
+from operant.core.logmath import graph_constant, log_binom, log_binom_row
 from operant.strategies.base import Outcomes, Strategy, Success
 from operant.strategies.counts import Graded, PassAt
 
@@ -256,13 +256,13 @@ def _exclusive_sum(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x.cumsum(-1), (1, 0))
 
 
-@torch.compiler.assume_constant_result
+@graph_constant
 def rank_table(s: RankStrategy, m: int, device: torch.device) -> Tensor:
     """b_i = sum_j a_j C(i,j) C(m-1-i,N-1-j) / C(m,N) for i = 0..m-1, (m,) float64, built once per device."""
     return _rank_table(s, m, device)
 
 
-@torch.compiler.assume_constant_result
+@graph_constant
 def _rank_tables(s: RankStrategy, budgets: tuple[int, ...], m: int, device: torch.device) -> Tensor:
     """The same for several budgets, (m, len(budgets))."""
     return torch.stack([_rank_table(s.at_budget(n), m, device) for n in budgets], dim=-1)

@@ -104,7 +104,7 @@ def estimate(
         value = s.estimate(outcomes)
         weights = _closed_credit(s, outcomes) if spare else None
         if value is None:
-            raise BudgetError(f"{s} has no closed form; leave out route= or choose another.")
+            raise NotDefinedError(f"{s} has no closed form; leave out route= or choose another.")
     else:
         value, weights = slowroutes.value_and_credit(s, outcomes, route, draws, seed)
     m = outcomes.m
@@ -224,5 +224,5 @@ def _closed_credit(s: Strategy, outcomes: Outcomes) -> Tensor:
     whole = s.estimate(outcomes)
     parts = [s.estimate(outcomes.without(i)) for i in range(outcomes.m)]
     if whole is None or any(part is None for part in parts):
-        raise BudgetError(f"{s} has no closed form; leave out route= or choose another.")
+        raise NotDefinedError(f"{s} has no closed form; leave out route= or choose another.")
     return whole[..., None] - torch.stack([part for part in parts if part is not None], dim=-1)

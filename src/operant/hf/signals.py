@@ -1,0 +1,119 @@
+"""Where the credit of a strategy falls: on which prompts, and in how many groups on none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from operant.core.checks import BudgetError
+from operant.core.logmath import log_binom
+from operant.core.rng import torch_generator
+from operant.strategies import BestOf, CountStrategy, Mixture, Outcomes, Strategy, credit
+
+SUBSETS = 1000
+"""Random subsets from which a share of dead groups is estimated where it is not exact."""
+DEAD = 1e-12
+"""Weights up to this, times the largest reward, are zero."""
+EDGES = (0.05, 0.1, 0.25, 0.5, 0.75)
+BINS = ("0", "(0, .05]", "(.05, .1]", "(.1, .25]", "(.25, .5]", "(.5, .75]", "(.75, 1)", "1")
+
+
+def success_rate(outcomes: Outcomes) -> Tensor:
+    """(B,) mean reward of every prompt; rewards that are not binary are scaled from their extremes to [0, 1]."""
+    reward = outcomes.reward.double()
+    if outcomes.binary:
+        return reward.mean(-1)
+    low, high = reward.min(), reward.max()
+    return ((reward - low) / (high - low).clamp(min=torch.finfo(torch.float64).tiny)).mean(-1)
+
+
+def bin_of(rate: Tensor) -> Tensor:
+    """(B,) index into BINS: exactly 0, six half-open intervals, exactly 1."""
+    inner = 1 + torch.bucketize(rate, torch.tensor(EDGES, dtype=rate.dtype))
+    return torch.where(rate == 0, 0, torch.where(rate == 1, len(BINS) - 1, inner))
+
+
+def dead_share(s: Strategy, outcomes: Outcomes, m: int, *, seed: int = 0) -> float:
+    """Expected share of prompts whose ``m`` <= M rollouts all get weight 0, so that they teach nothing.
+
+    Where the credit depends on the number c of successes, exactly: sum_k Hyp(k; M, c, m) 1[all weights are 0 at k
+    of m], unbiased for fresh rollouts. Otherwise from SUBSETS random subsets of the rollouts, seeded.
+
+    Args:
+        s: the strategy, budget N < m.
+        outcomes: (B, M).
+        m: rollouts a prompt in training.
+        seed: of the subsets.
+
+    Raises:
+        BudgetError: if m > M: the rollouts at hand do not say.
+    """
+    if not s.n < m <= outcomes.m:
+        raise BudgetError(f"expected N < m <= M rollouts, got N = {s.n}, m = {m}, M = {outcomes.m}.")
+    if counts_successes(s, outcomes):
+        k = torch.arange(m + 1, dtype=torch.float64)
+        every = Outcomes((torch.arange(m) < k[:, None]).double())  # (m+1, m): row k has k successes
+        is_dead = all_dead(credit(s, every), every).double()
+        c = outcomes.reward.sum(-1).double()[:, None]
+        log_hyp = log_binom(c, k) + log_binom(outcomes.m - c, m - k) - log_binom(outcomes.m, m)
+        return (log_hyp.exp() @ is_dead).mean().item()
+    if m == outcomes.m:
+        return all_dead(credit(s, outcomes), outcomes).double().mean().item()
+    generator = torch_generator(seed, "plan", "subsets", str(s), m)
+    b = len(outcomes.reward)
+    prompt = torch.cat([torch.randperm(b, generator=generator) for _ in range(-(-SUBSETS // b))])[:SUBSETS]
+    kept = torch.rand(len(prompt), outcomes.m, generator=generator).argsort(-1)[:, :m]
+    part = outcomes.map(lambda x: x[prompt].gather(1, kept))
+    return all_dead(credit(s, part), part).double().mean().item()
+
+
+def counts_successes(s: Strategy, outcomes: Outcomes) -> bool:
+    """Whether credit depends on the number of successes only."""
+    if isinstance(s, Mixture):
+        return all(counts_successes(part, outcomes) for part, _ in s.parts)
+    return outcomes.binary and (isinstance(s, CountStrategy) or (isinstance(s, BestOf) and outcomes.score is None))
+
+
+def all_dead(weights: Tensor, outcomes: Outcomes) -> Tensor:
+    """(B,) whether every weight of a prompt is 0, up to rounding."""
+    return weights.abs().amax(-1) <= DEAD * max(1.0, outcomes.reward.abs().max().item())
+
+
+def compare_signals(one: Tensor, other: Tensor, rate: Tensor) -> tuple[float, bool] | None:
+    """How far two credits (B, M) move the same prompts; None if one of them moves none.
+
+    With s_b = sum_i |w_bi| over its sum over prompts: the overlap sum_b min(s_b, s'_b) in [0, 1], and whether the
+    second lies on prompts of a lower success rate, sum_b s'_b rate_b < sum_b s_b rate_b.
+    """
+    first, second = signal_shares(one), signal_shares(other)
+    if not (first.sum() > 0 and second.sum() > 0):
+        return None
+    return torch.minimum(first, second).sum().item(), bool((second * rate).sum() < (first * rate).sum())
+
+
+def signal_shares(weights: Tensor) -> Tensor:
+    """(B,) each prompt's share of the total of |w|, weights (B, M); zeros where there is none."""
+    signal = weights.abs().sum(-1)
+    return signal / signal.sum().clamp(min=torch.finfo(signal.dtype).tiny)
+
+
+def spread(share: Tensor, rate: Tensor, ids: Sequence[Any]) -> dict[str, Any]:
+    """Who carries the signal: shares by bin of success rate, of the top tenth of the prompts, and the five largest."""
+    if not share.sum() > 0:
+        return {"bins": None, "top_tenth": None, "top": []}
+    ordered = share.argsort(descending=True, stable=True)
+    top = [{"prompt": ids[i], "share": share[i].item(), "rate": rate[i].item()} for i in ordered[:5].tolist()]
+    tenth = share[ordered[: -(-len(share) // 10)]].sum().item()
+    by_bin = torch.zeros(len(BINS), dtype=share.dtype).index_add_(0, bin_of(rate), share)
+    return {"bins": by_bin.tolist(), "top_tenth": tenth, "top": [t for t in top if t["share"] > 0]}
+
+
+def dead_shares(s: Strategy, outcomes: Outcomes, weights: Tensor, *, seed: int) -> list[dict[str, float]]:
+    """Shares of dead groups at N + 1, 2N, 4N, 8N, as far as the rollouts go, and at M, whose weights are given."""
+    m, n = outcomes.m, s.n
+    sizes = sorted({size for size in (n + 1, 2 * n, 4 * n, 8 * n) if n < size < m})
+    shares = [{"m": size, "share": dead_share(s, outcomes, size, seed=seed)} for size in sizes]
+    return [*shares, {"m": m, "share": all_dead(weights, outcomes).double().mean().item()}]

@@ -1,0 +1,190 @@
+"""The shell of every page: one HTML file that loads nothing from anywhere, with its charts beside it.
+
+All text passes through ``html.escape`` here; the charts' specifications are JSON with ``<`` escaped. A content
+security policy in the page forbids the browser to fetch anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from operant.report.style import CSS, JS
+from operant.report.theme import Figure, Key, page_spec, save, theme, vega_bundle
+
+POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
+
+
+@dataclass(frozen=True)
+class Page:
+    """What stands on a page.
+
+    Args:
+        kind: which page of operant it is, such as "report".
+        title: the heading.
+        origin: the line above it.
+        findings: the result, a sentence each.
+        asides: what must be known before the numbers, as HTML of :func:`aside`.
+        sections: as HTML of :func:`section` and :func:`figure_section`.
+        figures: what the sections draw, and what is saved beside the page.
+        config: settings of what is shown.
+        environment: versions and platform.
+        reading: how to read the page.
+        made: a sentence of the footer.
+    """
+
+    kind: str
+    title: str
+    origin: str
+    findings: Sequence[str]
+    asides: Sequence[str]
+    sections: Sequence[str]
+    figures: Sequence[Figure]
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    reading: str
+    made: str
+
+
+def write(page: Page, folder: Path) -> Path:
+    """Write ``index.html`` and each figure as PNG and SVG into ``folder``; return the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in page.figures:
+        save(figure, folder)
+    path = folder / "index.html"
+    path.write_text(render(page), encoding="utf-8")
+    return path
+
+
+def render(page: Page) -> str:
+    """The page as text."""
+    title = escape(page.title)
+    sections = [
+        *page.sections,
+        _settings("Settings", page.config),
+        _settings("Environment", page.environment),
+        section("How to read this page", "", f"<p>{escape(page.reading)}</p>"),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f"<title>{title} · operant {page.kind}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f'<header><p class="run">operant {page.kind} · {escape(page.origin)}</p><h1>{title}</h1>\n'
+        + "".join(f'<p class="finding">{escape(text)}</p>' for text in page.findings)
+        + f"{''.join(page.asides)}</header>\n"
+        + "\n".join(sections)
+        + f"\n<footer>{escape(page.made)} The charts stand beside this page as PNG and SVG.</footer>\n</main>\n"
+        f'<script type="application/json" id="charts">{_chart_data(page.figures)}</script>\n'
+        f"<script>{vega_bundle()}</script>\n<script>{JS}</script>\n</body>\n</html>\n"
+    )
+
+
+def section(title: str, lead: str, body: str) -> str:
+    """A heading, a sentence or two, and HTML."""
+    told = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    return f"<section><h2>{escape(title)}</h2>{told}{body}</section>"
+
+
+def figure_section(figure: Figure, caption: str, after: str = "") -> str:
+    """A section with the legend and the charts of a figure, and HTML below them."""
+    legend = "".join(f"<li>{_mark(key)}{escape(name)}</li>" for name, key in figure.legend.items())
+    several = len(figure.panels) > 1
+    panels = "".join(
+        "<div>"
+        + (f"<h3>{escape(panel.title)}</h3>" if several else "")
+        + f'<div class="chart" id="{figure.name}-{i}"></div></div>'
+        for i, panel in enumerate(figure.panels)
+    )
+    body = f'<figure><ul class="legend">{legend}</ul><div class="panels">{panels}</div></figure>'
+    return section(figure.title, caption, body + after)
+
+
+def aside(notes: Sequence[str]) -> str:
+    """Notes, a paragraph each; nothing if there are none."""
+    told = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return f"<aside>{told}</aside>" if told else ""
+
+
+def table(head: Sequence[str], rows: Iterable[str]) -> str:
+    """A table of rows made by :func:`row`."""
+    cells = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
+    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def row(name: str, cells: Iterable[str], *, key: Key | None = None, small: str = "") -> str:
+    """A row of a table: its name, marked as the series is drawn, and cells made by :func:`cell`."""
+    kind = ' class="marked"' if key and not key.width else ""
+    mark = _mark(key) if key else ""
+    return f'<tr><th scope="row"{kind}>{mark}{escape(name)}{_small(small)}</th>{"".join(cells)}</tr>'
+
+
+def cell(text: str, *, small: str = "", kind: str = "") -> str:
+    """A cell, with a smaller line below; ``kind`` is a class of the style sheet."""
+    style = f' class="{kind}"' if kind else ""
+    return f"<td{style}>{escape(text)}{_small(small)}</td>"
+
+
+def _small(text: str) -> str:
+    return f"<small>{escape(text)}</small>" if text else ""
+
+
+def _mark(key: Key) -> str:
+    """A dot, or a piece of the line."""
+    style = f"--light:{key.light};--dark:{key.dark}"
+    if not key.width:
+        return f'<span class="swatch" style="{style}"></span>'
+    return (
+        f'<svg class="line" style="{style}" viewBox="0 0 30 12" aria-hidden="true"><line x1="0" y1="6" x2="30" y2="6" '
+        f'stroke-dasharray="{",".join(map(str, key.dash))}" stroke-width="{key.width:g}"/></svg>'
+    )
+
+
+def _settings(title: str, settings: Mapping[str, Any]) -> str:
+    if not settings:
+        return ""
+    plain = {k: v for k, v in settings.items() if not isinstance(v, Mapping)}
+    groups = {"": plain, **{k: v for k, v in settings.items() if isinstance(v, Mapping)}}
+    rows = []
+    for group, entries in groups.items():
+        if group:
+            rows.append(f'<tr class="group"><th colspan="2" scope="colgroup">{escape(group)}</th></tr>')
+        for key, value in _flat(entries):
+            rows.append(f'<tr><th scope="row">{escape(key)}</th><td>{escape(_plain(value))}</td></tr>')
+    body = f'<table class="settings"><tbody>{"".join(rows)}</tbody></table>'
+    return f"<section><details open><summary>{title}</summary>{body}</details></section>"
+
+
+def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Key and value; keys of deeper mappings are joined by dots."""
+    for key, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
+
+
+def _chart_data(figures: Sequence[Figure]) -> str:
+    data = [
+        {
+            "id": f"{figure.name}-{i}",
+            "spec": page_spec(panel, height=340 if len(figure.panels) == 1 else 240),
+            "light": theme(figure.keys.values(), "light"),
+            "dark": theme(figure.keys.values(), "dark"),
+        }
+        for figure in figures
+        for i, panel in enumerate(figure.panels)
+    ]
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
