@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import torch
 from routes import TABLE, Case, Sizes, at, outcomes
+from scipy.special import roots_jacobi
 from strategies import best_of, ratio, seconds
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from operant.strategies import (
     Quorum,
     Strategy,
     TopMean,
+    estimate_beyond,
     estimate_offpolicy,
     expected_value,
     semivalue,
@@ -119,6 +121,25 @@ def population(s: Strategy) -> Run:
     return lambda case: expected_value(s, noise(case.prompts, KINDS.m).log_softmax(-1), KINDS)
 
 
+def beyond(s: Strategy) -> Run:
+    """The posterior mean of the value for N > M, in closed form."""
+    return lambda case: estimate_beyond(s, outcomes(case, ""))
+
+
+def quadrature(s: Strategy) -> Run:
+    """The same from S(p) alone, prompt by prompt: Gauss-Jacobi under Beta(c + 1/2, M - c + 1/2), exact for degree N."""
+
+    def run(case: Case) -> Tensor:
+        means = []
+        for c in outcomes(case, "").reward.sum(-1).tolist():
+            x, w = roots_jacobi(s.n // 2 + 1, case.m - c - 0.5, c - 0.5)
+            p = torch.from_numpy((1 + x) / 2)
+            means.append((s.log_success(p.log()).exp() * torch.from_numpy(w / w.sum())).sum())
+        return torch.stack(means)
+
+    return run
+
+
 @lru_cache
 def noise(*shape: int) -> Tensor:
     """Standard normal numbers."""
@@ -136,6 +157,9 @@ def jobs(sizes: Sizes) -> Iterator[Job]:
     for s, sees in ((PassAt(1), ""), (BestOf(1), "score"), (Majority(1), "answer")):
         yield Job(f"shapley {str(s)[:-1]}, n = 1..M", share(s, sees), share(Bare(s), sees), small)
     yield Job("semivalue maj@, n = 4, N", two_budgets(Majority(4)), two_budgets(Bare(Majority(4))), small)
+    for s in (PassAt(2 * full.m), Threshold(2 * full.m, full.m)):
+        by = f"{s.n // 2 + 1} nodes a prompt"
+        yield Job(f"N > M, posterior mean {s}", beyond(s), quadrature(s), full, by)
     steps = LStatistic(tuple(i / n for i in range(n)))
     for s in (PassAt(n), Threshold(n, n // 2), BestOf(n), TopMean(n, 2), steps, Majority(n), Quorum(n, 3)):
         name = str(s) if s is not steps else f"rank(... {n} weights)"
@@ -148,7 +172,7 @@ def features(sizes: Sizes) -> list[Feature]:
     print(
         f"features: closed form beside an exact peer that knows only the value; full {sizes.full}, small {sizes.types}"
     )
-    print(f"same: the case of the ratio, small, but full for M = N and for population ({KINDS.m} kinds of rollout)")
+    print(f"same: the case of the ratio, small; but full for M = N, N > M and population ({KINDS.m} kinds of rollout)")
     layout = "{:<36}{:>11}{:>11}{:>11}{:>10}{:>9}  {}"
     print(layout.format("", "full", "same", "peer", "ratio", "|diff.|", "peer goes through"))
     found = []
