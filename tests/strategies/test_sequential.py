@@ -331,3 +331,17 @@ def test_fallbacks_are_named() -> None:
 )
 def test_strings(text: str, s: Strategy) -> None:
     assert parse(text) == s and str(s) == text
+
+
+def test_the_cost_of_a_mixture_is_that_of_its_parts() -> None:
+    """Credit from the parts' own forms equals leaving one out of the mixture's cost."""
+    o = from_counts(4, 3, 2, invalid=1)
+    mixed = Mixture({RaceTo(5, 2): 0.5, Majority(3): 0.25, StopAtLead(4, 2): 0.25})
+    parts = ((0.5, RaceTo(5, 2)), (0.25, Majority(3)), (0.25, StopAtLead(4, 2)))
+    torch.testing.assert_close(expected_draws(mixed, o), sum(w * expected_draws(s, o) for w, s in parts))
+    without = torch.stack([expected_draws(mixed, o.without(i)) for i in range(o.m)])
+    got = mixed.credit_cost(o)
+    assert got is not None
+    torch.testing.assert_close(got, expected_draws(mixed, o) - without, atol=1e-13, rtol=0)
+    twice = Priced(Priced(mixed, 0.125), 0.25)
+    torch.testing.assert_close(credit(twice, o), credit(mixed, o) - 0.375 * got)

@@ -151,6 +151,10 @@ class Strategy(ABC):
         """Mean of the cost over all draws of N of the M rollouts, (..., M) -> (...); None: no closed form."""
         return torch.full_like(outcomes.reward[..., 0], self.n) if type(self).cost is Strategy.cost else None
 
+    def credit_cost(self, outcomes: Outcomes) -> Tensor | None:
+        """w_i = D(z) - D(z without i) of the mean cost D, (..., M) -> (..., M); None: no closed form."""
+        return torch.zeros_like(outcomes.reward) if type(self).cost is Strategy.cost else None
+
     def population(self, log_q: Tensor, kinds: Outcomes) -> Tensor | None:
         """E V when draws are i.i.d. and kind k has probability exp(log_q[..., k]), (..., K) -> (...).
 

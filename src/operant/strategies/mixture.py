@@ -73,9 +73,7 @@ class Mixture(Strategy):
 
     def estimate(self, outcomes: Outcomes) -> Tensor | None:
         """Weighted sum of the parts' closed forms, where all have one."""
-        values = [s.estimate(outcomes) for s, _ in self.parts]
-        found = [value for value in values if value is not None]
-        return self._sum(found) if len(found) == len(values) else None
+        return self._sum_of([s.estimate(outcomes) for s, _ in self.parts])
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         """Weighted sum of the parts' credits, each by its own route."""
@@ -87,9 +85,11 @@ class Mixture(Strategy):
 
     def estimate_cost(self, outcomes: Outcomes) -> Tensor | None:
         """Weighted sum of the parts' costs, where all have a closed form."""
-        values = [s.estimate_cost(outcomes) for s, _ in self.parts]
-        found = [value for value in values if value is not None]
-        return self._sum(found) if len(found) == len(values) else None
+        return self._sum_of([s.estimate_cost(outcomes) for s, _ in self.parts])
+
+    def credit_cost(self, outcomes: Outcomes) -> Tensor | None:
+        """Weighted sum of the parts' credits of the cost, where all have a closed form."""
+        return self._sum_of([s.credit_cost(outcomes) for s, _ in self.parts])
 
     def success(self, log_p: Tensor) -> Success:
         """S = sum_j lambda_j S_j; 1 - S likewise, so that neither is a difference."""
@@ -108,6 +108,11 @@ class Mixture(Strategy):
             NotDefinedError: always.
         """
         raise NotDefinedError(f"{self} has several budgets, so it has no curve over one. Ask for the curve of a part.")
+
+    def _sum_of(self, values: list[Tensor | None]) -> Tensor | None:
+        """Weighted sum; None where a part has none."""
+        found = [value for value in values if value is not None]
+        return self._sum(found) if len(found) == len(values) else None
 
     def _sum(self, values: list[Tensor]) -> Tensor:
         weighted = [w * value for (_, w), value in zip(self.parts, values, strict=True)]

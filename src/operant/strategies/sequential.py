@@ -25,10 +25,6 @@ class Sequential(Strategy):
 
     symmetric: ClassVar[bool] = False
 
-    def credit_cost(self, outcomes: Outcomes) -> Tensor | None:
-        """w_i = D(z) - D(z without i) of the mean number of draws D, (..., M) -> (..., M); None: no closed form."""
-        return None
-
 
 @dataclass(frozen=True)
 class FirstAccepted(Sequential):
@@ -209,6 +205,10 @@ class Priced(Strategy):
         """That of the strategy."""
         return self.strategy.estimate_cost(outcomes)
 
+    def credit_cost(self, outcomes: Outcomes) -> Tensor | None:
+        """That of the strategy."""
+        return self.strategy.credit_cost(outcomes)
+
     def at_budget(self, n: int) -> Priced:
         """The strategy at another budget, at the same price."""
         return replace(self, strategy=self.strategy.at_budget(n))
@@ -259,9 +259,7 @@ class _Draws(Strategy):
         return self.strategy.estimate_cost(outcomes)
 
     def credit(self, outcomes: Outcomes) -> Tensor | None:
-        if type(self.strategy).cost is Strategy.cost:
-            return torch.zeros_like(outcomes.reward)
-        return self.strategy.credit_cost(outcomes) if isinstance(self.strategy, Sequential) else None
+        return self.strategy.credit_cost(outcomes)
 
     def __str__(self) -> str:
         return f"draws({self.strategy})"
