@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/installed
 LOCK := requirements.lock
+# One test process per core, at most eight.
+WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 
 # OpenMP threads that spin while they wait slow small steps 4 to 20 times.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -15,10 +17,10 @@ demo: $(READY)
 	$(BIN)/operant demo
 
 test: lint
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" --cov --cov-report=term:skip-covered
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest $(WORKERS) -m "not slow" --cov --cov-report=term:skip-covered
 
 test-all: lint
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest $(WORKERS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

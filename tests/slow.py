@@ -18,6 +18,11 @@ Draw = Sequence[Rollout]
 Rule = Callable[[Draw], Fraction]
 
 
+def label(x: object) -> str:
+    """A parameter in the name of a test, the same in every process."""
+    return getattr(x, "__name__", str(x))
+
+
 def any_success(draw: Draw) -> Fraction:
     """pass@N."""
     return Fraction(any(reward > 0 for reward, _, _ in draw))

@@ -71,7 +71,7 @@ def brute_dead_share(rule: slow.Rule, n: int, m: int) -> float:
 @pytest.mark.parametrize(
     ("s", "rule"),
     [(PassAt(3), slow.any_success), (AllOf(3), slow.all_success), (Threshold(5, 3), slow.at_least(3))],
-    ids=str,
+    ids=slow.label,
 )
 def test_the_share_of_dead_groups_by_enumeration(s: CountStrategy, rule: slow.Rule) -> None:
     for m in (s.n + 1, 2 * s.n):

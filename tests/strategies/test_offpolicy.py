@@ -226,7 +226,7 @@ def test_ratios_of_one_give_the_credit(s: Strategy, rule: slow.Rule, scored: boo
 @pytest.mark.parametrize(
     ("s", "rule"),
     [(PassAt(4), slow.any_success), (BestOf(4), slow.best), (Majority(4), slow.vote), (Majority(3), slow.vote)],
-    ids=str,
+    ids=slow.label,
 )
 def test_ratios_from_1e_minus_30_to_1e30(s: Strategy, rule: slow.Rule) -> None:
     o = outcomes(PassAt(4), False, 8, 8, seed=1)

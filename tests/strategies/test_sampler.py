@@ -115,7 +115,7 @@ RULES: list[tuple[Strategy, slow.Rule]] = [
 
 
 @pytest.mark.parametrize("sampler", [Sampler(0.6), Sampler(1.4, 0.7)], ids=str)
-@pytest.mark.parametrize(("s", "rule"), RULES, ids=str)
+@pytest.mark.parametrize(("s", "rule"), RULES, ids=slow.label)
 def test_the_temperature_gradient_is_unbiased(s: Strategy, rule: slow.Rule, sampler: Sampler) -> None:
     """Its expectation over every group of M = N + 1 rollouts is dJ/d temperature, J by enumeration."""
     drawn = [(d, float(rule([OUTCOMES[k] for k in d]))) for d in product(range(9), repeat=s.n)]

@@ -50,7 +50,7 @@ def marginal(rule: slow.Rule, z: slow.Draw, n: int, i: int) -> Fraction:
     return inside - (slow.u(rule, others, n - 1) if n > 1 else 0)
 
 
-@pytest.mark.parametrize(("s", "rule", "scored"), FAMILIES, ids=str)
+@pytest.mark.parametrize(("s", "rule", "scored"), FAMILIES, ids=["pass", "max", "proxy", "maj"])
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(picks=st.lists(st.integers(0, 3), min_size=2, max_size=5))
 def test_shapley_is_the_mean_over_all_orders(s: Strategy, rule: slow.Rule, scored: bool, picks: list[int]) -> None:
@@ -63,7 +63,7 @@ def test_shapley_is_the_mean_over_all_orders(s: Strategy, rule: slow.Rule, score
     assert by_budgets.tolist() == pytest.approx(want, abs=1e-10)
 
 
-@pytest.mark.parametrize(("s", "rule", "scored"), FAMILIES, ids=str)
+@pytest.mark.parametrize(("s", "rule", "scored"), FAMILIES, ids=["pass", "max", "proxy", "maj"])
 def test_any_weights_over_budgets(s: Strategy, rule: slow.Rule, scored: bool) -> None:
     z = [KINDS[0], KINDS[1], KINDS[1], KINDS[2], KINDS[0], KINDS[1]]
     z = z if scored else [(r, a, r) for r, a, _ in z]
@@ -73,7 +73,7 @@ def test_any_weights_over_budgets(s: Strategy, rule: slow.Rule, scored: bool) ->
     assert got.tolist() == pytest.approx([float(x) for x in want], abs=1e-12)
 
 
-@pytest.mark.parametrize(("s", "rule"), [(PassAt(1), slow.any_success), (Majority(1), slow.vote)], ids=str)
+@pytest.mark.parametrize(("s", "rule"), [(PassAt(1), slow.any_success), (Majority(1), slow.vote)], ids=["pass", "maj"])
 def test_it_is_unbiased_up_to_the_budget_m(s: Strategy, rule: slow.Rule) -> None:
     kinds, pi, m = KINDS[:3], [p / sum(PI[:3]) for p in PI[:3]], 4
     slope = torch.zeros(3, dtype=torch.float64)

@@ -271,7 +271,7 @@ def kinds() -> Outcomes:
         (Quorum(5, 2, 0.5), slow.quorum(2, 0.5)),
         (Quorum(4, 2, 0.5, "fail"), slow.quorum(2, 0.5, fail=True)),
     ],
-    ids=str,
+    ids=slow.label,
 )
 def test_the_population_vote_and_its_slope_are_the_sum_over_sequences(s: Majority | Quorum, rule: slow.Rule) -> None:
     j, given_one = Fraction(0), [Fraction(0)] * len(Q)
