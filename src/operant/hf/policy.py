@@ -172,6 +172,29 @@ def target_log_probs(
 
 
 @torch.no_grad()
+def completion_log_probs(
+    model: torch.nn.Module,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+    *,
+    sampler: Sampler,
+    batch_size: int,
+) -> Tensor:
+    """(B, T) log-probability of every sampled token, 0 where masked; prompts (B, P) are left-padded."""
+    ids, mask = torch.cat([prompt_ids, completion_ids], 1), torch.cat([prompt_mask, completion_mask], 1)
+    width = completion_ids.shape[1]
+    parts = []
+    for rows in torch.arange(len(ids), device=ids.device).split(batch_size):
+        out = model(input_ids=ids[rows], attention_mask=mask[rows], logits_to_keep=width + 1, use_cache=False)
+        logits = sampler.warp(out.logits[:, :-1].float())
+        nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), completion_ids[rows].flatten(), reduction="none")
+        parts.append(torch.where(completion_mask[rows] > 0, -nll.view(-1, width), 0.0))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
 def answer_log_probs(
     policy: Policy,
     encoded: Sequence[Encoded],
