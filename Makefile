@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/installed
 LOCK := requirements.lock
+PLUGINS ?= .venv-plugins
+PLUGINS_PYTHON ?= python3.12
 # One test process per core, at most eight.
 WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 
@@ -11,7 +13,7 @@ WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all lint bench lock
+.PHONY: demo test test-all test-plugins lint bench lock
 
 demo: $(READY)
 	$(BIN)/operant demo
@@ -21,6 +23,10 @@ test: lint
 
 test-all: lint
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest $(WORKERS)
+
+# verl and SkyRL pin other versions than ours, and SkyRL needs Python 3.12: both have an environment of their own.
+test-plugins: $(PLUGINS)/installed
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PLUGINS)/bin/python -m pytest -W default tests/plugins
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -39,6 +45,14 @@ $(READY): pyproject.toml $(LOCK)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$$(grep '^torch==' $(LOCK))"
 	PIP_CONSTRAINT=$(LOCK) $(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(PLUGINS)/installed: pyproject.toml tests/plugins/requirements.txt
+	test -x $(PLUGINS)/bin/python || $(PLUGINS_PYTHON) -m venv $(PLUGINS)
+	$(PLUGINS)/bin/pip install --quiet "$$(grep '^torch==' $(LOCK))"
+	$(PLUGINS)/bin/pip install --quiet --no-deps verl==0.9.1 skyrl==0.4.0 skyrl-gym==0.4.0
+	$(PLUGINS)/bin/pip install --quiet --requirement tests/plugins/requirements.txt
+	$(PLUGINS)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
 # Write the lock again from what the environment holds.

@@ -43,7 +43,7 @@ def modules(*folders: str) -> list[str]:
     return found
 
 
-LIGHT = modules("", "core", "strategies", "objectives", "relational")
+LIGHT = modules("", "core", "strategies", "objectives", "plugins", "relational")
 OPTIONAL = modules("report", "hf", "cli")
 
 

@@ -16,12 +16,14 @@ MAY_IMPORT = {
     "relational": {"core"},
     "objectives": {"strategies", "core"},
     "hf": {"objectives", "strategies", "relational", "core"},
+    "plugins": {"objectives", "strategies", "core"},
     "report": {"core"},
     "cli": {"report", "hf", "strategies", "core"},
 }
 EXTRAS = {
     **dict.fromkeys(["transformers", "trl", "peft", "datasets", "accelerate", "math_verify"], "hf"),
     **dict.fromkeys(["altair", "vl_convert"], "report"),
+    **dict.fromkeys(["verl", "skyrl"], "plugins"),
 }
 
 
@@ -95,6 +97,8 @@ def test_every_folder_is_a_known_layer() -> None:
         ("report/page.py", "from datasets import load_dataset"),
         ("hf/rl.py", "from operant.report import write_report"),
         ("hf/rl.py", "import altair as alt"),
+        ("hf/rl.py", "import verl"),
+        ("plugins/verl.py", "from operant.hf.rl import AlignedMixin"),
         ("cli.py", "from operant.objectives import sft"),
         ("cli.py", "import trl.trainer"),
         ("__init__.py", "from operant.hf.sft import train"),
@@ -114,6 +118,7 @@ def test_a_planted_violation_is_caught(path: str, line: str) -> None:
         ("strategies/__init__.py", "from .base import Strategy"),
         ("objectives/rl.py", "from ..strategies.base import Strategy"),
         ("hf/rl.py", "from trl import GRPOTrainer\nfrom operant.objectives.rl import rollout_weights"),
+        ("plugins/verl.py", "import verl\nfrom operant.objectives.advantage import group_advantages"),
         ("report/page.py", "import altair\nfrom operant.core import record"),
         ("cli.py", "from operant.hf import sft\nfrom operant.report import write_report"),
         ("__init__.py", "from operant.core.checks import OperantError\nfrom operant.objectives import sft"),

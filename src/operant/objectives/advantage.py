@@ -8,16 +8,17 @@ weights of its group are those of the rollouts that remain.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError
-from operant.objectives.rl import rollout_weights
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.beyond import credit_beyond, estimate_beyond
 from operant.strategies.counts import CountStrategy
+from operant.strategies.offpolicy import estimate_offpolicy
 from operant.strategies.routes import credit, estimate
 from operant.strategies.rules import RULES
 
@@ -104,7 +105,20 @@ def least_group(strategy: Strategy, form: str = EXACT, *, off_policy: bool = Fal
     """The least number of scored rollouts with which a group can be used."""
     if form == EXACT:
         return max(strategy.n + off_policy, 2)
-    return 2
+    return 2 if form not in RULES else _least_of_rule(form, strategy.n)
+
+
+@lru_cache
+def _least_of_rule(name: str, n: int) -> int:
+    """The published rules say themselves when there are too few."""
+    rule = RULES[name].make(n)
+    for m in range(2, n + 2):
+        try:
+            rule(torch.zeros(1, m))
+        except BudgetError:
+            continue
+        return m
+    return n + 2
 
 
 def check_group(strategy: Strategy, m: int, form: str = EXACT, *, off_policy: bool = False) -> None:
@@ -136,5 +150,5 @@ def _weights(strategy: Strategy, o: Outcomes, form: str, log_ratio: Tensor | Non
     if form != EXACT:
         return RULES[form].make(strategy.n)(o.reward), value
     if log_ratio is not None:
-        return rollout_weights(strategy, o, log_ratio=log_ratio), value
+        return estimate_offpolicy(strategy, o, log_ratio).weights, value
     return credit(strategy, o), value

@@ -1,0 +1,65 @@
+"""verl's advantage estimator "operant", registered on import; verl imports this module itself, as an entry point.
+
+    algorithm.adv_estimator=operant +algorithm.operant_strategy=pass@16
+
+verl hides an error in a plugin: if it does not know the estimator, import this module to see why.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from operant.core.checks import InputError
+from operant.plugins.group import token_advantages
+from operant.strategies.parse import parse
+
+
+class Settings(Protocol):
+    """verl's ``algorithm`` section: an omegaconf ``DictConfig`` or its ``AlgoConfig``."""
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """Value of a key, or the default."""
+        ...
+
+
+def operant(
+    token_level_rewards: Tensor,
+    response_mask: Tensor,
+    index: Iterable[Any],
+    config: Settings | None = None,
+    **others: object,
+) -> tuple[Tensor, Tensor]:
+    """:func:`~operant.plugins.token_advantages`, in verl's signature.
+
+    Args:
+        token_level_rewards: (bs, L).
+        response_mask: (bs, L).
+        index: (bs,) verl's uid of the prompt.
+        config: holds ``operant_strategy``, and for votes ``operant_votes_in_reward=true``.
+        others: what verl passes to every estimator; not used.
+
+    Raises:
+        InputError: without ``operant_strategy``, or with a KL penalty in rewards that carry votes.
+    """
+    strategy = None if config is None else config.get("operant_strategy")
+    if config is None or strategy is None:
+        raise InputError(
+            "the estimator 'operant' needs a strategy, got none: add +algorithm.operant_strategy=pass@16, or another, "
+            "to the command."
+        )
+    votes = bool(config.get("operant_votes_in_reward", False))
+    if votes and config.get("use_kl_in_reward", False):
+        raise InputError(
+            "a reward that carries a vote takes no KL penalty: set algorithm.use_kl_in_reward=false, and "
+            "actor_rollout_ref.actor.use_kl_loss=true for one in the loss."
+        )
+    return token_advantages(token_level_rewards, response_mask, index, parse(strategy), votes_in_reward=votes)
+
+
+if find_spec("verl") is not None:
+    importlib.import_module("verl.trainer.ppo.core_algos").register_adv_est("operant")(operant)
