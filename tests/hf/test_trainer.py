@@ -146,7 +146,11 @@ def test_evaluation_reports_the_strategy_loss(tmp_path, policy, encoded):
 
 
 def test_settings_that_change_the_objective_are_refused(tmp_path, encoded):
-    for bad in ({"packing": True}, {"padding_free": True}, {"max_length": 32}):
+    for bad in (
+        {"packing": True},
+        {"packing": True, "max_length": 64, "packing_strategy": "wrapped"},
+        {"max_length": 32},
+    ):
         with pytest.raises(ConfigError, match="unbroken target"):
             AlignedSFTTrainer(args=AlignedSFTConfig(output_dir=str(tmp_path), bf16=False, **bad))
     with pytest.raises(NotDefinedError, match="answer distribution"):

@@ -1,32 +1,64 @@
-"""TRL's SFT trainer with the loss of a test-time strategy: only the loss and its normaliser are overridden.
+"""TRL's SFT trainer with the loss of a test-time strategy: loss, normaliser and packing are overridden, nothing else.
 
-The loss is the mean over sequences of -log S(p), p = exp(sum of the target's token log-probabilities). It is
-normalised by the sequences of the whole accumulation window over all ranks, so (batch 8, accumulation 1) and
-(1, 8) take the same step.
+The loss is the mean over sequences of -log S(p). Which p is the choice of ``level``. It is normalised by the sequences
+of the whole accumulation window over all ranks, so (batch 8, accumulation 1), (1, 8), packed rows and two processes
+take the same step. Runs with padded batches, padding-free batches and packing ("bfd"), LoRA, QLoRA and full
+fine-tuning, on TRL 0.29 and later.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
-from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
+from trl.data_utils import pack_dataset
 
 from operant.core.checks import DataError, OperantError
-from operant.core.record import append_record
-from operant.hf.policy import target_log_probs
+from operant.core.rng import torch_generator
+from operant.hf.measure import Rates, with_prompt_index
+from operant.hf.seams import check_methods
+from operant.hf.targets import add, sequences, target_tokens
 from operant.objectives import sft
+from operant.objectives.margin import token_margin
 from operant.strategies import PassAt, Strategy, parse
 
+Level = Literal["sequence", "answer", "token", "step"]
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 CONSTANT = 1e-3
 """Below this sd / mean the weights are constant, and the run is cross-entropy up to a scale."""
+KEPT = 512
+"""Weights that a micro-batch keeps for the log: an even stride of them, since there can be one a token."""
+SEAMS: Mapping[str, tuple[str, ...]] = {
+    "compute_loss": ("self", "model", "inputs", "return_outputs", "num_items_in_batch"),
+    "get_batch_samples": ("self", "epoch_iterator", "num_batches", "device"),
+    "_prepare_dataset": (
+        "self",
+        "dataset",
+        "processing_class",
+        "args",
+        "packing",
+        "formatting_func",
+        "dataset_name",
+    ),
+    "_set_signature_columns_if_needed": ("self",),
+}
+ADVICE: Mapping[Level, str] = {
+    "sequence": 'because as whole sequences its targets have p << 1/N. Train on shorter targets, or take p at level="'
+    'answer" (a measured success rate), "step" or "token".',
+    "answer": "because the measured success rates are all alike to it (all 0, say). Take more rollouts, another N, or "
+    "a model that solves some of the prompts.",
+    "token": "because its tokens all have p << 1/N, or all p >> 1/N. Take another N.",
+    "step": 'because its lines have p << 1/N. Take p at level="token", or "answer" (a measured success rate).',
+}
 
 
 class ConfigError(OperantError):
@@ -39,20 +71,50 @@ class AlignedSFTConfig(SFTConfig):
 
     Args:
         strategy: a strategy string with an S(p), such as "pass@16" or "mix(pass@1:0.25, pass@64:0.75)".
-        max_length: must stay None: the probability of a cut answer is another probability.
+        level: what p is the probability of. The loss of a sequence y with target tokens y_t is
+
+            - "sequence": -log S(p), p = prod_t p_t, the whole target. For short answers. On a long solution p ~ e^-80
+              and the loss is cross-entropy up to a factor.
+            - "answer": f(p) (-log p(y)), f = p S'/S, p the measured success rate of the current model on the prompt,
+              held fixed between measurements. For long solutions with an answer that can be verified. Solutions of
+              the same ``prompt_index`` share the prompt's weight, so it counts once however many it has.
+            - "step": sum over lines of -log S(p of the line); a line ends with the token that has the newline. For
+              solutions that a search or a verifier goes through step by step.
+            - "token": sum over tokens of -log S(p_t). For targets where any single token can be sampled again;
+              elsewhere a heuristic that leaves out the tokens the model knows.
+        refresh_steps: optimizer steps from one measurement of the success rates to the next; 0 = only at the start.
+        margin: lambda in (1 - lambda) loss + lambda sum_t token_margin, in [0, 1]; 0.5 in the paper's appendix A.7.
+        rivals: rivals a token for the margin; 0 = their expectation, the same without noise.
+        max_length: with packing the size of a bin, which no row may exceed. Otherwise None: the probability of a
+            cut answer is another probability.
     """
 
     strategy: str = field(default="pass@16", metadata={"help": "Strategy string, for example pass@16."})
-    max_length: int | None = field(default=None, metadata={"help": "Must be None: targets are never cut."})
+    level: Level = field(default="sequence", metadata={"help": "What p is taken of."})
+    refresh_steps: int = field(default=0, metadata={"help": "Steps between measurements; 0 = at the start only."})
+    margin: float = field(default=0.0, metadata={"help": "Share of the token margin in the loss."})
+    rivals: int = field(default=4, metadata={"help": "Rivals a token for the margin; 0 = their expectation."})
+    max_length: int | None = field(default=None, metadata={"help": "Bin size of packing; otherwise None."})
 
 
 class AlignedSFTTrainer(SFTTrainer):
     """Minimise -log S(p) of a test-time strategy. ``pass@1`` is cross-entropy, summed within a sequence.
 
-    The data set holds ``input_ids`` and ``labels`` (-100 outside the target). Needs padded batches.
+    The data set holds ``input_ids`` and ``labels`` (-100 outside the target), or anything that TRL makes them of; for
+    level "answer" also ``prompt_index``, the prompt's place in what ``measure`` returns.
+
+    Args:
+        model: as for TRL.
+        args: the settings.
+        strategy: a strategy value in the place of ``args.strategy``: one of the user's own, for example.
+        measure: success rate of every prompt, (P,) in [0, 1], NaN where not known; for level "answer" and for it only.
+            Called at the start and every ``refresh_steps`` steps, by every process, in a random stream of its own.
+        **kwargs: TRL's own: train_dataset, processing_class, peft_config, callbacks, ...
 
     Raises:
-        ConfigError: for packing, padding-free batches, a max_length, or a strategy without an S(p).
+        ConfigError: for settings that would change the objective, each with its reason.
+        NotDefinedError: for a strategy without an S(p).
+        DataError: for a row that packing would cut, a row without a target, or a missing or unknown prompt_index.
     """
 
     loss_is_scaled_for_ga = True
@@ -63,94 +125,197 @@ class AlignedSFTTrainer(SFTTrainer):
         "id": "2604.24957",
     }
 
-    def __init__(self, *, args: AlignedSFTConfig, **kwargs: Any) -> None:
-        if args.packing or args.padding_free or args.max_length is not None:
-            raise ConfigError(
-                "the probability of a whole target needs one unbroken target a row: set packing=False, "
-                f"padding_free=False, max_length=None (got {args.packing}, {args.padding_free}, {args.max_length})."
-            )
-        self.strategy: Strategy = parse(args.strategy)
+    def __init__(
+        self,
+        model: Any = None,
+        *,
+        args: AlignedSFTConfig,
+        strategy: Strategy | None = None,
+        measure: Callable[[], Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        _check(args, measure, kwargs)
+        check_methods(SFTTrainer, SEAMS)
+        self.strategy: Strategy = strategy or parse(args.strategy)
         self.strategy.log_success(torch.zeros(1))  # raises now if this strategy has no S(p)
+        args.strategy = str(self.strategy)
+        self.level: Level = args.level
+        self.rates: Rates | None = None
+        self._newline = torch.ones(0)
         self._weights: list[Tensor] = []
         self._sequences = torch.ones(())
-        super().__init__(args=args, **kwargs)
+        self._micro = 0
+        super().__init__(model, args=args, **kwargs)
+        if any(c.is_prompt_learning for c in getattr(self.model, "peft_config", {}).values()):
+            raise ConfigError("prompt tuning shifts the target's positions: use LoRA, or full fine-tuning.")
+        if getattr(self, "aux_loss_enabled", False):
+            raise ConfigError("the loss is the strategy's alone: set output_router_logits=False in the model's config.")
+        if measure is not None:
+            self.rates = Rates(measure, self.train_dataset, every=args.refresh_steps, seed=args.seed)
+            self.data_collator = with_prompt_index(self.data_collator)
+        if self.level == "step":
+            tokenizer: Any = self.processing_class
+            texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+            self._newline = torch.tensor(["\n" in text for text in texts])
+
+    def _prepare_dataset(
+        self,
+        dataset: Any,
+        processing_class: Any,
+        args: SFTConfig,
+        packing: bool,
+        formatting_func: Any,
+        dataset_name: str,
+    ) -> Any:
+        """TRL's preparation; packing keeps whole rows, and their prompt index at every token."""
+        whole = copy.copy(args)
+        whole.max_length = None
+        rows = super()._prepare_dataset(dataset, processing_class, whole, False, formatting_func, dataset_name)
+        if not packing:
+            return rows
+        if not isinstance(rows, Dataset):
+            raise ConfigError(f"expected a {dataset_name} data set with a length, got a stream: set packing=False.")
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        size = int(args.max_length or 0)
+        if max(lengths) > size:
+            raise DataError(
+                f"{sum(n > size for n in lengths)} of {len(lengths)} {dataset_name} rows are longer than max_length = "
+                f"{size} (longest {max(lengths)}). They are not cut: raise max_length, or remove them."
+            )
+        names = ("input_ids", "labels", "completion_mask", "assistant_masks", "prompt_index")
+        rows = rows.select_columns([name for name in names if name in rows.column_names])
+        if "prompt_index" in rows.column_names:
+            rows = rows.map(lambda row: {"prompt_index": [row["prompt_index"]] * len(row["input_ids"])})
+        return pack_dataset(rows, size, "bfd")
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """Keep the prompt index beside TRL's columns."""
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if self.level == "answer" and "prompt_index" not in columns:
+            self._signature_columns = [*columns, "prompt_index"]
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """Count the sequences of the whole accumulation window, over all ranks."""
+        """Count the sequences of the whole accumulation window, over all ranks; measure if it is time."""
         batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
-        count = torch.tensor(sum(len(batch["labels"]) for batch in batches), device=device)
+        count = torch.tensor(sum(sequences(batch)[1] for batch in batches), device=device)
         everywhere: Any = self.accelerator.gather(count)
         self._sequences = everywhere.sum()
+        self._micro = 0
+        if self.rates is not None and batches:
+            self.rates.update(self.state, self.model, device)
         return batches, tokens
 
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Mean over sequences of -log S(p)."""
-        labels = inputs["labels"]
-        if bool((labels[:, 1:] == -100).all(-1).any()):
+        """Mean over sequences of the loss; in evaluation without margin, and at level "answer" the cross-entropy."""
+        args: Any = self.args
+        training = model.training
+        sequence, count = sequences(inputs)
+        mask = inputs["labels"][:, 1:] != -100  # (B, T-1)
+        owner, target = sequence[mask], inputs["labels"][:, 1:][mask]  # (n,)
+        if bool((torch.bincount(owner, minlength=count) == 0).any()):
             raise DataError("a training row has no target token: every row needs labels other than -100.")
-        log_p = target_log_probs(model, inputs["input_ids"], inputs.get("attention_mask"), labels)
-        losses = sft.loss(self.strategy, log_p)
-        if not model.training:
-            return (losses.mean(), {"log_p": log_p}) if return_outputs else losses.mean()
-        self._weights.append(sft.elasticity(self.strategy, log_p))
-        loss = losses.sum() / self._sequences.to(losses) * self.accelerator.num_processes
+        margin = args.margin if training else 0.0
+        token_log_p, logits = target_tokens(model, inputs, mask, logits=margin > 0)
+        log_p = add(token_log_p, owner, count)
+        share = log_p.new_ones(())
+        if self.rates is not None and training:
+            rates, share = self.rates.of(inputs["prompt_index"])
+            losses = sft.loss(self.strategy, log_p, success_rate=rates)
+            weights = sft.elasticity_at(self.strategy, rates)
+        elif self.rates is not None:
+            losses = weights = -log_p
+        else:
+            unit = self._units(owner, target)
+            units = int(unit[-1]) + 1
+            unit_log_p = add(token_log_p, unit, units)
+            of_unit = torch.zeros(units, dtype=torch.long, device=unit.device).scatter_(0, unit, owner)
+            losses = add(sft.loss(self.strategy, unit_log_p), of_unit, count)
+            weights = sft.elasticity(self.strategy, unit_log_p) if training else losses
+        if not training:
+            return (losses.mean().float(), {"log_p": log_p}) if return_outputs else losses.mean().float()
+        if margin:
+            names = ("rivals", self.state.global_step, self._micro, self.accelerator.process_index)
+            generator = torch_generator(args.seed, *names, device=logits.device)
+            pair = token_margin(logits, target, rivals=args.rivals, generator=generator)
+            losses = (1 - margin) * losses + margin * add(pair, owner, count)
+        self._micro += 1
+        self._weights.append(weights.detach()[:: -(-len(weights) // KEPT)])
+        loss = ((losses * share).sum() / self._sequences.to(losses) * self.accelerator.num_processes).float()
         return (loss, {"log_p": log_p}) if return_outputs else loss
 
+    def _units(self, owner: Tensor, target: Tensor) -> Tensor:
+        """What p is taken of: the number of the sequence, line or token that each target token belongs to; (n,)."""
+        if self.level == "token":
+            return torch.arange(len(owner), device=owner.device)
+        starts = owner.new_zeros(len(owner), dtype=torch.bool)
+        starts[1:] = owner[1:] != owner[:-1]
+        if self.level == "step":
+            starts[1:] |= self._newline.to(target.device)[target[:-1]]
+        return starts.cumsum(0)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the distribution of the weights since the last log."""
+        """Add the distribution of the weights since the last log, and the measured success rate."""
         if self._weights:
-            everywhere: Any = self.accelerator.gather(torch.cat(self._weights))
-            weights = everywhere.double()
+            mine = torch.cat(self._weights).double()
+            padded: Any = self.accelerator.pad_across_processes(mine, pad_index=math.nan)  # pyright: ignore[reportArgumentType]
+            everywhere: Any = self.accelerator.gather(padded)
+            weights = everywhere[~everywhere.isnan()].cpu().numpy()
             self._weights = []
-            points = torch.tensor(QUANTILES, dtype=weights.dtype, device=weights.device)
-            logs["weight_mean"] = weights.mean().item()
-            logs["weight_sd"] = weights.std(correction=0).item()
-            for q, value in zip(QUANTILES, torch.quantile(weights, points).tolist(), strict=True):
+            logs["weight_mean"] = float(weights.mean())
+            logs["weight_sd"] = float(weights.std())
+            for q, value in zip(QUANTILES, np.quantile(weights, QUANTILES).tolist(), strict=True):
                 logs[f"weight_q{100 * q:g}"] = value
+            if self.rates is not None:
+                logs |= self.rates.summary()
         super().log(logs, start_time)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as TRL does; a run whose weights were constant throughout is cross-entropy, and says so."""
         result = super().train(*args, **kwargs)
         logs = [log for log in self.state.log_history if "weight_sd" in log]
-        constant = [log["weight_sd"] < CONSTANT * abs(log["weight_mean"]) for log in logs]
+        constant = [log["weight_sd"] <= CONSTANT * abs(log["weight_mean"]) for log in logs]
         if logs and all(constant) and self.strategy != PassAt(1):
             logging.getLogger(__name__).warning(
-                "the weights of %s are constant: this run is cross-entropy up to a scale, because as whole sequences "
-                "its targets have p << 1/N. Train on shorter targets, or weigh by a measured success rate.",
+                "the weights of %s are constant: this run is cross-entropy up to a scale, %s",
                 self.strategy,
+                ADVICE[self.level],
             )
         return result
 
 
-class Recorder(TrainerCallback):
-    """Writes loss and weights into a run's record, and calls ``evaluate(step)`` after every step."""
-
-    def __init__(self, record: Path, evaluate: Callable[[int], None]) -> None:
-        self.record = record
-        self.evaluate = evaluate
-
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """One record for each of the trainer's logs."""
-        logs = kwargs["logs"]
-        if "loss" not in logs:
-            return
-        values = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate")}
-        weight = {
-            "mean": float(logs["weight_mean"]),
-            "sd": float(logs["weight_sd"]),
-            "quantiles": [float(logs[f"weight_q{100 * q:g}"]) for q in QUANTILES],
-        }
-        append_record(self.record, "step", step=state.global_step, weight=weight, **values)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Evaluation is the caller's: it decides whether one is due."""
-        self.evaluate(state.global_step)
+def _check(args: AlignedSFTConfig, measure: object, kwargs: Mapping[str, Any]) -> None:
+    """Refuse settings that would change the objective, or be passed over in silence."""
+    packing = args.packing or bool(args.eval_packing)
+    wrong = {
+        f"the probability of a whole target needs one unbroken target: set max_length=None (got {args.max_length}), or "
+        "packing=True with max_length as the size of a bin.": args.max_length is not None and not packing,
+        "packing keeps every unbroken target in one bin: give the size of a bin as max_length.": packing
+        and args.max_length is None,
+        f"packing needs unbroken targets: packing_strategy must be 'bfd', got {args.packing_strategy!r}.": packing
+        and args.packing_strategy != "bfd",
+        "pad_to_multiple_of adds sequences of padding to padding-free batches: leave it out.": (
+            (args.padding_free or packing) and args.pad_to_multiple_of is not None
+        ),
+        f"level must be one of {get_args(Level)}, got {args.level!r}.": args.level not in get_args(Level),
+        f'level="answer" and measure belong together, got level {args.level!r} and measure {measure!r}.': (
+            (args.level == "answer") != (measure is not None)
+        ),
+        f"refresh_steps must be >= 0, got {args.refresh_steps}.": args.refresh_steps < 0,
+        f"margin must lie in [0, 1], got {args.margin}.": not 0 <= args.margin <= 1,
+        "the loss is the strategy's: leave loss_type, label_smoothing_factor and compute_loss_func out.": (
+            args.loss_type == "dft" or args.label_smoothing_factor > 0 or kwargs.get("compute_loss_func") is not None
+        ),
+        f"expected one process a GPU, got {args.n_gpu} GPUs in one: start with accelerate launch.": args.n_gpu > 1,
+    }
+    for message, found in wrong.items():
+        if found:
+            raise ConfigError(message)
