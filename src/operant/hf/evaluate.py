@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,13 +16,29 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, DataError, check_int
 from operant.core.record import append_record, environment, read_records, write_records
-from operant.hf.config import EvaluateConfig, config_dict
+from operant.hf.config import EvaluateConfig, PlanConfig, config_dict
+from operant.hf.families import Family, families_of
 from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.tasks import Prompt, load_prompts
-from operant.hf.verify import Verdict, Verifier, verify
-from operant.strategies import BestOf, Majority, Outcomes, PassAt, Sampler, Strategy, curve
+from operant.hf.verify import Verdict, Verifier, make_verifier
+from operant.strategies import (
+    AllOf,
+    BestOf,
+    Majority,
+    Outcomes,
+    PassAt,
+    Quorum,
+    RaceTo,
+    Sampler,
+    StopAtLead,
+    TopVote,
+    WeightedVote,
+    parse,
+)
 
-FAMILIES: dict[str, Strategy] = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1)}
+SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
+"""Families that need no member to name them."""
+VOTES = (Majority, Quorum, WeightedVote, TopVote, RaceTo, StopAtLead)
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -34,6 +51,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     sampler = Sampler(config.temperature, config.top_p)
     for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens"):
         check_int(name, getattr(config, name), least=1)
+    strategies = [str(SHORT.get(text) or parse(text)) for text in config.families]
     if config.rollouts_file is None and max(config.budgets or [1]) > config.rollouts:
         raise BudgetError(
             f"budgets up to {max(config.budgets or [1])} need as many rollouts a prompt, got {config.rollouts}. Raise "
@@ -41,20 +59,25 @@ def evaluate(config: EvaluateConfig) -> Path:
         )
     quiet()
     folder = config.output_dir
+    prompts = [] if config.rollouts_file is not None else load_prompts(config.data)[1]
+    if config.verifier != "exact" and prompts:
+        make_verifier(config.verifier).close()  # one that does not load is refused before anything is sampled
     _claim(folder, config)
-    exact = None
+    exact, chat = None, False
     if config.rollouts_file is not None:
         rows = read_records(config.rollouts_file)
     else:
-        rows, exact = _sample(config, sampler, folder)
-    rows, failures = score_rollouts(rows, config.verifier)
+        rows, exact, chat = _sample(config, sampler, folder, prompts)
+    rows, failures = score_rollouts(rows, config.verifier, prompts)
+    if config.reward_model:
+        rows = with_scores(rows, config.reward_model, _asked(rows, prompts, config.data.template), chat=chat)
     write_records(folder / "rollouts.jsonl", rows)
     for kind, count in failures.items():
         text = f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
         append_record(folder / "record.jsonl", "warning", text=text)
         Console().print(f"[bold yellow]warning[/] {text}")
     ids, outcomes = outcomes_of(rows)
-    _write_curves(folder, config, ids, outcomes, exact)
+    _write_curves(folder, config, strategies, ids, outcomes, exact)
     (folder / "sampling.jsonl").unlink(missing_ok=True)
     return folder
 
@@ -109,11 +132,12 @@ def _claim(folder: Path, config: EvaluateConfig) -> None:
     write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy="")
 
 
-def _sample(config: EvaluateConfig, sampler: Sampler, folder: Path) -> tuple[list[dict[str, Any]], Tensor | None]:
+def _sample(
+    config: EvaluateConfig, sampler: Sampler, folder: Path, prompts: Sequence[Prompt]
+) -> tuple[list[dict[str, Any]], Tensor | None, bool]:
     """Sample, chunk by chunk into sampling.jsonl; a chunk that is there already is not sampled again."""
     from operant.hf.policy import answer_log_probs, encode, load_policy, sample
 
-    prompts = load_prompts(config.data)[1]
     policy = load_policy(config.model, seed=config.seed)
     encoded = encode(policy, prompts, config.data, config.max_tokens)
     partial = folder / "sampling.jsonl"
@@ -136,8 +160,10 @@ def _sample(config: EvaluateConfig, sampler: Sampler, folder: Path) -> tuple[lis
         new = [_row(p, t, policy.tokenizer) for p, t in zip(owners, tokens, strict=True)]
         append_record(partial, "chunk", rows=new)
         rows += new
-    exact = answer_log_probs(policy, encoded, batch_size=32, sampler=sampler) if config.exact else None
-    return rows, exact
+    exact = None
+    if config.exact and all(p.target for p in prompts):
+        exact = answer_log_probs(policy, encoded, batch_size=32, sampler=sampler)
+    return rows, exact, config.data.chat if config.data.chat is not None else bool(policy.tokenizer.chat_template)
 
 
 def _row(prompt: Prompt, tokens: list[int], tokenizer: Any) -> dict[str, Any]:
@@ -153,8 +179,19 @@ def _row(prompt: Prompt, tokens: list[int], tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def score_rollouts(rows: list[dict[str, Any]], verifier: Verifier) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Add reward and answer where a row has no reward; rows that have one keep it."""
+def score_rollouts(
+    rows: list[dict[str, Any]], verifier: Verifier, prompts: Sequence[Prompt] = ()
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Add reward and answer where a row has no reward; rows that have one keep it.
+
+    Args:
+        rows: rollouts with a prompt (its id), completion and target; with info where the verifier needs it.
+        verifier: see ``make_verifier``.
+        prompts: the prompts themselves, where they are known.
+
+    Raises:
+        DataError: for rows that lack something, naming the first.
+    """
     for i, row in enumerate(rows):
         missing = {"prompt"} - row.keys()
         missing |= set() if "reward" in row else {"completion", "target"} - row.keys()
@@ -167,33 +204,81 @@ def score_rollouts(rows: list[dict[str, Any]], verifier: Verifier) -> tuple[list
     todo = [row for row in rows if "reward" not in row]
     verdicts: list[Verdict] = []
     if todo:
-        with Console().status(f"verifying {len(todo)} completions"):
-            verdicts, _ = verify([(row["target"], row["completion"]) for row in todo], verifier)
+        known = {p.id: p for p in prompts}
+        asked = [known.get(r["prompt"]) or Prompt(r["prompt"], "", r["target"], r.get("info") or {}) for r in todo]
+        with Console().status(f"verifying {len(todo)} completions"), make_verifier(verifier) as check:
+            verdicts = check(asked, [row["completion"] for row in todo])
     fresh = iter(verdicts)
     scored = [row if "reward" in row else {**row, **asdict(next(fresh))} for row in rows]
     return scored, Counter(row["failure"] for row in scored if row.get("failure"))
 
 
+def with_scores(
+    rows: list[dict[str, Any]], reward_model: str, asked: Sequence[str], *, chat: bool
+) -> list[dict[str, Any]]:
+    """Add the reward model's score to every rollout, given the text that it answers."""
+    from operant.hf.rewardmodel import RewardModel
+
+    model = RewardModel(reward_model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    said = [row["completion"] for row in rows]
+    if chat:
+        scores = model(
+            [[{"role": "user", "content": text}] for text in asked],
+            [[{"role": "assistant", "content": text}] for text in said],
+        )
+    else:
+        scores = model(asked, said)
+    return [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
+
+
+def _asked(rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt], template: str) -> list[str]:
+    """What each rollout answers: the prompt in its template, or the text that stands in a file of rollouts."""
+    known = {p.id: template.replace("{prompt}", p.text) for p in prompts}
+    texts = [known.get(row["prompt"], row.get("text")) for row in rows]
+    for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        if not isinstance(text, str) or not isinstance(row.get("completion"), str):
+            raise DataError(
+                f"rollout {i + 1}: reward_model scores a text (the prompt's) and a completion, found {sorted(row)}. "
+                "Add them, or give each rollout a score and leave reward_model out."
+            )
+    return [str(text) for text in texts]
+
+
 def _write_curves(
-    folder: Path, config: EvaluateConfig, ids: list[Any], outcomes: Outcomes, exact: Tensor | None
+    folder: Path,
+    config: EvaluateConfig,
+    strategies: Sequence[str],
+    ids: list[Any],
+    outcomes: Outcomes,
+    exact: Tensor | None,
 ) -> None:
     """The curves of all families, per prompt and averaged."""
     m = outcomes.m
     budgets = config.budgets or [2**i for i in range(m.bit_length())]
     columns: dict[str, Tensor] = {}
-    for family in config.families:
-        strategy = FAMILIES[family]
-        if strategy.binary and not outcomes.binary:
-            Console().print(f"{family}@k is left out: it counts successes, and rewards are not 0 or 1.")
-            continue
-        if family == "maj" and (outcomes.answer is None or bool((outcomes.answer < 0).all())):
-            Console().print("maj@k is left out: no rollout has an answer to vote for.")
-            continue
-        values = curve(strategy, outcomes, budgets).per_prompt
-        columns |= {f"{family}@{k}": values[:, j] for j, k in enumerate(budgets)}
+    for family in _families(strategies, budgets, outcomes):
+        values = family.values(outcomes)
+        name = family.label.replace("@N", "").replace("^N", "^")
+        columns |= {f"{name}@{k}": values[:, j] for j, k in enumerate(family.budgets)}
     if exact is not None:
         columns |= pass_at(exact, budgets, name="exact pass")
     curves = summary(columns)
     append_record(folder / "record.jsonl", "evaluation", step=0, prompts=len(ids), rollouts=m, curve=curves)
     append_record(folder / "record.jsonl", "done", step=0)
     write_prompts(folder, ids, columns)
+
+
+def _families(strategies: Sequence[str], budgets: list[int], outcomes: Outcomes) -> list[Family]:
+    """The families that these rollouts allow; what is left out is said."""
+    votes = outcomes.answer is not None and bool((outcomes.answer >= 0).any())
+    kept: list[str] = []
+    for text in strategies:
+        s = parse(text)
+        name = re.sub(r"([@^])\d+", r"\1k", text, count=1)
+        if s.binary and not outcomes.binary:
+            Console().print(f"{name} is left out: it counts successes, and rewards are not 0 or 1.")
+        elif isinstance(s, VOTES) and not votes:
+            Console().print(f"{name} is left out: no rollout has an answer to vote for.")
+        else:
+            kept.append(text)
+    return families_of(PlanConfig(Path(), strategies=kept, budgets=budgets), outcomes) if kept else []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 from operant.core.checks import InputError
+from operant.hf.gym import need_gym
+from operant.hf.pool import Pool
+from operant.hf.tasks import Prompt
 
-Verifier = Literal["math", "exact"]
+Verifier = str
+"""A verifier as it is written in a configuration; see :func:`make_verifier`."""
 SECONDS = 10.0
 """Wall-clock limit for one completion, after which the worker is killed; math-verify's own limit is 5 s."""
 
@@ -21,9 +24,10 @@ class Verdict:
     """What the verifier says of one completion.
 
     Args:
-        reward: 1.0 correct, 0.0 wrong, None if the verifier failed.
-        answer: canonical text of the extracted answer, equal for equal answers; None if there is none.
-        failure: "" or what went wrong: "timeout", or the exception.
+        reward: 1.0 correct, 0.0 wrong (a user's function: any number), None if the verifier failed.
+        answer: text that stands for the answer, equal for the answers of one prompt that are the same answer; None if
+            there is none.
+        failure: "" or what went wrong: "timeout", "crash", or the name of the exception.
     """
 
     reward: float | None
@@ -31,73 +35,139 @@ class Verdict:
     failure: str = ""
 
 
+Judge = Callable[[Sequence[Prompt], Sequence[str]], list[Verdict]]
+
+
+class Check:
+    """A verifier at work; use it as a context manager, or close it. Made by :func:`make_verifier`."""
+
+    def __init__(self, spec: str, judge: Judge, close: Callable[[], object]) -> None:
+        self.spec = spec
+        self.close = close
+        self._judge = judge
+
+    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
+        """One verdict for each prompt and completion, in order. Repeated completions of a prompt are judged once."""
+        if len(prompts) != len(completions):
+            raise InputError(f"expected a prompt for each completion, got {len(prompts)} and {len(completions)}.")
+        pairs = [(_group(p), text) for p, text in zip(prompts, completions, strict=True)]
+        unique = dict(zip(pairs, prompts, strict=True))
+        found = dict(zip(unique, self._judge(list(unique.values()), [text for _, text in unique]), strict=True))
+        return [found[pair] for pair in pairs]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def make_verifier(spec: str, *, processes: int = 2, seconds: float | None = None) -> Check:
+    r"""The verifier of a specification, ready to be called many times.
+
+    | spec | right is | answer for votes |
+    |---|---|---|
+    | math | equal to the target by math-verify | the value: 1/2, 0.5 and \frac12 are one |
+    | exact | the target's text, stripped | the text |
+    | regex:PATTERN | the one group of the last match is the target's text | that group |
+    | code | the prompt's tests pass (HumanEval's form; see operant.hf.code) | none |
+    | gym | the score of the reasoning-gym generator is 1.0 | the text in the last <answer> tag, or all |
+    | package.module.function | f(completion, target, **info) -> bool, float, None or (reward, answer) | answer |
+
+    All but "exact" run in processes that live until the verifier is closed. Failures are verdicts without a reward.
+
+    Args:
+        spec: one of the above.
+        processes: worker processes.
+        seconds: limit of one completion: wall-clock time, default 10; for "code" CPU time, default 3.
+
+    Raises:
+        InputError: for an unknown specification, a pattern without exactly one group, or a function that does not load.
+    """
+    if spec == "exact":
+        return Check(spec, _exact, lambda: None)
+    if spec == "code":
+        from operant.hf import code
+
+        runner = code.CodeRunner(processes=processes, seconds=code.SECONDS if seconds is None else seconds)
+        return Check(spec, runner, lambda: None)
+    if spec.startswith("regex:"):
+        _check_pattern(spec.removeprefix("regex:"))
+    elif spec not in ("math", "gym") and not re.fullmatch(r"\w+(\.\w+)*[.:]\w+", spec):
+        raise InputError(
+            "verifier must be 'math', 'exact', 'regex:PATTERN', 'code', 'gym' or the dotted path of a function "
+            f"(package.module.function), got {spec!r}."
+        )
+    if spec == "gym":
+        need_gym()
+    pool = Pool(spec, processes=processes, seconds=SECONDS if seconds is None else seconds)
+    return Check(spec, _Pooled(pool), pool.close)
+
+
 def verify(
-    pairs: Sequence[tuple[str, str]], verifier: Verifier, *, processes: int = 2, seconds: float = SECONDS
+    pairs: Sequence[tuple[str, str]], verifier: Verifier, *, processes: int = 2, seconds: float | None = None
 ) -> tuple[list[Verdict], Counter[str]]:
     """Verdicts for (target, completion) pairs, in order, and the failures by kind.
 
     Args:
         pairs: the correct answer and the model's text.
-        verifier: "math" extracts and compares mathematically (math-verify, in a pool of processes);
-            "exact" compares the stripped text.
-        processes: worker processes for "math".
-        seconds: wall-clock limit per completion for "math".
+        verifier: see :func:`make_verifier`, which is for more than one call.
+        processes: worker processes.
+        seconds: limit per completion, see :func:`make_verifier`.
 
     Raises:
         InputError: for an unknown verifier.
     """
-    if verifier == "exact":
-        verdicts = [_exact(target, text) for target, text in pairs]
-    elif verifier == "math":
-        unique = list(dict.fromkeys(pairs))
-        known = dict(zip(unique, _math_pool(unique, processes, seconds), strict=True))
-        verdicts = [known[pair] for pair in pairs]
-    else:
-        raise InputError(f"verifier must be 'math' or 'exact', got {verifier!r}.")
-    return verdicts, Counter(v.failure for v in verdicts if v.failure)
+    with make_verifier(verifier, processes=processes, seconds=seconds) as check:
+        verdicts = check([Prompt(0, "", target) for target, _ in pairs], [text for _, text in pairs])
+    return verdicts, failures(verdicts)
 
 
-def _exact(target: str, text: str) -> Verdict:
-    answer = text.strip()
-    return Verdict(float(answer == target), answer or None)
+def failures(verdicts: Sequence[Verdict]) -> Counter[str]:
+    """How many verdicts failed, by kind."""
+    return Counter(v.failure for v in verdicts if v.failure)
 
 
-def _math_pool(pairs: list[tuple[str, str]], processes: int, seconds: float) -> list[Verdict]:
-    """math-verify stops itself by signal, which needs a main thread and can hang: so processes, killed late."""
-    from pebble import ProcessPool
-
-    verdicts: list[Verdict] = []
-    with ProcessPool(processes, context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.schedule(_math, args=pair, timeout=seconds) for pair in pairs]
-        for future in futures:
-            try:
-                verdicts.append(future.result())
-            except FutureTimeout:
-                verdicts.append(Verdict(None, None, "timeout"))
-            except Exception as error:  # any failure of the verifier is a counted result
-                verdicts.append(Verdict(None, None, type(error).__name__))
-    return verdicts
+def _exact(prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
+    texts = [text.strip() for text in completions]
+    return [Verdict(float(text == p.target), text or None) for p, text in zip(prompts, texts, strict=True)]
 
 
-def _math(target: str, text: str) -> Verdict:
-    """Runs in a worker process."""
-    import math_verify
+class _Pooled:
+    """A judge in worker processes; answers whose text differs and whose value may not are compared there too."""
 
-    gold = math_verify.parse(target, raise_on_error=True) or math_verify.parse(f"${target}$", raise_on_error=True)
-    if not gold:
-        return _exact(target, text)
-    found = math_verify.parse(text, raise_on_error=True)
-    if not found:
-        return Verdict(0.0, None)
-    correct = bool(math_verify.verify(gold, found, raise_on_error=True))
-    return Verdict(float(correct), _canonical(gold if correct else found))
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
+        tasks = [(p.target, text, dict(p.info)) for p, text in zip(prompts, completions, strict=True)]
+        verdicts: list[Verdict] = []
+        keys: dict[Hashable, dict[str, bytes]] = defaultdict(dict)  # prompt -> answer -> what stands for it
+        for p, (value, failure) in zip(prompts, self._pool.map("judge", tasks), strict=True):
+            reward, answer, key = value or (None, None, None)
+            verdicts.append(Verdict(reward, answer, failure or ("no reward" if reward is None else "")))
+            if answer is not None and key is not None:
+                keys[_group(p)].setdefault(answer, key)
+        several = {group: answers for group, answers in keys.items() if len(answers) > 1}
+        replies = self._pool.map("merge", [(list(answers.values()),) for answers in several.values()])
+        same: dict[tuple[Hashable, str | None], str] = {}
+        for (group, answers), (leaders, _) in zip(several.items(), replies, strict=True):
+            names = list(answers)
+            for name, leader in zip(names, leaders or (), strict=leaders is not None):
+                same[group, name] = names[leader]
+        return [
+            replace(v, answer=same.get((_group(p), v.answer), v.answer)) for p, v in zip(prompts, verdicts, strict=True)
+        ]
 
 
-def _canonical(parsed: Sequence[object]) -> str:
-    """Numbers as exact rationals, so that 0.5 and 1/2 are one class; anything else as SymPy prints it."""
-    import sympy
+def _group(prompt: Prompt) -> Hashable:
+    return (prompt.id, prompt.text, prompt.target)
 
-    value = parsed[0]
-    if isinstance(value, sympy.Expr) and value.is_number and value.is_rational is not False:
-        return str(sympy.nsimplify(value, rational=True))
-    return str(value)
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise InputError(f"verifier regex:{pattern}: {error}. Give a regular expression of Python's re.") from error
+    if groups != 1:
+        raise InputError(f"verifier regex:{pattern} has {groups} groups; give one, around the answer: 'answer: (.+)'.")

@@ -1,0 +1,224 @@
+"""The script of a worker process: one judge per verifier, plain values in, plain values out.
+
+It imports nothing of operant, so that a worker starts without torch, and nothing of the caller's main module.
+A judge maps (target, completion, info) to (reward, answer, key): the key stands for the answer in comparisons that its
+text does not settle.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import importlib
+import inspect
+import json
+import math
+import os
+import pickle
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+Judged = tuple[float | None, str | None, bytes | None]
+Judge = Callable[[str, str, Mapping[str, Any]], Judged]
+MATH_BYTES = 4 << 30
+"""Address space of a worker for "math": SymPy may try to build 9^9^9^9."""
+
+
+def load(judge: str) -> Judge:
+    """The judge of a specification: "math", "gym", "regex:PATTERN", or a user's function by its dotted path."""
+    if judge == "math":
+        import resource
+
+        import math_verify  # noqa: F401  # pyright: ignore[reportUnusedImport]  # now, not on the first task's time
+
+        resource.setrlimit(resource.RLIMIT_AS, (MATH_BYTES, MATH_BYTES))
+        return math_judge
+    if judge == "gym":
+        import reasoning_gym  # noqa: F401  # pyright: ignore[reportUnusedImport, reportMissingImports]
+
+        return gym_judge
+    if judge.startswith("regex:"):
+        return functools.partial(regex_judge, re.compile(judge.removeprefix("regex:")))
+    function = find(judge)
+    parameters = inspect.signature(function).parameters.values()
+    takes = None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}
+    return functools.partial(user_judge, function, takes)
+
+
+def find(path: str) -> Callable[..., Any]:
+    """What a dotted path names: "package.module.function" or "package.module:function"."""
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    function = getattr(importlib.import_module(module), name)
+    if not callable(function):
+        raise TypeError(f"{path} is a {type(function).__name__}, not a function")
+    return function
+
+
+def math_judge(target: str, text: str, info: Mapping[str, Any]) -> Judged:
+    """Math-verify's verdict; a right answer takes the canonical form of the target."""
+    import math_verify
+
+    gold = _gold(target)
+    if not gold:
+        answer = text.strip()
+        return float(answer == target), answer or None, None
+    found = math_verify.parse(text, raise_on_error=True)
+    if not found:
+        return 0.0, None, None
+    correct = bool(math_verify.verify(gold, found, raise_on_error=True))
+    answer, rational = canonical(gold if correct else found)
+    return float(correct), answer, None if rational else pickle.dumps(gold if correct else found)
+
+
+@functools.lru_cache(4096)
+def _gold(target: str) -> list[Any]:
+    import math_verify
+
+    return math_verify.parse(target, raise_on_error=True) or math_verify.parse(f"${target}$", raise_on_error=True)
+
+
+def canonical(parsed: Sequence[Any]) -> tuple[str, bool]:
+    """Rationals exactly, so that 0.5 and 1/2 are one text, and whether it is one; else as SymPy prints its value."""
+    import sympy
+
+    value = parsed[0]
+    if isinstance(value, sympy.Expr) and value.is_number:
+        value = sympy.nsimplify(value.doit(), rational=True) if value.is_rational is not False else value.doit()
+    return str(value), isinstance(value, sympy.Rational)
+
+
+def merge(keys: Sequence[bytes]) -> list[int]:
+    """The first of the answers that each one equals by math-verify, as its position."""
+    import math_verify
+
+    answers = [pickle.loads(key) for key in keys]
+    leaders: list[int] = []
+    found: list[int] = []
+    for i, answer in enumerate(answers):
+        same = (j for j in leaders if math_verify.verify(answers[j], answer, raise_on_error=True))
+        found.append(next(same, i))
+        if found[i] == i:
+            leaders.append(i)
+    return found
+
+
+def regex_judge(pattern: re.Pattern[str], target: str, text: str, info: Mapping[str, Any]) -> Judged:
+    """The last match's group, compared as text."""
+    found = [match.group(1) for match in pattern.finditer(text)]
+    if not found or found[-1] is None:
+        return 0.0, None, None
+    answer = found[-1].strip()
+    return float(answer == target), answer or None, None
+
+
+def gym_judge(target: str, text: str, info: Mapping[str, Any]) -> Judged:
+    """Reasoning-gym's own score of the text in the last <answer> tag, or of the whole text: right is 1.0, no less."""
+    tagged = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
+    answer = (tagged[-1] if tagged else text).strip()
+    if not answer:
+        return 0.0, None, None
+    entry = unpack(info["entry"])
+    return float(_gym(json.dumps(info["gym"])).score_answer(answer, entry) == 1.0), answer, None
+
+
+@functools.lru_cache(64)
+def _gym(arguments: str) -> Any:
+    """The generator, which scores by its own configuration."""
+    import reasoning_gym  # pyright: ignore[reportMissingImports]
+
+    settings: dict[str, Any] = json.loads(arguments)
+    if "datasets" in settings:
+        from reasoning_gym.composite import DatasetSpec  # pyright: ignore[reportMissingImports]
+
+        settings["datasets"] = [DatasetSpec(**x) for x in settings["datasets"]]
+    return reasoning_gym.create_dataset(**settings)
+
+
+def draw(arguments: Mapping[str, Any]) -> list[dict[str, Any]] | str:
+    """The entries of a generator, and how each one scores its own answer; text if there is no such generator."""
+    try:
+        source = _gym(json.dumps(arguments))
+        rows: list[dict[str, Any]] = []
+        for entry in source:
+            packed = json.loads(json.dumps(pack(entry)))  # as it comes back to be scored
+            answer = entry["answer"]
+            own = None if answer is None else gym_judge("", answer, {"gym": arguments, "entry": packed})[0]
+            row = {"question": entry["question"], "answer": answer, "entry": packed, "own": own}
+            rows.append({**row, "junk": _junk(arguments, packed) if len(rows) < 20 else None})
+    except Exception as error:  # wrong names and values of a configuration raise nearly anything there
+        return f"{type(error).__name__}: {error}"
+    return rows
+
+
+def _junk(arguments: Mapping[str, Any], packed: Any) -> float | None:
+    """The reward of an answer that is right nowhere; a few scorers raise on it."""
+    try:
+        return gym_judge("", "no answer at all", {"gym": arguments, "entry": packed})[0]
+    except Exception:
+        return None
+
+
+def user_judge(
+    function: Callable[..., Any], takes: set[str] | None, target: str, text: str, info: Mapping[str, Any]
+) -> Judged:
+    """What a user's function returns: a reward, or a reward and the answer. It gets the columns that it takes."""
+    found = function(text, target, **{k: v for k, v in info.items() if takes is None or k in takes})
+    reward, answer = found if isinstance(found, tuple) else (found, None)
+    if reward is not None:
+        reward = float(reward)
+        if not math.isfinite(reward):
+            raise ValueError("the reward is not finite")
+    return reward, None if answer is None else str(answer), None
+
+
+def pack(value: Any) -> Any:
+    """Tuples as {"()": list}, for JSON: some generators score lists and tuples differently."""
+    if isinstance(value, tuple):
+        return {"()": [pack(x) for x in value]}
+    if isinstance(value, list):
+        return [pack(x) for x in value]
+    return {k: pack(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def unpack(value: Any) -> Any:
+    """What :func:`pack` was given."""
+    if isinstance(value, list):
+        return [unpack(x) for x in value]
+    if not isinstance(value, dict):
+        return value
+    return tuple(map(unpack, value["()"])) if value.keys() == {"()"} else {k: unpack(v) for k, v in value.items()}
+
+
+def serve(pipe: Connection[Any, Any]) -> None:
+    """Load the judge, then answer tasks until the other end of the pipe is gone."""
+    judge_name, path, seconds = pipe.recv()
+    sys.path[:] = path
+    try:
+        judge = load(judge_name)
+    except BaseException as error:  # whatever a user's module raises is the parent's to report
+        pipe.send(f"{type(error).__name__}: {error}")
+        return
+    pipe.send("")
+    actions: dict[str, Callable[..., Any]] = {"judge": judge, "merge": merge, "draw": draw}
+    while True:
+        try:
+            action, task = pipe.recv()
+        except EOFError:
+            return
+        faulthandler.dump_traceback_later(2 * seconds + 5, exit=True)  # for a parent that is not there to kill
+        try:
+            reply = (actions[action](*task), "")
+        except BaseException as error:  # math-verify's timeout and SystemExit are no Exceptions
+            kind = type(error).__name__
+            reply = (None, "timeout" if kind == "TimeoutException" else kind)
+        faulthandler.cancel_dump_traceback_later()
+        pipe.send(reply)
+
+
+if __name__ == "__main__":
+    os.set_inheritable(int(sys.argv[1]), False)
+    with Connection(int(sys.argv[1])) as end:
+        serve(end)
