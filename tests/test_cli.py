@@ -96,6 +96,21 @@ def test_a_killed_run_resumes_to_the_same_numbers(trained, tmp_path):
         assert curves(folder, branch) == curves(whole, branch)
 
 
+def test_train_by_reinforcement_writes_the_same_kind_of_run(tmp_path):
+    settings = ["--warm_steps=3", "--steps=2", "--logging_steps=1", "--per_device_train_batch_size=64", "--seeds=[4]"]
+    limits = ["--num_generations=8", "--data.train_limit=64", "--data.test_limit=20", "--eval_rollouts=8"]
+    chosen = ["--strategies=[maj@4]", "--budgets=[1, 4, 8]"]
+    run = operant("train", "--method=rloo", *settings, *limits, *chosen, f"--output_dir={tmp_path}")
+    assert "done: seed 4 · rloo  reward" in run.stdout and "done: seed 4 · maj@4  maj@4 " in run.stdout
+    assert "maj@4" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    for branch in ("warm", "rloo", "maj@4"):
+        rows = read_records(tmp_path / "seed4" / branch / "prompts.jsonl")
+        assert len(rows) == 20 and {"pass@8", "maj@8"} <= set(rows[0]["values"])
+        facts = json.loads((tmp_path / "seed4" / branch / "job.json").read_text())
+        assert facts["baseline"] == (branch == "rloo")
+        assert "arXiv:2604.24957" in (tmp_path / "seed4" / branch / "model" / "README.md").read_text()
+
+
 def test_evaluate_samples_scores_and_reads_back_the_same_numbers(trained, tmp_path):
     model = trained[0] / "seed0" / "ce" / "model"
     settings = ["--data.test_limit=20", "--batch_size=10", "--max_new_tokens=6", "--rollouts=8"]
@@ -203,6 +218,9 @@ def test_audit_prints_and_draws_what_each_rule_optimises(tmp_path):
         (["train", "--seeds=[0, 0]"], "distinct strategies"),
         (["train", "--data.train=nowhere.jsonl"], "found none"),
         (["train", "--budgets=[0]"], "budget must be an integer >= 1"),
+        (["train", "--num_generations=16"], "num_generations is a setting of grpo and rloo"),
+        (["train", "--method=grpo", "--strategies=[pass@64]", "--num_generations=8"], "at least 64 rollouts"),
+        (["train", "--method=grpo", "--report_to=[tensorboard]"], "pip install tensorboard"),
         (["evaluate", "--temperature=0"], "temperature > 0"),
         (["evaluate", "--rollouts=4", "--budgets=[1, 8]"], "budgets up to 8 need as many rollouts"),
         (["evaluate", "--data.chat=true"], "has no chat template"),
@@ -226,6 +244,7 @@ def test_bad_input_gets_one_clear_message(tmp_path, args, message):
     "verb, taught",
     [
         ("train", "operant train --model MODEL_DIR --data.train train.jsonl"),
+        ("train", "operant train --method grpo --model MODEL_DIR"),
         ("evaluate", "operant evaluate --rollouts_file rollouts.jsonl"),
         ("plan", "operant plan runs/eval/rollouts.jsonl"),
         ("report", "operant report runs/first"),

@@ -21,12 +21,17 @@ except ImportError as error:
 
 from operant.core.checks import DataError, OperantError
 
-TRAIN = """Train a language model for the strategy it will be deployed with, beside a cross-entropy baseline
-that starts from the same weights and sees the same batches. Then look at RUN/report/index.html.
+TRAIN = """Train a language model for the strategy it will be deployed with, beside a baseline that starts from the
+same weights and sees the same prompts: cross-entropy for --method sft, TRL's own trainer for grpo and rloo.
+Then look at RUN/report/index.html.
 
   operant train --model MODEL_DIR --data.train train.jsonl --data.test test.jsonl --lora_rank 16
   operant train --strategies '[pass@16, pass@64]' --warm_steps 500 --steps 350 --learning_rate 4e-3 \\
       --per_device_train_batch_size 200 --output_dir runs/first     (the embedded model, two minutes)
+  operant train --method grpo --output_dir runs/rl                (pass@16 by sampling, the embedded model)
+  operant train --method grpo --model MODEL_DIR --data.train train.jsonl --strategies '[maj@8]' \\
+      --num_generations 16 --verifier math --eval_rollouts 32 --lora_rank 16 --trainer '{loss_type: dapo}'
+  accelerate launch -m operant.cli train --config run.yaml   (several GPUs; any configuration of accelerate)
   operant train --config run.yaml --learning_rate 2e-5       (flags override the file)
   operant train ... --print_config > run.yaml                (writes such a file)
 """
@@ -132,8 +137,11 @@ class AuditConfig:
 def train(config: Any) -> None:
     """Train, then report."""
     from operant.hf.train import train as run
+    from operant.hf.workers import is_main
 
-    _report(run(config), open_page=False)
+    folder = run(config)
+    if is_main():
+        _report(folder, open_page=False)
 
 
 def evaluate(config: Any) -> None:

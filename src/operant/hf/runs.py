@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,22 +13,25 @@ from typing import Any
 from torch import Tensor
 
 from operant.core.record import write_records
+from operant.hf.workers import is_main
 from operant.strategies import PassAt
 
 
 def quiet() -> None:
     """Progress and results are ours to show: keep the libraries' own bars and notices off the screen."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module="(transformers|trl|peft|accelerate|torch).*")
+    if not is_main():
+        logging.getLogger("operant").setLevel(logging.ERROR)  # the first process says it
 
 
-def write_job(folder: Path, *, seed: int, branch: str, role: str, strategy: str) -> None:
+def write_job(folder: Path, *, seed: int, branch: str, role: str, strategy: str, baseline: bool = False) -> None:
     """Say what lies in a job's folder."""
-    facts = {"seed": seed, "branch": branch, "baseline": branch == "ce", "role": role, "strategy": strategy}
+    facts = {"seed": seed, "branch": branch, "baseline": baseline, "role": role, "strategy": strategy}
     (folder / "job.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 

@@ -7,20 +7,19 @@ import re
 from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from operant.core.checks import DataError, OperantError, check_int
+from operant.core.checks import DataError, OperantError
 from operant.core.record import append_record, environment, read_records
 from operant.hf.config import TrainConfig, config_dict
-from operant.hf.sft_run import Job, run_job
-from operant.hf.tasks import EMBEDDED, load_prompts
-from operant.hf.workers import cores, workers
-from operant.objectives import sft
-from operant.strategies import parse
+from operant.hf.jobs import Job, check_jobs, run_job
+from operant.hf.settings import checked
+from operant.hf.workers import barrier, is_main, launched, workers
 
 LOOSE = ("resume", "jobs", "threads", "output_dir")
 """Settings that may differ between a run and its continuation: they do not change its numbers."""
@@ -29,66 +28,53 @@ LOOSE = ("resume", "jobs", "threads", "output_dir")
 def train(config: TrainConfig) -> Path:
     """Run every job of ``config`` that is not done, and return the run's folder.
 
+    Under a launcher (``accelerate launch``, ``torchrun``) every process calls this, and the jobs run one after another
+    on all of them; without one, each job runs in a process of its own, ``config.jobs`` at once.
+
     Raises:
         OperantError: for settings that cannot work, before anything is trained; for a folder that holds
             another run; or when a job fails, naming it (what is done stays done: --resume continues).
     """
-    config = _checked(config)
+    config = checked(config)
     folder = config.output_dir
-    _claim(folder, config)
-    console = Console()
+    if is_main():
+        _claim(folder, config)
+    barrier()
+    console = Console(quiet=not is_main())
     jobs = plan(config)
-    if all(job.done for job in jobs):
+    waiting = [job for job in jobs if not job.done]
+    barrier()
+    if not waiting:
         text = f"{folder} is finished: nothing is left to train. Another --output_dir trains anew."
         console.print(text, soft_wrap=True)
-        return folder
-    with workers(config.jobs, threads=config.threads) as pool, _bars(console) as bars:
-        _run(jobs, config, pool, bars)
+    elif launched():
+        check_jobs(jobs, config)
+        with _bars(console) as bars:
+            _run_here(waiting, config, bars)
+    else:
+        with workers(config.jobs, threads=config.threads) as pool:
+            pool.submit(check_jobs, jobs, config).result()
+            with _bars(console) as bars:
+                _run(waiting, config, pool, bars)
     return folder
 
 
 def plan(config: TrainConfig) -> list[Job]:
     """The jobs of a run: per seed a warm start (which also evaluates where training begins), then branches."""
-    branches = [("ce", "pass@1")] if config.baseline else []
+    method, rate = config.method, config.learning_rate or 0.0
+    baseline = "ce" if method == "sft" else method
+    branches = [(baseline, "pass@1")] if config.baseline else []
     branches += [(text, text) for text in config.strategies]
-    jobs = []
+    jobs: list[Job] = []
     for seed in config.seeds:
-        root = config.output_dir / f"seed{seed}"
-        rate = config.warm_learning_rate or config.learning_rate
-        jobs.append(Job(root / "warm", seed, "warm", "pass@1", "warm", config.warm_steps, rate, None))
+        root, steps = config.output_dir / f"seed{seed}", config.warm_steps or 0
+        warm = config.warm_learning_rate or rate
+        jobs.append(Job(root / "warm", seed, "warm", "pass@1", "warm", "sft", steps, warm, None))
+        start = root / "warm" / "model" if steps else None
         for branch, strategy in branches:
             name = re.sub(r"[^\w.@^-]+", "_", branch).strip("_")
-            start = root / "warm" / "model" if config.warm_steps else None
-            jobs.append(Job(root / name, seed, branch, strategy, "branch", config.steps, config.learning_rate, start))
+            jobs.append(Job(root / name, seed, branch, strategy, "branch", method, config.steps, rate, start))
     return jobs
-
-
-def _checked(config: TrainConfig) -> TrainConfig:
-    import torch
-
-    for text in config.strategies:
-        sft.loss(parse(text), torch.zeros(1))  # a strategy without S(p) is refused now
-    strategies = [str(parse(text)) for text in config.strategies]
-    names = ["pass@1"] * config.baseline + strategies
-    lists = (names, config.seeds, config.budgets)
-    if not all(lists) or any(len(set(items)) < len(items) for items in lists):
-        raise OperantError(
-            f"expected distinct strategies, seeds and budgets, got strategies {strategies} (the baseline is "
-            f"pass@1), seeds {config.seeds}, budgets {config.budgets}."
-        )
-    for name in ("steps", "jobs", "logging_steps", "per_device_train_batch_size", "max_tokens"):
-        check_int(name, getattr(config, name), least=1)
-    for name in ("warm_steps", "eval_steps", "save_steps", "lora_rank"):
-        check_int(name, getattr(config, name), least=0)
-    for k in config.budgets:
-        check_int("budget", k, least=1)
-    if not config.learning_rate > 0:
-        raise OperantError(f"learning_rate must be positive, got {config.learning_rate}.")
-    load_prompts(config.data)  # a file that does not read is refused now
-    threads = config.threads
-    if threads is None:
-        threads = 1 if config.model == EMBEDDED else max(1, cores() // config.jobs)
-    return replace(config, strategies=strategies, threads=check_int("threads", threads, least=1))
 
 
 def _claim(folder: Path, config: TrainConfig) -> None:
@@ -124,15 +110,37 @@ def _bars(console: Console) -> Generator[Progress]:
         yield bars
 
 
-def _run(jobs: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, bars: Progress) -> None:
-    waiting = [job for job in jobs if not job.done]
+def _run_here(jobs: list[Job], config: TrainConfig, bars: Progress) -> None:
+    """One job after another, on all processes of the launcher; a thread of the first one shows how they go."""
+    for job in jobs:
+        bar = _bar(job, bars)
+        stop = Event()
+        watch = Thread(target=_watch, args=(job, bar, bars, stop), daemon=True)
+        watch.start()
+        future: Future[None] = Future()
+        try:
+            run_job(job, config)
+            future.set_result(None)
+        except Exception as error:  # reported below as any job's failure
+            future.set_exception(error)
+        finally:
+            stop.set()
+            watch.join()
+        _finish(job, bar, bars, future)
+
+
+def _watch(job: Job, bar: TaskID, bars: Progress, stop: Event) -> None:
+    while is_main() and not stop.wait(0.5):
+        _show(job, bar, bars)
+
+
+def _run(waiting: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, bars: Progress) -> None:
     running: dict[Future[None], tuple[Job, TaskID]] = {}
     while waiting or running:
         ready = [j for j in waiting if j.start is None or (j.start.parent / "prompts.jsonl").is_file()]
         for job in ready[: config.jobs - len(running)]:
             waiting.remove(job)
-            bar = bars.add_task(f"seed {job.seed} · {job.branch}", total=max(job.steps, 1), metric="")
-            running[pool.submit(run_job, job, config)] = (job, bar)
+            running[pool.submit(run_job, job, config)] = (job, _bar(job, bars))
         finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
         for job, bar in running.values():
             _show(job, bar, bars)
@@ -141,18 +149,34 @@ def _run(jobs: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, bars: 
             _finish(job, bar, bars, future)
 
 
+def _bar(job: Job, bars: Progress) -> TaskID:
+    return bars.add_task(f"seed {job.seed} · {job.branch}", total=max(job.steps, 1), metric="")
+
+
 def _show(job: Job, bar: TaskID, bars: Progress) -> None:
+    """Steps; the strategy's value on the last batches, for grpo and rloo; and the last held-out curve."""
     if not job.record.is_file():
         return
     records = read_records(job.record)
-    steps = [r["step"] for r in records if r["kind"] == "step"]
+    steps = [r for r in records if r["kind"] == "step"]
     curves = [r["curve"] for r in records if r["kind"] == "evaluation"]
-    metric = "  ".join(f"{k} {100 * v['value']:.1f}" for k, v in curves[-1].items()) if curves else ""
-    bars.update(bar, completed=max(steps, default=0), metric=metric)
+    shown = [_signal(steps[-1])] if steps and "reward" in steps[-1] else []
+    if curves:
+        shown.append("  ".join(f"{k} {100 * v['value']:.1f}" for k, v in curves[-1].items()))
+    bars.update(bar, completed=max((r["step"] for r in steps), default=0), metric="  |  ".join(shown))
+
+
+def _signal(step: dict[str, Any]) -> str:
+    """The strategy first, then what says whether there is anything to learn from."""
+    values = [f"{name} {100 * value:.1f}" for name, value in step.get("strategy", {}).items()]
+    dead = step.get("dead_groups")
+    return "  ".join([*values, f"reward {step['reward']:.3f}", *([] if dead is None else [f"dead {100 * dead:.0f} %"])])
 
 
 def _finish(job: Job, bar: TaskID, bars: Progress, future: Future[None]) -> None:
     error = future.exception()
+    if is_main():
+        _show(job, bar, bars)
     if error is not None:
         raise OperantError(
             f"seed {job.seed}, {job.branch} failed: {error}\nWhat was done stays in {job.folder.parent.parent}; "

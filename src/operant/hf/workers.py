@@ -1,4 +1,4 @@
-"""Worker processes for training and sampling, and the cores there are for them."""
+"""Worker processes for training and sampling, the cores there are for them, and the processes of a launcher."""
 
 from __future__ import annotations
 
@@ -13,6 +13,40 @@ from multiprocessing import get_context, parent_process
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def launched() -> bool:
+    """Whether a launcher (``accelerate launch``, ``torchrun``) started this process as one of several, or of one."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def world_size() -> int:
+    """Processes of the launcher; 1 without one."""
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
+
+
+def rank() -> int:
+    """Number of this process among them."""
+    return int(os.environ["RANK"]) if launched() else 0
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, which is that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if launched() else 0
+
+
+def is_main() -> bool:
+    """Whether this process writes records and prints."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for the other processes of the launcher."""
+    if world_size() > 1:
+        import torch
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
 
 
 @contextmanager

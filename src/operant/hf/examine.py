@@ -1,0 +1,168 @@
+"""The evaluation of a training job on its held-out prompts: exact, or from sampled and verified rollouts.
+
+Under a launcher every process takes its share of the prompts, and as many as the others: a sharded model computes
+only when all of them do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from operant.core.checks import OperantError
+from operant.core.rng import child_seed
+from operant.hf.config import PlanConfig, TrainConfig
+from operant.hf.evaluate import outcomes_of
+from operant.hf.families import Family, families_of
+from operant.hf.policy import Encoded, Policy, answer_log_probs, sample
+from operant.hf.runs import pass_at
+from operant.hf.tasks import Prompt
+from operant.hf.verify import Check, failures, make_verifier
+from operant.hf.workers import rank, world_size
+from operant.strategies import Outcomes, Sampler
+
+
+@dataclass(frozen=True)
+class Result:
+    """Columns (B,) metric -> value per prompt, further columns, and what went wrong."""
+
+    columns: Mapping[str, Tensor]
+    extra: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    warnings: Sequence[str] = ()
+
+
+class Examiner:
+    """Evaluates the model of a job whenever it is called.
+
+    Args:
+        config: budgets, sampler, eval_rollouts, verifier.
+        policy: the model.
+        prompts: held-out prompts.
+        rows: the same, as tokens.
+    """
+
+    def __init__(self, config: TrainConfig, policy: Policy, prompts: Sequence[Prompt], rows: Sequence[Encoded]) -> None:
+        self.config, self.policy, self.prompts, self.rows = config, policy, prompts, rows
+        self._model: Callable[[], Any] = lambda: policy.model
+        self._check: Check | None = None
+        self._scorer: Any = None
+
+    def follow(self, trainer: Any) -> None:
+        """Evaluate the model as this trainer holds it: sharded, where it shards.
+
+        Raises:
+            OperantError: for rollouts of a sharded model, or shards that are not saved as one model.
+        """
+        fsdp = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+        if fsdp is None and not trainer.is_deepspeed_enabled:
+            return
+        if self.config.eval_rollouts:
+            raise OperantError(
+                "eval_rollouts samples from one whole model, and FSDP or DeepSpeed shards it: set eval_rollouts 0, and "
+                "run operant evaluate on the saved model."
+            )
+        if fsdp is not None and "FULL_STATE_DICT" not in str(fsdp.state_dict_type):
+            raise OperantError(
+                f"FSDP would save this model in shards ({fsdp.state_dict_type}), which no branch can start from: set "
+                "fsdp_state_dict_type: FULL_STATE_DICT in the configuration of accelerate."
+            )
+        self._model = lambda: trainer.model_wrapped
+
+    def __call__(self) -> Result:
+        """Every metric of every held-out prompt, the same on all processes."""
+        policy = Policy(self._model(), self.policy.tokenizer)
+        if not self.config.eval_rollouts:
+            log_p = self._exact(policy)
+            return Result(pass_at(log_p, self.config.budgets), {"log_p": log_p})
+        training = policy.model.training
+        rows = self._sampled(policy)
+        policy.model.train(training)
+        kinds = failures([row["verdict"] for row in rows if row["verdict"] is not None])
+        warnings = [
+            f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
+            for kind, count in kinds.items()
+        ]
+        return Result(sampled_columns(self.config, outcomes_of(rows)[1]), warnings=warnings)
+
+    def _shares(self) -> list[list[int]]:
+        """Prompt indices of every process, equally many; the last ones repeat the first prompts."""
+        count, ranks = len(self.rows), world_size()
+        return [[i % count for i in range(r, r + -(-count // ranks) * ranks, ranks)] for r in range(ranks)]
+
+    def _gathered(self, values: list[Any]) -> list[Any]:
+        """One value a prompt, from those of this process's share."""
+        order = [i for share in self._shares() for i in share]
+        everywhere = gather_object(values) if world_size() > 1 else values
+        found = dict(zip(order, everywhere, strict=True))
+        return [found[i] for i in range(len(self.rows))]
+
+    def _sampler(self) -> Sampler:
+        return Sampler(self.config.temperature, self.config.top_p)
+
+    def _exact(self, policy: Policy) -> Tensor:
+        mine = [self.rows[i] for i in self._shares()[rank()]]
+        log_p = answer_log_probs(policy, mine, batch_size=self.config.eval_batch_size, sampler=self._sampler())
+        return torch.tensor(self._gathered(log_p.tolist()), dtype=torch.float64)
+
+    def _sampled(self, policy: Policy) -> list[dict[str, Any]]:
+        """M rollouts of every prompt, verified and scored."""
+        m, share = self.config.eval_rollouts, self._shares()[rank()]
+        chunks = sample(
+            policy,
+            [self.rows[i] for i in share],
+            rollouts=m,
+            sampler=self._sampler(),
+            max_new_tokens=self.config.max_completion_length or 1,
+            batch_size=max(1, self.config.eval_batch_size // m),
+            seed=child_seed(self.config.data.seed, "evaluation", rank()),
+        )
+        decode = policy.tokenizer.decode
+        texts = [decode(tokens, skip_special_tokens=True) for chunk in chunks for tokens in chunk]
+        owners = [self.prompts[i] for i in share for _ in range(m)]
+        lines = self._scored(policy, owners, texts)
+        grouped = self._gathered([lines[i : i + m] for i in range(0, len(lines), m)])
+        return [line for group in grouped for line in group]
+
+    def _scored(self, policy: Policy, owners: list[Prompt], texts: list[str]) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = [{"prompt": p.id, "verdict": None} for p in owners]
+        if self.config.reward_model:
+            for line, score in zip(lines, self._scores(policy, owners, texts), strict=True):
+                line |= {"reward": score, "score": score}
+        if self.config.verifier:
+            self._check = self._check or make_verifier(self.config.verifier)
+            for line, verdict in zip(lines, self._check(owners, texts), strict=True):
+                line |= {"verdict": verdict, "reward": verdict.reward, "answer": verdict.answer}
+        return lines
+
+    def _scores(self, policy: Policy, owners: list[Prompt], texts: list[str]) -> list[float]:
+        from operant.hf.rewardmodel import RewardModel
+        from operant.hf.rl_run import dataset
+
+        self._scorer = self._scorer or RewardModel(self.config.reward_model, policy.device)
+        asked = dataset(policy, owners, self.config.data)["prompt"]
+        chat = not isinstance(asked[0], str)
+        said = [[{"role": "assistant", "content": text}] if chat else text for text in texts]
+        return self._scorer(list(asked), said)
+
+
+def sampled_columns(config: TrainConfig, outcomes: Outcomes) -> dict[str, Tensor]:
+    """Curves of pass, maj and best, where the rollouts allow them, and of every strategy of the run."""
+    budgets = [k for k in config.budgets if k <= outcomes.m]
+    found: dict[str, Family] = {}
+    for strategies in (None, *([text] for text in config.strategies)):
+        plan = PlanConfig(Path(), strategies=strategies, budgets=budgets)
+        for family in families_of(plan, outcomes):
+            if strategies is not None or family.label != "pass^N":
+                found.setdefault(family.label, family)
+    columns: dict[str, Tensor] = {}
+    for family in found.values():
+        name = family.label.replace("@N", "").replace("^N", "^")
+        values = family.values(outcomes)
+        columns |= {f"{name}@{n}": values[:, j] for j, n in enumerate(family.budgets)}
+    return columns
