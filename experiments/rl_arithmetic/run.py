@@ -1,0 +1,119 @@
+"""RL for the strategy that is deployed, beside standard GRPO: same warm start, same prompts, same steps.
+
+    python experiments/rl_arithmetic/run.py --output_dir runs/rl_arithmetic --jobs 2
+    operant report runs/rl_arithmetic
+
+Finished arms are kept: the same command continues a run that was stopped.
+"""
+
+import json
+import random
+from pathlib import Path
+
+import torch
+import yaml
+from jsonargparse import auto_cli
+
+from operant.core.record import append_record, environment
+from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
+from operant.hf.tasks import DataConfig, Prompt
+from operant.hf.workers import workers
+from operant.strategies import BestOf, Majority, Outcomes, Sampler, curve
+
+FIXED = {"report_to": "none", "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True}
+FIXED |= {"save_strategy": "no", "lr_scheduler_type": "constant_with_warmup", "logging_steps": 10}
+
+
+def prompts(c: dict) -> tuple[list[Prompt], list[Prompt], list[Prompt]]:
+    """Two-digit products: for the warm start, for RL (none of which it has seen), held out."""
+    pairs = [(a, b) for a in range(10, 100) for b in range(10, 100)]
+    random.Random(0).shuffle(pairs)
+    rows = [Prompt(i, f"{a}*{b}=", str(a * b)) for i, (a, b) in enumerate(pairs)]
+    return rows[: c["warm_prompts"]], rows[c["warm_prompts"] : -c["test_prompts"]], rows[-c["test_prompts"] :]
+
+
+def correct(text: str, target: str) -> float:
+    """1 for the answer."""
+    return float(text == target)
+
+
+def digits(text: str, target: str) -> float:
+    """Share of the places that are right: what a graded scorer sees."""
+    return sum(a == b for a, b in zip(text, target, strict=False)) / max(len(text), len(target))
+
+
+def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
+    """Train one arm (or the warm start), and evaluate it on the held-out prompts."""
+    quiet()
+    from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
+
+    from operant.hf.policy import encode, load_policy
+    from operant.hf.rl import AlignedGRPOConfig, AlignedGRPOTrainer
+    from operant.hf.sft import AlignedSFTConfig, AlignedSFTTrainer
+
+    warm, train, test = prompts(c)
+    settings = FIXED | {"output_dir": str(folder), "seed": seed}
+    start = "embedded" if name == "warm" else str(folder.parent / "warm" / "model")
+    policy = load_policy(start, seed=seed, device="cpu")
+    shared = {"model": policy.model, "processing_class": policy.tokenizer}
+    if name == "warm":
+        rows = [(r.prompt, r.target) for r in encode(policy, warm, DataConfig(), 32)]
+        data = Dataset.from_list([{"input_ids": p + t, "labels": [-100] * len(p) + t} for p, t in rows])
+        args = AlignedSFTConfig(strategy="pass@1", **settings, **c["warm"])
+        trainer = AlignedSFTTrainer(train_dataset=data, args=args, **shared)
+    else:
+        score = digits if arm.get("graded") else correct
+
+        def verifier(completions: list[str], target: list[str], **_: object) -> list[float]:
+            verifier.answers = [text or None for text in completions]
+            return [score(text, t) for text, t in zip(completions, target, strict=True)]
+
+        verifier.answers = []
+        data = Dataset.from_list([{"prompt": p.text, "target": p.target} for p in train])
+        args = AlignedGRPOConfig(strategy=arm["strategy"], form=arm.get("form", "exact"), **settings, **c["rl"])
+        trainer = AlignedGRPOTrainer(reward_funcs=[verifier], train_dataset=data, args=args, **shared)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    columns = evaluate(policy, test, c)
+    policy.save(folder / "model")
+    branch, role = "ce" if arm.get("baseline") else name, "warm" if name == "warm" else "branch"
+    write_job(folder, seed=seed, branch=branch, role=role, strategy=arm.get("strategy", "pass@1"))
+    (folder / "history.json").write_text(json.dumps(trainer.state.log_history), encoding="utf-8")
+    append_record(folder / "record.jsonl", "evaluation", step=trainer.state.global_step, curve=summary(columns))
+    write_prompts(folder, [p.id for p in test], columns)
+
+
+def evaluate(policy: object, test: list[Prompt], c: dict) -> dict:
+    """Exact pass@k; maj@k and best@k (of the graded score) from rollouts."""
+    from operant.hf.policy import answer_log_probs, encode, sample
+
+    rows, m = encode(policy, test, DataConfig(), 32), c["rollouts"]
+    columns = pass_at(answer_log_probs(policy, rows, batch_size=500), c["budgets"])
+    chunks = sample(policy, rows, rollouts=m, sampler=Sampler(), max_new_tokens=5, batch_size=150, seed=0)
+    texts = [policy.tokenizer.decode(t, skip_special_tokens=True) for chunk in chunks for t in chunk]
+    groups = [texts[i * m : (i + 1) * m] for i in range(len(test))]
+    pairs = [[(text, p.target) for text in g] for g, p in zip(groups, test, strict=True)]
+    right, graded = (torch.tensor([[f(*pair) for pair in g] for g in pairs]) for f in (correct, digits))
+    votes = torch.tensor([[[-1, *set(g)].index(t) if t else -1 for t in g] for g in groups])
+    budgets = [k for k in c["budgets"] if k < m]
+    for name, s, o in (("maj", Majority(1), Outcomes(right, votes)), ("best", BestOf(1), Outcomes(graded))):
+        columns |= {f"{name}@{k}": x.double() for k, x in zip(budgets, curve(s, o, budgets).per_prompt.T, strict=True)}
+    return columns
+
+
+def main(output_dir: Path = Path("runs/rl_arithmetic"), jobs: int = 2, settings: Path = Path()) -> None:
+    """Run what is not done; settings: a file in the form of config.yaml."""
+    file = Path(__file__).with_name("config.yaml") if settings == Path() else settings
+    c = yaml.safe_load(file.read_text(encoding="utf-8"))
+    append_record(output_dir / "record.jsonl", "run", command="train", name=output_dir.name, config=c)
+    append_record(output_dir / "record.jsonl", "environment", **environment())
+    with workers(jobs, threads=1) as pool:
+        for arms in ({"warm": {}}, c["arms"]):
+            todo = [(output_dir / f"seed{s}" / a, s, a, arms[a], c) for a in arms for s in c["seeds"]]
+            for future in [pool.submit(run_arm, *t) for t in todo if not (t[0] / "prompts.jsonl").is_file()]:
+                future.result()
+
+
+if __name__ == "__main__":
+    auto_cli(main)
