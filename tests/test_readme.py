@@ -26,7 +26,7 @@ def test_every_file_that_the_readme_names_exists():
         assert (root / path).is_file(), path
     (tree,) = re.findall(r"```\nsrc/operant/\n(.*?)```", README, re.DOTALL)
     for name in re.findall(r"── (\S+)", tree):
-        assert (source / name).exists() or (source / "strategies" / name).exists(), name
+        assert any((folder / name).exists() for folder in (source, source / "strategies", source / "hf")), name
 
 
 def test_every_strategy_of_the_readme_parses():

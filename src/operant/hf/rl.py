@@ -23,7 +23,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
-from operant.core.checks import OperantError
+from operant.core.checks import InputError, OperantError
 from operant.hf.policy import completion_log_probs
 from operant.hf.resample import resample
 from operant.hf.seams import check_attributes, check_methods, check_output
@@ -120,7 +120,7 @@ class AlignedMixin(_Trainer):
             raise ConfigError(f"args must be an Aligned...Config, got {type(args).__name__}.")
         mro = type(self).__mro__
         check_methods(mro[mro.index(AlignedMixin) + 1])
-        _check_settings(args)
+        check_settings(args)
         steps = {0: args.strategy} | {int(k): v for k, v in (args.strategy_schedule or {}).items()}
         self.strategies: dict[int, Strategy] = {step: parse(text) for step, text in sorted(steps.items())}
         self._recipe = _recipe(args, self.strategies[0])
@@ -156,20 +156,28 @@ class AlignedMixin(_Trainer):
                 scratch = None if self._quantiles is None else Quantiles(self._quantiles.length)
                 self._recipe.weights(strategy, Outcomes(blank, answer, score), log_p=blank - 1, quantiles=scratch)
             else:
-                group_advantages(strategy, blank, answer, score, form=self.args.form)
+                group_advantages(strategy, blank, answer, score, form=self.args.form, centre=self.args.centre)
             if self.args.form == EXACT:
                 rollout_weights(strategy, Outcomes(blank, answer, score))  # warns where most groups will be dead
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """Keep the rewards of all ranks, and the answers of the same rollouts."""
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)  # pyright: ignore
-        answers = None if self._voter is None else gather_object(list(self._voter.answers))
+        rewards[rewards.isinf().any(1)] = torch.nan  # unscorable for TRL too: inf - inf would reach its statistics
+        answers = None
+        if self._voter is not None:
+            answers = list(self._voter.answers)
+            if len(answers) != len(prompts):
+                raise InputError(
+                    f"expected {len(prompts)} answers of the reward function's last call, one per completion, got "
+                    f"{len(answers)}. Set `answers` anew in every call."
+                )
+            answers = gather_object(answers)
         self._gathered = rewards, answers
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's, and then our advantages."""
-        self._batch = None
         out, batch = self._scored(inputs)
         if not self.model.training:
             return out
@@ -189,8 +197,8 @@ class AlignedMixin(_Trainer):
         """Generate and score once; (B, M) of all ranks."""
         self._gathered = None
         out: dict[str, Any] = super()._generate_and_score_completions(inputs)  # pyright: ignore
-        rewards, answers = self._gathered or (out["advantages"][:0], None)
-        check_output(out, len(out["advantages"]), len(rewards), self.accelerator.num_processes)
+        rewards, answers = self._gathered or (torch.empty(0), None)
+        check_output(out, len(rewards), self.accelerator.num_processes)
         train = self.model.training
         m = self.num_generations if train else getattr(self, "num_generations_eval", self.num_generations)
         total = (rewards * self.reward_weights.to(rewards)).nansum(1)
@@ -251,18 +259,20 @@ class AlignedMixin(_Trainer):
 
     def _token_log_probs(self, out: Mapping[str, Any]) -> Tensor:
         names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
-        return completion_log_probs(
+        log_p = completion_log_probs(
             self.model,
             *(out[name] for name in names),
             sampler=Sampler(self.temperature),
             batch_size=self.args.per_device_train_batch_size,
         )
+        return log_p * out.get("tool_mask", 1)
 
     def _report(self, batch: _Batch, metrics: Any) -> None:
         groups = batch.groups
         value = groups.value[groups.value.isfinite()]
         size = groups.advantage.abs()
-        metrics[str(batch.strategy)].append(value.mean().item() if len(value) else 0.0)
+        if len(value):
+            metrics[str(batch.strategy)].append(value.mean().item())
         metrics["dead_groups"].append(groups.dead.double().mean().item())
         metrics["weight_mean"].append(size.mean().item())
         metrics["weight_sd"].append(size.std(correction=0).item())
@@ -304,10 +314,14 @@ class AlignedMixin(_Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The strategy's value first, then what says whether there is a signal."""
-        metrics = self._metrics["train" if self.model.training else "eval"]
-        names = [str(self.strategy), "reward", "dead_groups", "entropy"]
-        lead = {name: sum(metrics[name]) / len(metrics[name]) for name in names if metrics.get(name)}
-        super().log({**lead, **logs}, start_time)  # pyright: ignore
+        train = self.model.training
+        metrics = self._metrics["train" if train else "eval"]
+        names = [*map(str, self.strategies.values()), "reward", "dead_groups", "entropy"]
+        lead = {n if train else f"eval_{n}": sum(metrics[n]) / len(metrics[n]) for n in names if metrics.get(n)}
+        rest = dict(logs)
+        logs.clear()  # in place: TRL adds its metrics to what evaluate() returns
+        logs.update(lead | rest)
+        super().log(logs, start_time)  # pyright: ignore
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # pyright: ignore
@@ -319,8 +333,13 @@ class AlignedMixin(_Trainer):
         """A resumed run also gets back the quantiles of the paper's best-of-N."""
         super()._load_optimizer_and_scheduler(checkpoint)  # pyright: ignore
         if self._quantiles is not None and checkpoint is not None:
-            state = (Path(checkpoint) / QUANTILES_FILE).read_text(encoding="utf-8")
-            self._quantiles.load_state_dict(json.loads(state))
+            file = Path(checkpoint) / QUANTILES_FILE
+            if not file.is_file():
+                raise ConfigError(
+                    f"{checkpoint} holds no {QUANTILES_FILE}: it is of a run without recipe.history. Resume with the "
+                    "settings of that run."
+                )
+            self._quantiles.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
 
 
 class AlignedGRPOTrainer(AlignedMixin, GRPOTrainer):
@@ -367,11 +386,11 @@ class _Batch:
     groups: Groups = field(init=False)
 
 
-def _behaviour(part: Mapping[str, Tensor]) -> Tensor:
+def _behaviour(part: Mapping[str, Any]) -> Tensor:
     """(B,) sequence log-probabilities under the policy that sampled; RLOO keeps them whole, GRPO by token."""
     if "old_logps" in part:
         return part["old_logps"]
-    return (part["old_per_token_logps"] * part["completion_mask"]).sum(-1)
+    return (part["old_per_token_logps"] * part["completion_mask"] * part.get("tool_mask", 1)).sum(-1)
 
 
 def _classes(voter: Any, answers: list[str | None], m: int) -> Tensor:
@@ -416,7 +435,7 @@ def _paper_groups(recipe: Recipe, quantiles: Quantiles | None, batch: _Batch) ->
     return Groups(advantage, value, (advantage == 0).all(-1), unscored)
 
 
-def _check_settings(args: Any) -> None:
+def check_settings(args: Any) -> None:
     """Refuse what would silently change the objective."""
     wrong = {
         "scale_rewards": ("none", "w / sd is another objective"),
@@ -431,6 +450,11 @@ def _check_settings(args: Any) -> None:
         raise ConfigError(f"recipe belongs to form='paper-log' or 'paper-raw', got form={args.form!r}.")
     if args.off_policy and args.form != EXACT:
         raise ConfigError(f"off_policy=True needs form='exact', got {args.form!r}.")
+    if args.off_policy and issubclass(type(args), RLOOConfig) and args.beta:
+        raise ConfigError(
+            f"RLOO's KL penalty is part of the on-policy advantage: with off_policy=True set beta=0, got {args.beta}; "
+            "GRPO has its penalty in the loss."
+        )
     if not args.log_ratio_clip > 0 or args.resample_dead < 0:
         raise ConfigError(
             f"log_ratio_clip must be positive and resample_dead at least 0, got {args.log_ratio_clip} and "

@@ -20,7 +20,7 @@ from operant.hf.rl import (
     AlignedGRPOTrainer,
     AlignedRLOOConfig,
     AlignedRLOOTrainer,
-    _check_settings,  # pyright: ignore[reportPrivateUsage]
+    check_settings,
 )
 from operant.hf.tasks import DataConfig, Prompt
 from operant.hf.verify import make_verifier
@@ -49,7 +49,7 @@ def arguments(job: Job, config: TrainConfig) -> Any:
     config_class = (STOCK if job.baseline else ALIGNED)[job.method][0]
     args = build(config_class, job, config, config.per_device_train_batch_size, **settings)
     if not job.baseline:
-        _check_settings(args)
+        check_settings(args)
     every = args.num_iterations * args.steps_per_generation
     if config.save_steps * args.gradient_accumulation_steps % every:
         raise OperantError(

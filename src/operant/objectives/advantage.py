@@ -24,6 +24,8 @@ from operant.strategies.rules import RULES
 
 Centre = Literal["loo", "mean"]
 EXACT, BEYOND = "exact", "beyond"
+ROUNDING = 1e-11
+"""Advantages up to this share of the rewards are rounding: equal rewards leave 1e-13 of the sums over ranks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,7 @@ class Groups:
     Args:
         advantage: (B, M) float64, 0 where a rollout is unscorable or its group too small.
         value: (B,) estimate of the strategy's value, NaN for a group that is too small.
-        dead: (B,) whether all advantages of the group are 0.
+        dead: (B,) whether the group gives no signal: all its advantages are 0, up to rounding, and set to 0.
         unscored: (B, M) rollouts without a finite reward (or score).
     """
 
@@ -98,7 +100,9 @@ def group_advantages(
         weights, value[rows] = _weights(strategy, o, form, ratio)
         advantage[rows] = torch.zeros_like(advantage[rows]).scatter(-1, kept, weights)
     advantage *= m if centre == "loo" else m - 1
-    return Groups(advantage, value, (advantage == 0).all(-1), ~scored)
+    largest = torch.where(scored, reward, 0.0).abs().amax(-1, keepdim=True)
+    dead = advantage.abs().amax(-1, keepdim=True) <= ROUNDING * m * largest
+    return Groups(advantage.masked_fill(dead, 0.0), value, dead[:, 0], ~scored)
 
 
 def least_group(strategy: Strategy, form: str = EXACT, *, off_policy: bool = False) -> int:

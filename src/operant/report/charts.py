@@ -1,4 +1,4 @@
-"""The four figures of a report: scaling curves, gains, training and weights. Needs ``operant[report]``."""
+"""The figures of a report: scaling curves, gains, rollouts, training and weights. Needs ``operant[report]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from operant.report.runs import WARM, Run, split_metric
-from operant.report.tables import Table
+from operant.report.tables import Table, strategy_value
 from operant.report.theme import GREY, PALE, Figure, Key, Panel, alt, cycle, panel
 
 MAX_POINTS = 150  # of a training curve; longer ones are averaged in bins
@@ -79,9 +79,33 @@ def _gain_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) ->
     return panel(title, zero, bar, point)
 
 
+ROLLOUTS = {"reward": "reward", "entropy": "entropy, nats per token", "completion_length": "length, tokens"}
+"""What a step says of its rollouts, and the title of its panel; the strategy's value and dead groups come first."""
+
+
+def rollouts(run: Run) -> Figure | None:
+    """What the sampled groups said in training, the strategy's value first; None for a supervised run."""
+    drawn = tuple(b for b in run.labels if _logged(run, b, "reward"))
+    values = {
+        b: [(s["step"], v) for j in run.of(b) for s in j.steps if (v := strategy_value(s)) is not None] for b in drawn
+    }
+    shares = all(abs(v) <= 1 for points in values.values() for _, v in points)
+    title = "value of the strategy" + ", %" * shares
+    found = {title: [r for b in drawn for r in _curve(b, _times(values[b], 100 if shares else 1))]}
+    found["dead groups, %"] = [r for b in drawn for r in _curve(b, _times(_logged(run, b, "dead_groups"), 100))]
+    found |= {text: [r for b in drawn for r in _curve(b, _logged(run, b, key))] for key, text in ROLLOUTS.items()}
+    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    panels = tuple(_line_panel(title, drawn, rows, y, ".3g") for title, rows in found.items() if rows)
+    return Figure("rollouts", "Rollouts in training", panels, keys(run, drawn)) if panels else None
+
+
+def _times(points: Sequence[tuple[int, float]], factor: float) -> list[tuple[int, float]]:
+    return [(step, factor * value) for step, value in points]
+
+
 def training(run: Run) -> Figure | None:
-    """Validation values at the ends of each family, and the loss, against the step."""
-    losses = {b: _logged(run, b, "loss") for b in run.labels}
+    """Validation values at the ends of each family, and the loss, against the step; the loss of RL is no progress."""
+    losses = {b: [] if _logged(run, b, "reward") else _logged(run, b, "loss") for b in run.labels}
     drawn = tuple(b for b in run.labels if losses[b] or any(j.evaluations for j in run.of(b)))
     panels = [p for m in _end_metrics(run) if (p := _validation_panel(run, drawn, m)) is not None]
     rows = [r for b in drawn for r in _curve(b, losses[b])]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
-from operant.report.charts import gain_figure, keys, scaling, training, weights
+from operant.report.charts import gain_figure, keys, rollouts, scaling, training, weights
 from operant.report.runs import Run
 from operant.report.shell import Page, aside, cell, figure_section, row, section, table
 from operant.report.tables import (
@@ -14,12 +14,11 @@ from operant.report.tables import (
     Interval,
     Table,
     best_branches,
-    constant_weights,
     curves,
     gains,
     trades,
 )
-from operant.report.text import CONSTANT_ADVICE, finding, notes, percent, signed, spoken
+from operant.report.text import cautions, finding, notes, percent, signal_rows, signed, spoken
 from operant.report.theme import Figure, Key
 
 
@@ -37,14 +36,15 @@ class _Shown:
 def build(run: Run) -> Page:
     """The page of a run."""
     means, gain = curves(run), gains(run)
-    drawn = [f for f in (scaling(run, means), gain_figure(run, gain), training(run), weights(run)) if f is not None]
+    figures = (scaling(run, means), gain_figure(run, gain), rollouts(run), training(run), weights(run))
+    drawn = [f for f in figures if f is not None]
     shown = _Shown(run, means, gain, {f.name: f for f in drawn}, keys(run, run.labels))
     return Page(
         kind="report",
         title=run.name,
         origin=str(run.path),
         findings=[finding(run, gain)],
-        asides=[*map(_warning, constant_weights(run)), aside(notes(run))],
+        asides=[*(_warning(*caution) for caution in cautions(run)), aside(notes(run))],
         sections=_sections(shown),
         figures=drawn,
         config=run.config,
@@ -65,6 +65,7 @@ def _sections(shown: _Shown) -> list[str]:
         ),
         _gain_section(shown),
         _trade_section(shown),
+        _rollout_section(shown),
         _figure_section(
             shown,
             "training",
@@ -81,11 +82,19 @@ def _sections(shown: _Shown) -> list[str]:
     ]
 
 
-def _warning(branch: str) -> str:
-    return (
-        f'<aside class="warning" role="alert"><p><strong>{escape(branch)}: its weights are constant.</strong> '
-        f"{escape(CONSTANT_ADVICE)}</p></aside>"
+def _warning(what: str, advice: str) -> str:
+    return f'<aside class="warning" role="alert"><p><strong>{escape(what)}</strong> {escape(advice)}</p></aside>'
+
+
+def _rollout_section(shown: _Shown) -> str:
+    head, *rows = signal_rows(shown.run)
+    told = [row(label, map(cell, cells), key=shown.keys[label]) for label, *cells in rows]
+    caption = (
+        "Training prompts, before each step; the table goes from the first to the last tenth of the logged steps. "
+        "The value of a strategy is its unbiased estimate from each group; TRL's own trainer has none. A group is dead "
+        "where every advantage is 0: it took rollouts and taught nothing."
     )
+    return _figure_section(shown, "rollouts", caption, table(["branch", *head[1:]], told))
 
 
 def _figure_section(shown: _Shown, name: str, caption: str, after: str = "") -> str:

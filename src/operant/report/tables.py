@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,21 @@ class Trade:
     gain: Interval
     price_metric: str
     price: Interval
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What the rollouts of an RL branch said: each pair is (start, end), None where it was not logged.
+
+    Means over seeds, and over the first and the last tenth of the logged steps; ``dead`` and ``unscored`` over all.
+    """
+
+    branch: str
+    value: tuple[float, float] | None
+    reward: tuple[float, float] | None
+    entropy: tuple[float, float] | None
+    dead: float | None
+    unscored: float
 
 
 Table = Mapping[tuple[str, str], Interval]  # (branch, metric) -> interval
@@ -166,12 +182,47 @@ def _trade(run: Run, label: str, gain: Table) -> Trade | None:
     return Trade(label, metric, len(named), gain[label, metric], cheap, gain[label, cheap])
 
 
+def strategy_value(step: Mapping[str, Any]) -> float | None:
+    """The value of the strategy that a step trained for; None where it was not logged, as in TRL's own trainers."""
+    values = list(step.get("strategy", {}).values())  # two where a schedule went on between two records
+    return values[-1] if values else None
+
+
+def signals(run: Run) -> list[Signal]:
+    """What the rollouts of every RL branch said, in the order of the page; empty for a supervised run."""
+    found: list[Signal] = []
+    for label in run.labels:
+        jobs = [steps for job in run.of(label) if (steps := [s for s in job.steps if s.get("reward") is not None])]
+        if jobs:
+            value = _ends([[strategy_value(s) for s in steps] for steps in jobs])
+            reward, entropy = (_ends([[s.get(key) for s in steps] for steps in jobs]) for key in ("reward", "entropy"))
+            every = [s for steps in jobs for s in steps]
+            dead = [s["dead_groups"] for s in every if s.get("dead_groups") is not None]
+            unscored = float(np.mean([s.get("unscored") or 0.0 for s in every]))
+            found.append(Signal(label, value, reward, entropy, float(np.mean(dead)) if dead else None, unscored))
+    return found
+
+
+def _ends(jobs: Sequence[Sequence[float | None]]) -> tuple[float, float] | None:
+    """Means over jobs of the first and of the last tenth."""
+    pairs: list[tuple[float, float]] = []
+    for column in jobs:
+        known = [v for v in column if v is not None]
+        tenth = -(-len(known) // 10)
+        if known:
+            pairs.append((float(np.mean(known[:tenth])), float(np.mean(known[-tenth:]))))
+    if not pairs:
+        return None
+    start, end = np.mean(pairs, axis=0)
+    return float(start), float(end)
+
+
 def constant_weights(run: Run) -> list[str]:
-    """Trained branches whose weights are the same for every example at every logged step."""
+    """Trained SFT branches whose weights are the same for every example at every logged step."""
     return [label for label in run.trained if _is_constant(run, label)]
 
 
 def _is_constant(run: Run, label: str) -> bool:
-    weights = [w for job in run.of(label) for s in job.steps if (w := s.get("weight"))]
+    weights = [w for job in run.of(label) for s in job.steps if (w := s.get("weight")) and "reward" not in s]
     known = [w for w in weights if w.get("sd") is not None and w.get("mean") is not None]
     return bool(known) and all(w["sd"] <= CONSTANT * abs(w["mean"]) for w in known)

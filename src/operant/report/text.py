@@ -15,13 +15,20 @@ from operant.report.tables import (
     constant_weights,
     curves,
     gains,
+    signals,
     trades,
 )
 
 CONSTANT_ADVICE = (
-    "This run IS the baseline up to a scale: as whole sequences its targets have p << 1/N. Train on shorter targets, "
-    "or weigh by a measured success rate (sft_loss with success_rate)."
+    "This run IS the baseline up to a scale: its targets have p << 1/N, or all the same p. Train on shorter targets, "
+    "or take p at another level (--level answer: the measured success rate)."
 )
+DEAD_ADVICE = (
+    "No rollout had a weight, so nothing was learnt. For pass@N a group of M is dead without a success, and with more "
+    "than M - N of them. Sample more rollouts, train on prompts that are solved now and then, choose another N, or "
+    "begin with --warm_steps."
+)
+BASELINES = {"ce": "cross-entropy", "grpo": "TRL's GRPO", "rloo": "TRL's RLOO"}
 
 
 def percent(fraction: float) -> str:
@@ -95,7 +102,14 @@ def _points(gain: Interval, where: str, *, form: Callable[[float], str] = percen
 
 def spoken(branch: str) -> str:
     """The name of a branch inside a sentence."""
-    return "cross-entropy" if branch == "ce" else branch
+    return BASELINES.get(branch, branch)
+
+
+def cautions(run: Run) -> list[tuple[str, str]]:
+    """What is wrong with a branch, and what to do."""
+    constant = [(f"{b}: its weights are constant.", CONSTANT_ADVICE) for b in constant_weights(run)]
+    dead = [(f"{s.branch}: every group was dead.", DEAD_ADVICE) for s in signals(run) if s.dead == 1.0]
+    return constant + dead
 
 
 def notes(run: Run) -> list[str]:
@@ -132,8 +146,29 @@ def run_table(run: Run) -> str:
     lines = aligned([head, *rows])
     if marked:
         lines.append("* best, and its 95 % interval against the baseline excludes zero")
-    constant = [f"Warning: the weights of {b} are constant. {CONSTANT_ADVICE}" for b in constant_weights(run)]
-    return "\n".join([finding(run, gain), *notes(run), *constant, "", *lines])
+    warnings = [f"Warning: {what} {advice}" for what, advice in cautions(run)]
+    told = signal_rows(run)
+    rollouts = ["", *aligned(told)] if len(told) > 1 else []
+    return "\n".join([finding(run, gain), *notes(run), *warnings, "", *lines, *rollouts])
+
+
+def signal_rows(run: Run) -> list[list[str]]:
+    """Head and rows of the table of rollouts: how an RL branch began and ended; the head alone for a supervised run."""
+    head = ["rollouts in training", "its strategy", "reward", "entropy", "dead groups, %", "unscored, %"]
+    rows = [
+        [
+            s.branch,
+            *(_from_to(pair) for pair in (s.value, s.reward, s.entropy)),
+            "-" if s.dead is None else percent(s.dead),
+            percent(s.unscored),
+        ]
+        for s in signals(run)
+    ]
+    return [head, *rows]
+
+
+def _from_to(pair: tuple[float, float] | None) -> str:
+    return "-" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"
 
 
 def _evaluation_table(run: Run) -> list[str]:
