@@ -42,6 +42,9 @@ def resample(trainer: Any, out: dict[str, Any], batch: Any, turn: int) -> Any:
         raise OperantError(
             "resample_dead draws prompts at random: it needs a data set that can be indexed, not a stream."
         )
+    foreign = [name for name, value in out.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise OperantError(f"resample_dead works on text only, and these rows hold {', '.join(foreign)}.")
     draw = random.Random(child_seed(trainer.args.seed, "resample", trainer.state.global_step, turn))
     rows = [i for i in draw.choices(range(len(trainer.train_dataset)), k=count) for _ in range(m)]
     share = len(rows) // ranks
@@ -55,12 +58,12 @@ def resample(trainer: Any, out: dict[str, Any], batch: Any, turn: int) -> Any:
     local = len(out["advantages"])
     mine = (to >= rank * local) & (to < (rank + 1) * local)
     for name, value in out.items():
-        if not isinstance(value, Tensor):
-            raise OperantError(f"resample_dead works on text only, and these rows hold {name!r}.")
         if value.ndim:
             out[name] = _merged(trainer, name, value, new[name], to[mine] - rank * local, source[mine])
     if "num_items_in_batch" in out:
-        out["num_items_in_batch"] = trainer.accelerator.gather(out["completion_mask"].sum()).sum()
+        out["num_items_in_batch"] = trainer.accelerator.gather(
+            (out["completion_mask"] * out.get("tool_mask", 1)).sum()
+        ).sum()
     old, got = (torch.tensor([g[side] for g in pairs], device=batch.reward.device) for side in (0, 1))
     for name in ("reward", "answer", "score", "log_p"):
         if (value := getattr(batch, name)) is not None:

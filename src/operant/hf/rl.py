@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import trl
 from accelerate.utils import gather_object
+from packaging.version import Version
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
@@ -366,6 +368,8 @@ class AlignedRLOOTrainer(AlignedMixin, RLOOTrainer):
         """The leave-one-out KL penalty: TRL's advantage is linear, LOO(r - beta KL) = LOO(r) + LOO(-beta KL)."""
         if self.beta == 0.0:
             return 0.0
+        if Version(trl.__version__) < Version("1.6"):  # counts what could not be scored as 0
+            total = total.nan_to_num(0.0)
         groups = total.view(-1, self.num_generations)
         count = groups.isfinite().sum(-1, keepdim=True)
         others = (groups.nansum(-1, keepdim=True) - groups) / (count - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 from operant.core.checks import OperantError
 
@@ -53,7 +54,7 @@ def check_attributes(trainer: object) -> None:
         raise SeamError(f"expected {type(trainer).__name__} to have {', '.join(missing)}. {_versions()}")
 
 
-def check_output(out: Mapping[str, object], rows: int, rewards: int, processes: int) -> None:
+def check_output(out: Mapping[str, Any], rewards: int, processes: int) -> None:
     """Check what TRL returns from generation and scoring.
 
     Raises:
@@ -62,6 +63,7 @@ def check_output(out: Mapping[str, object], rows: int, rewards: int, processes: 
     missing = [name for name in OUTPUT if name not in out]
     if missing:
         raise SeamError(f"expected {', '.join(missing)} in what generation returns, found {sorted(out)}. {_versions()}")
+    rows = len(out["advantages"])
     if rows * processes != rewards:
         raise SeamError(
             f"expected the rewards of all {processes} ranks, {rows * processes} of them, got {rewards}. {_versions()}"
