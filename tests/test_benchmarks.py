@@ -165,6 +165,39 @@ def test_curves_and_credits_print(benchmark, capsys: pytest.CaptureFixture[str])
     assert wanted == pytest.approx(-parse("pass@16").log_success(torch.tensor(-1.0).double()).item(), rel=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", ["grpo", "rloo", "sft"])
+@pytest.mark.filterwarnings("ignore::operant.core.checks.FewRolloutsWarning")
+def test_both_trainers_of_a_pair_do_the_same_work(benchmark, tmp_path: Path, pair: str) -> None:
+    training = benchmark("training")
+    size = training.Size("embedded", 2, rollouts=16, group=8, length=6, rows=8)
+    tokens, weights = [], []
+    for aligned in (False, True):
+        trainer = training.trainer(pair, aligned, size, str(tmp_path))
+        before = [p.detach().clone() for p in trainer.model.parameters()]
+        trainer.args.logging_steps = 1
+        trainer.train()
+        log = [entry for entry in trainer.state.log_history if "loss" in entry]
+        assert len(log) == 3 and any(
+            not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True)
+        )
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+        if pair != "sft":
+            tokens.append([entry["num_tokens"] for entry in log])
+            assert {entry[f"completions/{x}_length"] for entry in log for x in ("min", "max")} == {6}
+    assert tokens[:1] == tokens[1:]
+    assert not torch.equal(*weights)
+
+
+@pytest.mark.slow
+def test_training_costs_print(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    training = benchmark("training")
+    row = training.compare("sft", training.Size("embedded", 2, rows=8), 1)
+    assert row.stock > 0 and row.ours > 0
+    training.table([row])
+    assert f"{row.ours / row.stock:8.3f}" in capsys.readouterr().out
+
+
 def test_a_script_runs_from_the_command_line() -> None:
     run = subprocess.run(
         [sys.executable, str(FOLDER / "gradient.py"), "--only", "tied"], capture_output=True, text=True
