@@ -380,7 +380,7 @@ def polynomial_params(degrees: Sequence[int], rng: np.random.Generator, *, top: 
 
 def polynomial_values(params: Array, x: Array) -> Array:
     """sum_p c_p x^p: coefficients (F, K), points (Q, 1) -> (F, Q, 1)."""
-    return polyval(x[:, 0], params.T)[..., None]
+    return np.asarray(polyval(x[:, 0], params.T), dtype=np.float64)[..., None]
 
 
 def polynomials(

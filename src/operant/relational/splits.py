@@ -1,20 +1,36 @@
-"""Splits that ask for extrapolation: an outer region, an order, a combination."""
+"""Extrapolative splits of a bank: what is held out, and a check that nothing of it leaked.
+
+Two tasks are the same task if their values agree, whatever they are called. A known task that behaves as a held-out
+one is left out of the split.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from operant.core.checks import DataError
 from operant.relational.curves import Array
 from operant.relational.tasks import TaskBank
 
+SAME = 1e-6
+"""Two values agree if they differ by at most this times the standard deviation of all values of the output."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A bank to learn from, and the tasks that were held out of it."""
+    """A bank to learn from and a bank of targets.
+
+    Args:
+        train: known tasks.
+        test: targets, none of them among the known tasks.
+        why: what the split holds out, in one line.
+    """
 
     train: TaskBank
     test: TaskBank
@@ -52,23 +68,132 @@ def outer(
     """Hold out the tasks at the end of the range: what extrapolation within the bank means.
 
     Args:
-        bank: at least three tasks.
+        bank: at least four tasks.
         share: held-out part.
         end: which end; "both" takes half of the share from each.
         by: the parameter that orders the tasks, see :func:`position`.
         along: (F,) positions to order them by instead.
 
     Raises:
-        DataError: if less than two tasks would be left to train on, or none to test on.
+        DataError: if less than two tasks would be left to train on or to test on.
     """
     where = position(bank, by=by) if along is None else along
     rank = np.argsort(np.argsort(where, kind="stable"), kind="stable")
-    f, k = len(bank), max(1, round(share * len(bank)))
+    f, k = len(bank), max(2, round(share * len(bank)))  # a bank of targets needs two
     low = k // 2 if end == "both" else k if end == "low" else 0
     test = (rank < low) | (rank >= f - (k - low))
-    if test.all() or f - test.sum() < 2:
-        raise DataError(f"expected at least two tasks inside and one outside, got {f} tasks and share={share:g}.")
     name = by or (bank.param_names[0] if len(bank.param_names) == 1 else "the first principal component")
-    return Split(
-        bank.select(np.flatnonzero(~test)), bank.select(np.flatnonzero(test)), f"outer {end} {share:.0%} along {name}"
-    )
+    return _split(bank, test, f"outer {end} {share:.0%} along {name}")
+
+
+def order(bank: TaskBank, *, label: str = "order", above: int) -> Split:
+    """Hold out every task of an order above ``above``: longer, deeper or of higher degree than anything known.
+
+    Args:
+        bank: tasks labelled with their order.
+        label: the label that holds it.
+        above: the highest order of the known tasks.
+
+    Raises:
+        DataError: if a task has no such label, or a side would have less than two tasks.
+    """
+    test = np.array([value > above for (value,) in _labels(bank, (label,))])
+    return _split(bank, test, f"{label} above {above}")
+
+
+def combination(
+    bank: TaskBank, *, of: Sequence[str], held: Collection[tuple[Any, ...]], tolerance: float = SAME
+) -> Split:
+    """Hold out combinations of parts, by behaviour.
+
+    Reversing and then sorting is sorting: holding out one of the two must hold out the other.
+
+    Args:
+        bank: tasks labelled with their parts.
+        of: the labels that name the parts, such as ("outer", "inner").
+        held: the combinations to hold out, as tuples of the values of these labels.
+        tolerance: as in :func:`assert_no_leak`.
+
+    Raises:
+        DataError: if a task has no such label, or a side would have less than two tasks.
+    """
+    wanted = {tuple(c) for c in held}
+    test = np.array([parts in wanted for parts in _labels(bank, of)])
+    return _split(bank, test, f"{len(wanted)} combinations of {', '.join(of)}", tolerance=tolerance)
+
+
+def assert_no_leak(split: Split, *, tolerance: float = SAME) -> None:
+    """Raise if a target stands among the known tasks.
+
+    Values are compared at points where both tasks are known, so measured tasks count as the same where their curves
+    agree. Keys are compared too, unless both banks just number their tasks from zero.
+
+    Args:
+        split: known tasks and targets.
+        tolerance: largest difference of values that agree, in standard deviations of all values of the output.
+
+    Raises:
+        DataError: with the names of the two tasks.
+    """
+    a, b = split.train, split.test
+    if (a.d, a.c) != (b.d, b.c):
+        raise DataError(f"expected targets with as many inputs and outputs as the known tasks, got {b} for {a}.")
+    numbered = all(bank.keys == tuple(range(len(bank))) for bank in (a, b))
+    if not numbered and (both := set(a.keys) & set(b.keys)):
+        key = next(k for k in b.keys if k in both)
+        raise DataError(
+            f"task {key!r} is known and a target ({len(both)} such keys). Take it from one of the two banks."
+        )
+    for i, j in _same(a, np.arange(len(a)), b, np.arange(len(b)), tolerance):
+        raise DataError(
+            f"target {b.keys[j]!r} behaves as the known task {a.keys[i]!r}: their values agree within {tolerance:g} "
+            "standard deviations at every point where both are known. Take it from one of the two banks."
+        )
+
+
+def _split(bank: TaskBank, test: NDArray[np.bool_], why: str, *, tolerance: float = SAME) -> Split:
+    """Split at ``test``; known tasks that behave as held-out ones stand on neither side."""
+    known, held = np.flatnonzero(~test), np.flatnonzero(test)
+    twins = {i for i, _ in _same(bank, known, bank, held, tolerance)} if known.size and held.size else set[int]()
+    if twins:
+        known = np.array([i for i in known if i not in twins], dtype=np.intp)
+        why += f" ({len(twins)} known tasks that behave as held-out ones left out)"
+    if len(known) < 2 or len(held) < 2:
+        raise DataError(
+            f"{why}: expected at least two known and two held-out tasks, got {len(known)} and {len(held)} "
+            f"of {len(bank)}."
+        )
+    split = Split(bank.select(known), bank.select(held), why)
+    assert_no_leak(split, tolerance=tolerance)
+    return split
+
+
+def _labels(bank: TaskBank, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    for task in bank.tasks:
+        if missing := [n for n in names if n not in task.labels]:
+            there = ", ".join(map(repr, task.labels)) or "none"
+            raise DataError(f"task {task.key!r} has no label {missing[0]!r}; there are: {there}.")
+    return [tuple(t.labels[n] for n in names) for t in bank.tasks]
+
+
+def _same(
+    a: TaskBank, which_a: NDArray[np.intp], b: TaskBank, which_b: NDArray[np.intp], tolerance: float
+) -> list[tuple[int, int]]:
+    """Positions (i in a, j in b) of tasks whose values agree at all points where both are known."""
+    x = np.unique(np.concatenate([a.grid(), b.grid()]), axis=0)
+    known, target = a.values(x)[which_a], b.values(x)[which_b]
+    sd = np.concatenate([known, target]).std((0, 1))
+    scale = np.where(sd > 0, sd, 1.0)
+    known, target = known / scale, target / scale
+    at_a, at_b = a.covers(x)[which_a], b.covers(x)[which_b]
+    if at_a.all() and at_b.all():
+        tree = KDTree(known.reshape(len(known), -1))
+        near = tree.query_ball_point(target.reshape(len(target), -1), tolerance, p=np.inf)
+        return [(int(which_a[i]), int(which_b[j])) for j, found in enumerate(near) for i in found]
+    pairs: list[tuple[int, int]] = []
+    for j in range(len(target)):
+        common = at_a & at_b[j]  # (F, Q)
+        apart = (np.abs(known - target[j]).max(2) > tolerance) & common
+        enough = common.sum(1) >= min(3, len(x))  # curves that only touch may well agree where they touch
+        pairs += [(int(which_a[i]), int(which_b[j])) for i in np.flatnonzero(enough & ~apart.any(1))]
+    return pairs
