@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from operant.core.checks import DataError
 from operant.relational.curves import Array
@@ -20,6 +19,8 @@ from operant.relational.tasks import TaskBank
 
 SAME = 1e-6
 """Two values agree if they differ by at most this times the standard deviation of all values of the output."""
+POINTS = 64
+"""At most so many points of a target are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +126,8 @@ def combination(
 def assert_no_leak(split: Split, *, tolerance: float = SAME) -> None:
     """Raise if a target stands among the known tasks.
 
-    Values are compared at points where both tasks are known, so measured tasks count as the same where their curves
-    agree. Keys are compared too, unless both banks just number their tasks from zero.
+    Values are compared at the points of the target where the other task is known too, measured or interpolated. Keys
+    are compared too, unless both banks just number their tasks from zero.
 
     Args:
         split: known tasks and targets.
@@ -179,21 +180,27 @@ def _labels(bank: TaskBank, names: Sequence[str]) -> list[tuple[Any, ...]]:
 def _same(
     a: TaskBank, which_a: NDArray[np.intp], b: TaskBank, which_b: NDArray[np.intp], tolerance: float
 ) -> list[tuple[int, int]]:
-    """Positions (i in a, j in b) of tasks whose values agree at all points where both are known."""
-    x = np.unique(np.concatenate([a.grid(), b.grid()]), axis=0)
-    known, target = a.values(x)[which_a], b.values(x)[which_b]
-    sd = np.concatenate([known, target]).std((0, 1))
+    """Positions (i in a, j in b) of tasks whose values agree at the points of the latter."""
+    targets = [b.tasks[j] for j in which_b]
+    spread = [np.unique(np.linspace(0, len(t.x) - 1, POINTS).astype(int)) for t in targets]
+    every = np.concatenate([t.x[rows] for t, rows in zip(targets, spread, strict=True)])
+    x, inverse = np.unique(every, axis=0, return_inverse=True)
+    own = np.split(inverse.reshape(-1), np.cumsum([len(rows) for rows in spread])[:-1])
+    sd = np.concatenate([t.y for t in (*a.tasks, *targets)]).std(0)
     scale = np.where(sd > 0, sd, 1.0)
-    known, target = known / scale, target / scale
-    at_a, at_b = a.covers(x)[which_a], b.covers(x)[which_b]
-    if at_a.all() and at_b.all():
-        tree = KDTree(known.reshape(len(known), -1))
-        near = tree.query_ball_point(target.reshape(len(target), -1), tolerance, p=np.inf)
-        return [(int(which_a[i]), int(which_b[j])) for j, found in enumerate(near) for i in found]
+    known, inside = a.values(x)[which_a] / scale, a.covers(x)[which_a]
     pairs: list[tuple[int, int]] = []
-    for j in range(len(target)):
-        common = at_a & at_b[j]  # (F, Q)
-        apart = (np.abs(known - target[j]).max(2) > tolerance) & common
-        enough = common.sum(1) >= min(3, len(x))  # curves that only touch may well agree where they touch
-        pairs += [(int(which_a[i]), int(which_b[j])) for i in np.flatnonzero(enough & ~apart.any(1))]
+    for j, target, rows, place in zip(which_b, targets, spread, own, strict=True):
+        wanted = target.y[rows] / scale
+        few = np.arange(0, len(rows), max(1, len(rows) // 4))  # all but a few tasks differ there already
+        maybe = np.flatnonzero(_agree(known[:, place[few]], wanted[few], inside[:, place[few]], tolerance))
+        common = inside[np.ix_(maybe, place)]
+        enough = common.sum(1) >= min(3, len(rows))  # curves that only touch may well agree where they touch
+        agree = _agree(known[np.ix_(maybe, place)], wanted, common, tolerance)
+        pairs += [(int(which_a[i]), int(j)) for i in maybe[enough & agree]]
     return pairs
+
+
+def _agree(a: Array, b: Array, where: NDArray[np.bool_], tolerance: float) -> NDArray[np.bool_]:
+    """(F,) whether values (F, Q, C) and (Q, C) agree at the points (F, Q)."""
+    return ((np.abs(a - b).max(2) <= tolerance) | ~where).all(1)
