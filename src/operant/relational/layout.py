@@ -97,6 +97,21 @@ class Layout:
             return a, theta[..., at["xshift"]]
         return a, (self._pinned("xshift") + (a - 1) * u.x_mid) / u.x_half
 
+    def warp_slope(self, a: Array, x: Array) -> Array:
+        """(Q, D, N) how the argument a x + b' moves with the nonlinear entries, at (Q, D)."""
+        at, out = self.slices, np.zeros((*x.shape, self.nonlinear))
+        each = np.arange(self.d)
+        if "xscale" in at:
+            tied = 0.0 if "xshift" in at else self.units.x_mid / self.units.x_half
+            out[:, each, each] = a * (x + tied)
+        if "xshift" in at:
+            out[:, each, at["xshift"].start + each] = 1.0
+        return out
+
+    def gain(self, theta: Array) -> Array:
+        """(C,) what multiplies the anchor."""
+        return theta[self.slices["scale"]] if "scale" in self.slices else self._pinned("scale")
+
     def design(self, f: Array, x: Array) -> tuple[Array, Array]:
         """What multiplies the linear entries of each output, and the part without them.
 

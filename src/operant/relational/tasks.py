@@ -242,6 +242,21 @@ class TaskBank:
         """The bank of some of the tasks, by position."""
         return replace(self, tasks=tuple(self.tasks[i] for i in which))
 
+    def subset(self, which: tuple[int, ...]) -> TaskBank:
+        """As :meth:`select`, remembered, so that its curves are built once; of any size."""
+        if which == tuple(range(len(self))):
+            return self
+        if which not in self._subsets:
+            padded = which if len(which) > 1 else (*which, (which[0] + 1) % len(self))
+            bank = self.select(padded)
+            bank.__dict__["method"] = self.method
+            self._subsets[which] = bank
+        return self._subsets[which]
+
+    @cached_property
+    def _subsets(self) -> dict[tuple[int, ...], TaskBank]:
+        return {}
+
     def scaled(self, s: Scaling) -> TaskBank:
         """The same bank in scaled units, interpolated in the same way."""
 

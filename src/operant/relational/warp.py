@@ -34,6 +34,8 @@ KEEP = 8
 """Decompositions that are refined and mixed."""
 INFLATION = 2.0
 """A target outside the bank may be transformed by this much more than bank tasks are."""
+STEP = 1e-5
+"""Half width of the difference that gives an anchor's slope, in scaled units."""
 Z90 = 1.6448536269514722
 
 
@@ -259,36 +261,30 @@ def _distinct(scored: list[tuple[Refined, float]]) -> list[tuple[Refined, float]
 
 def model(bank: TaskBank, layout: Layout, anchor: int, theta: Array, x: Array) -> tuple[Array, Array]:
     """(Q, C) transformed anchor at (Q, D), and its Jacobian (Q, C, T)."""
-    curve = bank.curve(anchor)
+    curve, d = bank.curve(anchor), layout.d
     a, b = layout.warp(theta)
     at = a * x + b
-    f = curve(at)
+    if layout.nonlinear:
+        steps = STEP * np.concatenate([np.zeros((1, d)), np.eye(d), -np.eye(d)])  # (2 D + 1, D)
+        f, *ends = curve((at + steps[:, None]).reshape(-1, d)).reshape(2 * d + 1, len(x), layout.c)
+        slope = np.stack([(up - down) / (2 * STEP) for up, down in zip(ends[:d], ends[d:], strict=True)], axis=-1)
+    else:
+        f, slope = curve(at), np.empty((len(x), layout.c, 0))
     columns, offset = layout.design(f, x)
     linear = layout.linear(theta)
     mean = offset + (columns * linear).sum(-1)
-    jacobian = np.zeros((*mean.shape, layout.size))
-    n, step = layout.nonlinear, 1e-5
-    for i in range(n):
-        ends = []
-        for sign in (1, -1):
-            moved = theta.copy()
-            moved[i] += sign * step
-            a, b = layout.warp(moved)
-            c, o = layout.design(curve(a * x + b), x)
-            ends.append(o + (c * linear).sum(-1))
-        jacobian[..., i] = (ends[0] - ends[1]) / (2 * step)
-    eye = np.eye(layout.c)
-    at_linear, done = n, 0
+    inner = layout.warp_slope(a, x)  # (Q, D, N)
+    parts = [layout.gain(theta)[:, None] * np.einsum("qcd,qdn->qcn", slope, inner)] if layout.nonlinear else []
+    done = 0
     for kind in ("scale", "trend", "shift"):
         if kind in layout.slices:
-            width = layout.d if kind == "trend" else 1
-            part = columns[..., done : done + width]  # (Q, C, width), into (Q, C, C width)
-            size = layout.c * width
-            jacobian[..., at_linear : at_linear + size] = (part[:, :, None, :] * eye[None, :, :, None]).reshape(
-                *mean.shape, size
-            )
-            at_linear, done = at_linear + size, done + width
-    return mean, jacobian
+            width = d if kind == "trend" else 1
+            block = np.zeros((len(x), layout.c, layout.c, width))
+            for c in range(layout.c):
+                block[:, c, c] = columns[:, c, done : done + width]
+            parts.append(block.reshape(len(x), layout.c, -1))
+            done += width
+    return mean, np.concatenate(parts, axis=-1) if parts else np.empty((*mean.shape, 0))
 
 
 def refine(
@@ -301,54 +297,78 @@ def refine(
     sd: Array,
     noise: Array,
     *,
-    steps: int = 30,
+    steps: int = 25,
 ) -> Refined:
     """Levenberg-Marquardt on residuals / noise and (theta - mean) / sd; the noise follows the residuals.
 
     With unknown noise, sigma^2 = (sum r^2 + sigma_0^2) / (P - tr H + 1), sigma_0 what the bank leaves unexplained.
     """
-    y, damp = context.y, 1e-3
+    y, damp, t = context.y, 1e-3, layout.size
+    known = context.noise is not None
     sigma = np.maximum(noise, GRID_NOISE / 3) if context.noise is None else np.hypot(context.noise, noise)
     value, jacobian = model(bank, layout, anchor, theta, context.x)
-
-    def cost(value: Array, theta: Array) -> float:
-        return float((((y - value) / sigma) ** 2).sum() + (((theta - mean) / sd) ** 2).sum())
-
-    for _ in range(steps if layout.size else 0):
-        j = np.concatenate([(jacobian / sigma[:, None]).reshape(-1, layout.size), np.diag(1 / sd)])
+    for _ in range(steps if t else 2):
+        j = np.concatenate([(jacobian / sigma[:, None]).reshape(-1, t), np.diag(1 / sd)])
         r = np.concatenate([((y - value) / sigma).ravel(), (mean - theta) / sd])
-        now = cost(value, theta)
-        scale = np.sqrt((j**2).sum(0)) + 1e-300
-        for _ in range(6):
-            augmented = np.concatenate([j, np.diag(np.sqrt(damp) * scale)])
-            move = np.linalg.lstsq(augmented, np.concatenate([r, np.zeros(layout.size)]), rcond=None)[0]
-            move[: layout.nonlinear] = np.clip(move[: layout.nonlinear], -0.3, 0.3)
-            new_value, new_jacobian = model(bank, layout, anchor, theta + move, context.x)
-            if cost(new_value, theta + move) <= now:
+        moved = 0.0
+        if t:
+            trial = _step(bank, layout, context, anchor, theta, mean, sd, sigma, j, r, damp)
+            if trial is None:
+                damp *= 100
+                if damp > 1e8:
+                    break
+                continue
+            move, value, jacobian = trial
+            theta, damp, moved = theta + move, max(damp / 30, 1e-14), float(np.abs(move).max())
+        if known:
+            if moved < 1e-10:
                 break
-            damp *= 10
-        else:
+            continue
+        updated = _noise(y - value, jacobian, sigma, sd, noise)
+        settled = bool((np.abs(np.log(updated / sigma)) < 0.05).all())
+        sigma = updated
+        if settled and moved < 1e-7:
             break
-        theta, value, jacobian, damp = theta + move, new_value, new_jacobian, max(damp / 10, 1e-12)
-        small = np.abs(move).max() < 1e-12
-        if context.noise is None:
-            updated = _noise(y - value, jacobian, sigma, sd, noise)
-            small = np.abs(move).max() < 1e-9 and bool((np.abs(np.log(updated / sigma)) < 0.1).all())
-            sigma = updated
-        if small:
-            break
-    j = (jacobian / sigma[:, None]).reshape(-1, layout.size)
-    covariance = np.linalg.inv(j.T @ j + np.diag(1 / sd**2))
-    final = float((((y - value) / sigma) ** 2).sum() + 2 * len(y) * np.log(sigma).sum()) + float(
-        (((theta - mean) / sd) ** 2).sum()
-    )
-    return Refined(anchor, theta, y - value, jacobian, covariance, sigma, final)
+    _, upper = _triangle(jacobian, sigma, sd)
+    root = np.linalg.solve(upper, np.eye(t))
+    cost = float((((y - value) / sigma) ** 2).sum() + 2 * len(y) * np.log(sigma).sum())
+    cost += float((((theta - mean) / sd) ** 2).sum())
+    return Refined(anchor, theta, y - value, jacobian, root @ root.T, sigma, cost)
+
+
+def _step(
+    bank: TaskBank,
+    layout: Layout,
+    context: Context,
+    anchor: int,
+    theta: Array,
+    mean: Array,
+    sd: Array,
+    sigma: Array,
+    j: Array,
+    r: Array,
+    damp: float,
+) -> tuple[Array, Array, Array] | None:
+    """One damped step: the move, and the value and Jacobian there; None if it does not go down."""
+    t = layout.size
+    ridge = np.diag(np.sqrt(damp * (j**2).sum(0)) if layout.nonlinear else np.zeros(t))
+    move = np.linalg.lstsq(np.concatenate([j, ridge]), np.concatenate([r, np.zeros(t)]), rcond=None)[0]
+    move[: layout.nonlinear] = np.clip(move[: layout.nonlinear], -0.3, 0.3)
+    value, jacobian = model(bank, layout, anchor, theta + move, context.x)
+    cost = (((context.y - value) / sigma) ** 2).sum() + (((theta + move - mean) / sd) ** 2).sum()
+    return (move, value, jacobian) if cost <= (r**2).sum() * (1 + 1e-12) + 1e-20 else None
+
+
+def _triangle(jacobian: Array, sigma: Array, sd: Array) -> tuple[Array, Array]:
+    """QR factors of the whitened Jacobian over the prior's: J^T J + Lambda = R^T R."""
+    j = (jacobian / sigma[:, None]).reshape(-1, jacobian.shape[-1])
+    return np.linalg.qr(np.concatenate([j, np.diag(1 / sd)]))
 
 
 def _noise(residual: Array, jacobian: Array, sigma: Array, sd: Array, noise: Array) -> Array:
     """(C,) the noise that goes with the residuals."""
-    j = (jacobian / sigma[:, None]).reshape(-1, jacobian.shape[-1])
-    hat = np.einsum("it,tu,iu->i", j, np.linalg.inv(j.T @ j + np.diag(1 / sd**2)), j).reshape(residual.shape)
+    q, _ = _triangle(jacobian, sigma, sd)
+    hat = (q[: residual.size] ** 2).sum(1).reshape(residual.shape)
     left = np.maximum(len(residual) - hat.sum(0), 0.0)
     return np.maximum(np.sqrt(((residual**2).sum(0) + noise**2) / (left + 1)), noise)
 
@@ -384,7 +404,7 @@ def search(
     theta[:, :n] = nodes
     a, b = layout.warp(theta)
     at = (a[:, None, :] * x + b[:, None, :]).reshape(w * p, layout.d)
-    anchors = bank if len(which) == len(bank) else _subset(bank, which)
+    anchors = bank.subset(tuple(int(i) for i in which))
     f = anchors.values(at).reshape(-1, w, p, layout.c)[: len(which)]  # (A, W, P, C)
     columns, offset = layout.design(f, x)
     linear_mean, linear_sd = layout.linear(mean)[:, None], layout.linear(sd)[:, None]  # (A, 1, C, L)
@@ -403,10 +423,6 @@ def search(
     first = np.argsort(cost, axis=1)[:, : min(2, w)]
     pairs = sorted((cost[i, j], i, j) for i in range(len(which)) for j in first[i])[:keep]
     return [(int(which[i]), layout.join(nodes[j], best[i, j])) for _, i, j in pairs]
-
-
-def _subset(bank: TaskBank, which: NDArray[np.intp]) -> TaskBank:
-    return bank.select(which if len(which) > 1 else [which[0], (which[0] + 1) % len(bank)])
 
 
 def warp_nodes(layout: Layout, mean: Array, sd: Array) -> Array:
