@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from operant.core.record import read_records
 from operant.report.audit import audit_table, load_audit
+from operant.report.extrapolation import extrapolation_table, load_extrapolation
 from operant.report.plan import load_plan, plan_table
 from operant.report.runs import load_run
 from operant.report.text import run_table
 
-__all__ = ["summary_table", "write_report"]
+__all__ = ["summary_table", "target_chart", "write_report"]
 
 
 def summary_table(folder: Path) -> str:
     """The result, what must be known with it, and the tables as plain text, for the terminal.
 
     Args:
-        folder: what ``operant train``, ``evaluate``, ``plan``, ``audit`` or ``demo`` wrote.
+        folder: what ``operant train``, ``evaluate``, ``plan``, ``audit``, ``extrapolate`` or ``demo`` wrote.
 
     Raises:
         DataError: if the folder holds nothing finished, or its files contradict each other.
@@ -28,6 +31,8 @@ def summary_table(folder: Path) -> str:
             return audit_table(load_audit(folder))
         case "plan":
             return plan_table(load_plan(folder))
+        case "extrapolate":
+            return extrapolation_table(load_extrapolation(folder))
         case _:
             return run_table(load_run(folder))
 
@@ -36,7 +41,7 @@ def write_report(folder: Path, out_dir: Path | None = None) -> Path:
     """Write the page of a folder: ``index.html``, and each chart as PNG and SVG beside it.
 
     Args:
-        folder: what ``operant train``, ``evaluate``, ``plan``, ``audit`` or ``demo`` wrote.
+        folder: what ``operant train``, ``evaluate``, ``plan``, ``audit``, ``extrapolate`` or ``demo`` wrote.
         out_dir: where the page goes; ``folder/report`` if None.
 
     Returns:
@@ -47,7 +52,7 @@ def write_report(folder: Path, out_dir: Path | None = None) -> Path:
         ImportError: if the extra ``operant[report]`` is not installed.
     """
     # Altair is an optional extra that only the pages need; the terminal table works without it.
-    from operant.report import audit_page, plan_page, run_page, shell
+    from operant.report import audit_page, extrapolation_page, plan_page, run_page, shell
 
     folder = Path(folder)
     match _command(folder):
@@ -55,9 +60,25 @@ def write_report(folder: Path, out_dir: Path | None = None) -> Path:
             page = audit_page.build(load_audit(folder))
         case "plan":
             page = plan_page.build(load_plan(folder))
+        case "extrapolate":
+            page = extrapolation_page.build(load_extrapolation(folder))
         case _:
             page = run_page.build(load_run(folder))
     return shell.write(page, Path(out_dir) if out_dir else folder / "report")
+
+
+def target_chart(records: Sequence[Mapping[str, Any]]) -> Any:
+    """One extrapolated target among the known tasks, as an Altair chart.
+
+    Args:
+        records: the record of a target and that of its bank, as ``operant extrapolate`` writes them.
+
+    Raises:
+        ImportError: if the extra ``operant[report]`` is not installed.
+    """
+    from operant.report import extrapolation_page
+
+    return extrapolation_page.target_chart(records)
 
 
 def _command(folder: Path) -> str | None:

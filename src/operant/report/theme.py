@@ -123,15 +123,15 @@ def page_spec(panel: Panel, *, height: int) -> dict[str, Any]:
 
 def save(figure: Figure, folder: Path) -> list[Path]:
     """Write ``figure.png`` (scale 2, about 900 x 450 points) and ``figure.svg``; return their paths."""
-    drawing = vl_convert.vegalite_to_svg(_image_spec(figure))
+    drawing = vl_convert.vegalite_to_svg(image_spec(figure))
     png, svg = folder / f"{figure.name}.png", folder / f"{figure.name}.svg"
     png.write_bytes(vl_convert.svg_to_png(drawing, scale=2))
     svg.write_text(drawing, encoding="utf-8")
     return [png, svg]
 
 
-def _image_spec(figure: Figure) -> dict[str, Any]:
-    """All panels side by side, three a row at most, with a legend on a white ground."""
+def image_spec(figure: Figure) -> dict[str, Any]:
+    """A specification with a size of its own: panels side by side, three a row at most, a legend, a white ground."""
     across = min(3, len(figure.panels))
     size = {"width": (840 - 70 * (across - 1)) // across, "height": 300}
     charts = [{**p.spec, **size, "title": p.title} for p in figure.panels]
