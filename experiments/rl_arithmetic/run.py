@@ -7,8 +7,10 @@ Finished arms are kept: the same command continues a run that was stopped.
 """
 
 import json
+import operator
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -25,10 +27,11 @@ FIXED |= {"save_strategy": "no", "lr_scheduler_type": "constant_with_warmup", "l
 
 
 def prompts(c: dict) -> tuple[list[Prompt], list[Prompt], list[Prompt]]:
-    """Two-digit products: for the warm start, for RL (none of which it has seen), held out."""
+    """Two-digit products or sums: for the warm start, for RL (none of which it has seen), held out."""
+    sign, calculate = ("*", operator.mul) if c["task"] == "products" else ("+", operator.add)
     pairs = [(a, b) for a in range(10, 100) for b in range(10, 100)]
     random.Random(0).shuffle(pairs)
-    rows = [Prompt(i, f"{a}*{b}=", str(a * b)) for i, (a, b) in enumerate(pairs)]
+    rows = [Prompt(i, f"{a}{sign}{b}=", str(calculate(a, b))) for i, (a, b) in enumerate(pairs)]
     return rows[: c["warm_prompts"]], rows[c["warm_prompts"] : -c["test_prompts"]], rows[-c["test_prompts"] :]
 
 
@@ -46,9 +49,9 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
     """Train one arm (or the warm start), and evaluate it on the held-out prompts."""
     quiet()
     from datasets import Dataset
-    from transformers.trainer_callback import PrinterCallback
+    from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
-    from operant.hf.policy import encode, load_policy
+    from operant.hf.policy import answer_log_probs, encode, load_policy
     from operant.hf.rl import AlignedGRPOConfig, AlignedGRPOTrainer
     from operant.hf.sft import AlignedSFTConfig, AlignedSFTTrainer
 
@@ -71,14 +74,27 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
 
         verifier.answers = []
         data = Dataset.from_list([{"prompt": p.text, "target": p.target} for p in train])
-        args = AlignedGRPOConfig(strategy=arm["strategy"], form=arm.get("form", "exact"), **settings, **c["rl"])
+        settings |= c["rl"] | arm.get("rl", {})
+        args = AlignedGRPOConfig(strategy=arm["strategy"], form=arm.get("form", "exact"), **settings)
         trainer = AlignedGRPOTrainer(reward_funcs=[verifier], train_dataset=data, args=args, **shared)
+    held_out = encode(policy, test, DataConfig(), 32)
+
+    class Curve(TrainerCallback):
+        """Exact pass@k of the held-out prompts on the way."""
+
+        def on_step_end(self, args: object, state: Any, control: object, **_: object) -> None:
+            if state.global_step % c["every"] == 0 and state.global_step < state.max_steps:
+                columns = pass_at(answer_log_probs(policy, held_out, batch_size=500), c["budgets"])
+                append_record(folder / "record.jsonl", "evaluation", step=state.global_step, curve=summary(columns))
+
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Curve())
+    (folder / "record.jsonl").unlink(missing_ok=True)  # of a run that was stopped
     trainer.train()
     columns = evaluate(policy, test, c)
     policy.save(folder / "model")
-    branch, role = "ce" if arm.get("baseline") else name, "warm" if name == "warm" else "branch"
-    write_job(folder, seed=seed, branch=branch, role=role, strategy=arm.get("strategy", "pass@1"))
+    role, strategy = "warm" if name == "warm" else "branch", arm.get("strategy", "pass@1")
+    write_job(folder, seed=seed, branch=name, role=role, strategy=strategy, baseline=arm.get("baseline", False))
     (folder / "history.json").write_text(json.dumps(trainer.state.log_history), encoding="utf-8")
     append_record(folder / "record.jsonl", "evaluation", step=trainer.state.global_step, curve=summary(columns))
     write_prompts(folder, [p.id for p in test], columns)

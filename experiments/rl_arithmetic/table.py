@@ -1,0 +1,91 @@
+"""The tables of README.md: values, differences paired by seed and prompt, and what the rollouts said.
+
+    python experiments/rl_arithmetic/table.py runs/rl_arithmetic
+
+95 % intervals: the report's bootstrap, which draws seeds and prompts independently.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jsonargparse import auto_cli
+
+from operant.report.runs import WARM, Run, load_run
+from operant.report.tables import Interval, curves, intervals, resampled_means
+
+GRPO = "grpo"
+
+
+def rows(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
+    """A table in Markdown."""
+    print(f"\n{title}\n\n| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    print("\n".join(f"| {' | '.join(cells)} |" for cells in body))
+
+
+def paired(run: Run, ours: str, theirs: str, metric: str) -> np.ndarray:
+    """(S, P) differences, over the seeds that both arms finished."""
+    a, b = run.values(ours, metric), run.values(theirs, metric)
+    return np.array([a[s] - b[s] for s in sorted(a.keys() & b.keys())])
+
+
+def shown(i: Interval) -> str:
+    """A difference in points."""
+    return f"{100 * i.mean:+.1f} ({100 * i.low:+.1f} to {100 * i.high:+.1f})"
+
+
+def differences(run: Run, pairs: Sequence[tuple[str, str]], metrics: Sequence[str]) -> list[list[str]]:
+    """One row a pair of arms."""
+    body = []
+    for ours, theirs in pairs:
+        stack = np.array([paired(run, ours, theirs, m) for m in metrics])
+        body.append([f"{ours} - {theirs}", str(stack.shape[1]), *map(shown, intervals(stack))])
+    return body
+
+
+def kept(run: Run, mixture: str, whole: str, metric: str) -> str:
+    """Shares of the gain at ``metric``, and of the price at pass@1, that a mixture has of the whole strategy's."""
+    parts = []
+    for m in (metric, "pass@1"):
+        stack = np.array([paired(run, arm, GRPO, m) for arm in (mixture, whole)])
+        ours, theirs = resampled_means(stack)
+        low, high = np.quantile(ours / theirs, [0.025, 0.975])
+        mean = stack[0].mean() / stack[1].mean()
+        parts.append(f"{100 * mean:.0f} % ({100 * low:.0f} to {100 * high:.0f}) of the difference at {m}")
+    return f"{mixture}: {' and '.join(parts)}"
+
+
+def signals(run: Run, arm: str) -> list[str]:
+    """Means over the first and the last tenth of the log, over seeds; dead groups over all of it."""
+    logs = [json.loads((job.path / "history.json").read_text(encoding="utf-8")) for job in run.of(arm)]
+    columns = {
+        k: np.array([[e[k] for e in log if k in e] for log in logs]) for k in ("reward", "entropy", "dead_groups")
+    }
+    tenth = -(-columns["reward"].shape[1] // 10)
+    cells = [
+        f"{columns[k][:, :tenth].mean():.3f} to {columns[k][:, -tenth:].mean():.3f}" for k in ("reward", "entropy")
+    ]
+    return [arm, *cells, f"{100 * columns['dead_groups'].mean():.0f}"]
+
+
+def main(run_dir: Path, families: list[str] = ["pass", "maj"]) -> None:  # noqa: B006
+    """Print the tables of one run; families: of the metrics to show."""
+    run = load_run(run_dir)
+    metrics = [m for m in run.metrics if m.split("@")[0] in families]
+    arms = [a for a in run.labels if a != WARM]
+    means = curves(run)
+    body = [[a, str(len(run.of(a))), *(f"{100 * means[a, m].mean:.1f}" for m in metrics)] for a in run.labels]
+    rows("Mean over seeds and prompts, %", ["arm", "seeds", *metrics], body)
+    against = [(a, b) for b in (WARM, GRPO) for a in arms if a != b]
+    against += [(a.rpartition(" ")[0], a) for a in arms if " paper" in a or "plug-in" in a]
+    rows("Paired differences, points", ["arms", "seeds", *metrics], differences(run, against, metrics))
+    rows("Rollouts", ["arm", "reward", "entropy", "dead groups, %"], [signals(run, a) for a in arms])
+    whole = next((a for a in arms if a.startswith("pass@") and " " not in a), None)
+    for mixture in (a for a in arms if a.startswith("mix")):
+        if whole is not None:
+            print(f"\n{kept(run, mixture, whole, whole)}")
+
+
+if __name__ == "__main__":
+    auto_cli(main)
