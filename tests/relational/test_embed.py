@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,7 @@ def test_errors() -> None:
 def test_the_benchmark_runs_and_its_peers_agree(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     importlib.import_module("relational").embed(40)
+    sys.modules.pop("relational")
     text = capsys.readouterr().out
     assert "task by task" in text and "fisher" in text
     assert float(text.split("1 - |correlation| <= ")[1].split()[0]) < 1e-6

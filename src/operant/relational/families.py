@@ -371,8 +371,14 @@ KINDS = ("poly", "sin", "tanh")
 
 
 def polynomial_params(degrees: Sequence[int], rng: np.random.Generator, *, top: int | None = None) -> Array:
-    """(F, top + 1) coefficients c_p ~ U(-2, 2) / 5^p, p = 0..degree, zero above; ``top`` is at least each degree."""
+    """(F, top + 1) coefficients c_p ~ U(-2, 2) / 5^p, p = 0..degree, zero above; ``top`` is at least each degree.
+
+    Raises:
+        InputError: for no degree, or a negative one.
+    """
     degree = np.asarray(degrees)
+    if degree.size == 0 or degree.min() < 0:
+        raise InputError(f"expected at least one degree, none negative, got {list(degrees)[:8]}.")
     top = int(degree.max()) if top is None else top
     power = np.arange(top + 1)
     return rng.uniform(-2, 2, size=(len(degree), top + 1)) / SIDE**power * (power <= degree[:, None])
@@ -406,7 +412,12 @@ def primitive_params(kinds: Sequence[str], rng: np.random.Generator, *, rescaled
         rng: source of the parameters.
         rescaled: factor and offset such that the primitive spans exactly [-5, 5] on [-5, 5] (appendix B.1.2: poly
             U(-1, 1) each); otherwise 1 and 0 (section 3.3: poly U(-.1, .1), U(-.5, .5), U(-2, 2)).
+
+    Raises:
+        InputError: for a kind that there is not.
     """
+    if strange := [k for k in kinds if k not in KINDS]:
+        raise InputError(f"expected primitives of {', '.join(KINDS)}, got {strange[0]!r}.")
     kind = np.array([KINDS.index(k) for k in kinds])
     poly = Box(((-1, 1),) * 3) if rescaled else Box(((-0.1, 0.1), (-0.5, 0.5), (-2, 2)))
     own = (poly, Box(((0.5, 2), (0.5, 1.5), (0, np.pi))), Box(((1, 3), (0.5, 2), (-2, 2))))

@@ -247,7 +247,7 @@ class TaskBank:
         if which == tuple(range(len(self))):
             return self
         if which not in self._subsets:
-            padded = which if len(which) > 1 else (*which, (which[0] + 1) % len(self))
+            padded = which if len(which) > 1 else (*which, *((i + 1) % len(self) for i in which))
             bank = self.select(padded)
             bank.__dict__["method"] = self.method
             self._subsets[which] = bank
@@ -268,14 +268,13 @@ class TaskBank:
             for t in self.tasks
         )
         batch = self.batch
-        scaled_batch: Batch | None = None
-        if batch is not None:
 
-            def scaled_batch(p: Array, x: Array) -> Array:
-                values = np.asarray(batch(p, s.x_out(x)), dtype=np.float64)
-                return s.y_in(values.reshape(len(p), len(x), self.c))
+        def all_inside(p: Array, x: Array) -> Array:
+            assert batch is not None
+            values = np.asarray(batch(p, s.x_out(x)), dtype=np.float64)
+            return s.y_in(values.reshape(len(p), len(x), self.c))
 
-        bank = replace(self, tasks=tasks, batch=scaled_batch, units=s)
+        bank = replace(self, tasks=tasks, batch=None if batch is None else all_inside, units=s)
         bank.__dict__["method"] = self.method
         return bank
 
@@ -360,7 +359,8 @@ class TaskBank:
         """
         inputs, outputs = ([x] if isinstance(x, str) else list(x)), ([y] if isinstance(y, str) else list(y))
         columns = {
-            name: _column(frame, name) for name in {task, *inputs, *outputs, *params, *labels, *([unit] * bool(unit))}
+            name: _column(frame, name)
+            for name in {task, *inputs, *outputs, *params, *labels, *([unit] if unit else [])}
         }
         if unit is not None and len(units := sorted(set(map(str, columns[unit])))) > 1:
             raise DataError(f"column {unit!r} mixes units: {', '.join(units)}. Convert all rows to one of them first.")
@@ -485,11 +485,11 @@ class TaskBank:
         with np.load(folder / "bank.npz", allow_pickle=False) as arrays:
             params = arrays["params"]
             tasks = tuple(
-                Task(arrays[f"x{i}"], arrays[f"y{i}"], t["key"], params[i], t["labels"])
+                Task(arrays[f"x{i}"], arrays[f"y{i}"], _tuples(t["key"]), params[i], _tuples(t["labels"]))
                 for i, t in enumerate(facts["tasks"])
             )
-        names = (tuple(facts[n]) for n in ("x_names", "y_names", "param_names"))
-        bank = cls(tasks, *names, notes=tuple(notes))
+        x_names, y_names, param_names = (tuple(facts[n]) for n in ("x_names", "y_names", "param_names"))
+        bank = cls(tasks, x_names, y_names, param_names, notes=tuple(notes))
         bank.__dict__["method"] = facts["method"]
         return bank
 
@@ -561,7 +561,7 @@ def _column(frame: Any, name: str) -> NDArray[Any]:
     try:
         return np.asarray(frame[name])
     except (KeyError, IndexError, TypeError) as error:
-        there = ", ".join(map(str, getattr(frame, "columns", None) if hasattr(frame, "columns") else frame))
+        there = ", ".join(map(str, getattr(frame, "columns", frame)))
         raise DataError(f"no column {name!r}; there are: {there}.") from error
     except Exception as error:  # polars has an error type of its own
         raise DataError(f"no column {name!r} ({error}).") from error
@@ -574,7 +574,7 @@ def _numbers(name: str, column: NDArray[Any]) -> Array:
         raise InputError(f"column {name!r} must hold numbers ({error}).") from error
     if (bad := np.flatnonzero(~np.isfinite(values))).size:
         raise InputError(
-            f"column {name!r}: expected a number in row {bad[0]}, got {column[bad[0]]!r} "
+            f"column {name!r}: expected a number in row {bad[0]}, got {_plain(column[bad[0]])!r} "
             f"({bad.size} such rows). Drop or repair them first."
         )
     return values
@@ -601,6 +601,13 @@ def _shape(values: ArrayLike, q: int) -> Array:
     if len(array) != q or array.ndim > 2:
         raise InputError(f"a task's function must return (Q,) or (Q, C) values for Q points, got shape {array.shape}.")
     return array.reshape(q, -1)
+
+
+def _tuples(value: Any) -> Any:
+    """What JSON wrote as lists, as the tuples that they were."""
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:
