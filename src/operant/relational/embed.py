@@ -210,7 +210,7 @@ def fisher(probe: Probe, bank: TaskBank, x: Array, *, ridge: float = 1e-3) -> Ar
     parts: list[Tensor] = []
     for name, j in cast("dict[str, Tensor]", jacobian).items():
         if name.endswith("weight"):  # (G, H, units, weights into a unit)
-            pair = torch.einsum("ghui,gkui->uhk", j, j) / (j.shape[0] * j.shape[3])
+            pair = torch.einsum("ghui,gkui->uhk", j, j)  # sums: what makes them means cancels below
             layer = torch.einsum("fhc,uhk,fkc->fu", head, pair, head)
             parts.append(layer / layer.norm(dim=1, keepdim=True).clamp_min(1e-300))
     return torch.cat(parts, 1).numpy()
