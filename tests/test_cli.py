@@ -1,8 +1,11 @@
 """The verbs as a user runs them: subprocesses on the embedded default."""
 
+import csv
 import json
+import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -209,6 +212,27 @@ def test_audit_prints_and_draws_what_each_rule_optimises(tmp_path):
     assert shown.stdout == run.stdout and (folder / "report" / "index.html").read_bytes() == page
 
 
+def test_extrapolate_explains_predicts_and_draws(tmp_path):
+    """A bend that moves with T: known for T = 0 to 5, four points for T = -1."""
+    x = [i / 5 for i in range(21)]
+    rows = {t: [(t, a, math.tanh(a - t / 2)) for a in x] for t in range(-1, 6)}
+    asked = [(-1, a, "") for a in x[10::2]]
+    for name, points in {"bank": sum((rows[t] for t in range(6)), []), "target": rows[-1][:8:2] + asked}.items():
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("T", "x", "y"), *points])
+    folder = tmp_path / "out"
+    files = [tmp_path / "bank.csv", f"--target={tmp_path / 'target.csv'}", f"--output_dir={folder}"]
+    command = ["extrapolate", *files, "--task=T", "--x=x", "--y=[y]", "--params=T", "--operator=shift * xshift"]
+    run = operant(*command)
+    assert re.search(r"^shift \* xshift \* .* 100 %$", run.stdout, re.M) and "-1: prediction" in run.stdout
+    with (folder / "predictions.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert float(first["x"]) == 2.0 and float(first["y"]) == pytest.approx(math.tanh(2.5), abs=0.05)
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Target -1" in page and "How the operator was chosen" in page
+    assert (folder / "report" / "target-0.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(
     "args, message",
     [
@@ -231,6 +255,7 @@ def test_audit_prints_and_draws_what_each_rule_optimises(tmp_path):
         (["audit", "--rules=[ppo]"], "expected rules of grpo"),
         (["audit", "--strategy=maj@8"], "a strategy that counts successes"),
         (["audit", "--m=0"], "m must be an integer >= 1"),
+        (["extrapolate", "no.csv", "--target=no.csv", "--task=T", "--x=x", "--y=y"], "expected a CSV file at no.csv"),
     ],
 )
 def test_bad_input_gets_one_clear_message(tmp_path, args, message):
@@ -247,6 +272,7 @@ def test_bad_input_gets_one_clear_message(tmp_path, args, message):
         ("train", "operant train --method grpo --model MODEL_DIR"),
         ("evaluate", "operant evaluate --rollouts_file rollouts.jsonl"),
         ("plan", "operant plan runs/eval/rollouts.jsonl"),
+        ("extrapolate", "operant extrapolate bank.csv --target target.csv --task T --x log_t --y log_E"),
         ("report", "operant report runs/first"),
         ("demo", "two-digit multiplication"),
     ],

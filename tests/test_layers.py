@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "hf": {"objectives", "strategies", "relational", "core"},
     "plugins": {"objectives", "strategies", "core"},
     "report": {"core"},
-    "cli": {"report", "hf", "strategies", "core"},
+    "cli": {"report", "hf", "relational", "strategies", "core"},
 }
 EXTRAS = {
     **dict.fromkeys(["transformers", "trl", "peft", "datasets", "accelerate", "math_verify"], "hf"),

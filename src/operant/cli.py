@@ -1,4 +1,7 @@
-"""The command line: ``operant train | evaluate | plan | audit | report | demo``. A verb: one config, one function."""
+"""The command line: ``operant train | evaluate | plan | audit | extrapolate | report | demo``.
+
+A verb: one config, one function.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,13 @@ beside the slope of the deployed strategy, dead groups and noise, for the publis
   operant audit --n 4 --m 8
   operant audit --strategy 'mix(pass@1:0.25, pass@16:0.75)' --m 32 --rules '[grpo, maxrl, passk-training]'
 """
+EXTRAPOLATE = """Predict an unseen task from a few of its points and a bank of known tasks: which known task
+and which named transformation explain it, how sure that is, and whether it applies at all. CSV files, a row a
+point; in the target's file an empty y asks for a prediction.
+
+  operant extrapolate bank.csv --target target.csv --task T --x log_t --y log_E --params T
+  operant extrapolate bank.csv --target target.csv --task cell --x '[cycle, load]' --y capacity --query query.csv
+"""
 REPORT = """Write one self-contained page, RUN/report/index.html, and its charts as PNG and SVG.
 
   operant report runs/first
@@ -74,7 +84,7 @@ class ReportConfig:
     """What to report on.
 
     Args:
-        run_dir: folder of a run of train, evaluate, plan, audit or demo.
+        run_dir: folder of a run of train, evaluate, plan, audit, extrapolate or demo.
         out_dir: where the page goes. Default: report/ inside it.
         open: whether to open the page in a browser.
     """
@@ -177,6 +187,17 @@ def audit(config: AuditConfig) -> None:
     _report(folder, open_page=config.open)
 
 
+def extrapolate(config: Any) -> None:
+    """Explain and predict the targets, then show them."""
+    from rich.console import Console
+
+    from operant.relational.run import extrapolate as run
+
+    with Console(stderr=True).status("reading") as status:
+        folder = run(config, status.update)
+    _report(folder, open_page=config.open)
+
+
 def report(config: ReportConfig) -> None:
     """Write the page."""
     _report(config.run_dir, open_page=config.open, out_dir=config.out_dir)
@@ -208,18 +229,21 @@ def main(args: list[str] | None = None) -> int:
     )
     verbs = parser.add_subcommands(required=True, dest="verb")
     from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
+    from operant.relational.run import ExtrapolateConfig
 
     actions: dict[str, tuple[Any, Any, str]] = {
         "train": (TrainConfig, train, TRAIN),
         "evaluate": (EvaluateConfig, evaluate, EVALUATE),
         "plan": (PlanConfig, plan, PLAN),
         "audit": (AuditConfig, audit, AUDIT),
+        "extrapolate": (ExtrapolateConfig, extrapolate, EXTRAPOLATE),
         "report": (ReportConfig, report, REPORT),
         "demo": (DemoConfig, demo, DEMO),
     }
     positional = {
         "plan": ("rollouts", "JSON lines of rollouts, as operant evaluate writes them."),
-        "report": ("run_dir", "folder of a run of train, evaluate, plan, audit or demo."),
+        "extrapolate": ("bank", "CSV file of the known tasks with a header, a row a point."),
+        "report": ("run_dir", "folder of a run of train, evaluate, plan, audit, extrapolate or demo."),
     }
     for verb, (config, _, text) in actions.items():
         sub = ArgumentParser(description=text, formatter_class=_Formatter)

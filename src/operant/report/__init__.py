@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from operant.core.record import read_records
 from operant.report.audit import audit_table, load_audit
-from operant.report.extrapolation import extrapolation_table, load_extrapolation
+from operant.report.extrapolation import load_extrapolation, target_chart
+from operant.report.extrapolation_table import extrapolation_table
 from operant.report.plan import load_plan, plan_table
 from operant.report.runs import load_run
 from operant.report.text import run_table
@@ -65,20 +64,6 @@ def write_report(folder: Path, out_dir: Path | None = None) -> Path:
         case _:
             page = run_page.build(load_run(folder))
     return shell.write(page, Path(out_dir) if out_dir else folder / "report")
-
-
-def target_chart(records: Sequence[Mapping[str, Any]]) -> Any:
-    """One extrapolated target among the known tasks, as an Altair chart.
-
-    Args:
-        records: the record of a target and that of its bank, as ``operant extrapolate`` writes them.
-
-    Raises:
-        ImportError: if the extra ``operant[report]`` is not installed.
-    """
-    from operant.report import extrapolation_page
-
-    return extrapolation_page.target_chart(records)
 
 
 def _command(folder: Path) -> str | None:

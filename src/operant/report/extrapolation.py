@@ -1,4 +1,4 @@
-"""Extrapolated targets read back, in words and as a table for the terminal. The page is in ``extrapolation_page``.
+"""Extrapolated targets read back, and in words. Tables are in ``extrapolation_table``, the page in ``.._page``.
 
 Reads the folder that ``operant extrapolate`` wrote: ``record.jsonl`` with one record for the bank and one a target.
 """
@@ -13,12 +13,6 @@ from typing import Any
 
 from operant.core.checks import DataError
 from operant.core.record import read_records
-from operant.report.text import aligned
-
-MOST_ROWS = 8
-"""Predictions of a target that are printed; all of them stand in predictions.csv."""
-MOST_COLUMNS = 4
-"""Targets with a column of their own in the table of operators."""
 
 Record = Mapping[str, Any]
 
@@ -49,22 +43,6 @@ class Extrapolation:
         return f"{100 * self.targets[0]['level']:g} %"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How the operators did on the outer shell of the bank, and the targets that were told so."""
-
-    rows: tuple[Record, ...]
-    targets: tuple[Record, ...]
-
-    def chosen_by(self, operator: str) -> list[str]:
-        """Names of the targets that are predicted by this operator."""
-        return [name_of(t) for t in self.targets if t["operator"] == operator]
-
-    def context_error(self, operator: str, target: Record) -> float | None:
-        """What the operator leaves of the context points of a target, each left out in turn."""
-        return next((c["context_error"] for c in target["choice"] if c["operator"] == operator), None)
-
-
 def load_extrapolation(folder: Path) -> Extrapolation:
     """Read the records of an extrapolation.
 
@@ -86,7 +64,7 @@ def load_extrapolation(folder: Path) -> Extrapolation:
 def number(x: float | None, digits: int = 4) -> str:
     """A value with a few significant digits.
 
-    >>> number(1234.5678), number(-1e-9), number(None), number(0.0)
+    >>> number(1234.5678), number(-1e-9), number(None), number(-0.0)
     ('1235', '-1e-09', '–', '0')
     """
     return "–" if x is None else f"{x + 0.0:.{digits}g}"  # + 0.0: no minus before a zero
@@ -97,177 +75,165 @@ def interval(low: float | None, high: float | None, digits: int = 4) -> str:
     return "" if low is None or high is None else f"{number(low, digits)} to {number(high, digits)}"
 
 
-def key_text(key: Any) -> str:
-    """The key of a task, or of several: ``[60.0, 70.0]`` is "60, 70"."""
-    if isinstance(key, (list, tuple)):
-        return ", ".join(map(key_text, key))
-    return "none" if key is None else number(key, 6) if isinstance(key, float) else str(key)
+def share(x: float | None) -> str:
+    """A share in percent.
+
+    >>> share(0.25), share(0.001), share(None)
+    ('25 %', '<1 %', '–')
+    """
+    return "–" if x is None else "<1 %" if 0 < x < 0.005 else f"{100 * x:.0f} %"
 
 
 def name_of(target: Record) -> str:
     """What a target is called."""
-    return key_text(target["key"])
+    return str(target["key"])
+
+
+def anchor_of(found: Record) -> str:
+    """Name of the anchor of a decomposition."""
+    return "–" if found["anchor"] is None else str(found["anchor"])
 
 
 def best(target: Record) -> Record | None:
-    """The most probable decomposition, if the operator has any."""
+    """The most probable decomposition, if there is any."""
     return target["decompositions"][0] if target["decompositions"] else None
 
 
+def of(target: Record, operator: str) -> Record:
+    """What the choice of a target says of an operator; unknown values where it says nothing."""
+    unknown = dict.fromkeys(("shell_error", "shell_low", "shell_high", "context_error"))
+    return next((c for c in target["choice"] if c["operator"] == operator), unknown | {"weight": 0.0, "plain": False})
+
+
+def mixed(target: Record) -> list[Record]:
+    """The operators that are mixed in a prediction, the heaviest first."""
+    return sorted((c for c in target["choice"] if c["weight"]), key=lambda c: -c["weight"])
+
+
+def leading(target: Record) -> str:
+    """The operator with the largest weight."""
+    used = mixed(target)
+    return used[0]["operator"] if used else str(target["operator"])
+
+
 def is_plain(target: Record) -> bool:
-    """Whether the target is predicted by a plain baseline."""
-    return any(c["plain"] for c in target["choice"] if c["operator"] == target["operator"])
+    """Whether a plain baseline has the largest weight."""
+    return bool(of(target, leading(target))["plain"])
+
+
+def mixture(target: Record, most: int = 3) -> str:
+    """``shift * xshift (62 %), span (30 %) and 2 more``; the bare name if it is alone."""
+    used = mixed(target)
+    if len(used) < 2:
+        return leading(target)
+    listed = ", ".join(f"{c['operator']} ({share(c['weight'])})" for c in used[:most])
+    return listed + (f" and {len(used) - most} more" if len(used) > most else "")
+
+
+def expected(choice: Record) -> float | None:
+    """The error that an operator should have on the target; its error on the outer shell where none is given."""
+    predicted = choice.get("predicted_error")
+    return choice["shell_error"] if predicted is None else predicted
+
+
+def ranked(targets: Sequence[Record]) -> list[str]:
+    """Operators, the smallest expected error first, the median over targets; those without one last."""
+    names = dict.fromkeys(c["operator"] for t in targets for c in t["choice"])
+    errors = {n: median([expected(of(t, n)) for t in targets]) for n in names}
+    return sorted(names, key=lambda n: (errors[n] is None, errors[n] or 0.0))
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """Of the values that are known."""
+    known = [v for v in values if v is not None]
+    return statistics.median(known) if known else None
 
 
 def headline(target: Record) -> str:
     """What happened to a target, in one sentence."""
-    found, verdict = best(target), target["applicability"]
+    found, verdict, name = best(target), target["applicability"], name_of(target)
     if not verdict["applicable"]:
-        how = f"what is shown comes from {target['operator']}"
-        return f"{name_of(target)}: no known task explains it ({verdict['reason']}); {how}."
+        return (
+            f"{name}: the bank does not explain it ({verdict['reason']}); what is shown comes from {mixture(target)}."
+        )
     if is_plain(target) or found is None:
-        return f"{name_of(target)}: predicted by {target['operator']}."
-    return (
-        f"{name_of(target)}: {found['transformation']} with f = {key_text(found['anchor'])}; residual on the context "
-        f"{number(found['residual'], 2)}."
-    )
+        return f"{name}: predicted by {mixture(target)}; no relational operator should do better."
+    f = "" if found["anchor"] is None else f" with f = {anchor_of(found)}"
+    if found["weight"] < 0.5:
+        return f"{name}: a mixture of {mixture(target)}; the most probable of it is {found['transformation']}{f}."
+    return f"{name}: {found['transformation']}{f}; residual on the context {number(found['residual'], 2)}."
 
 
 def explanation(target: Record) -> list[str]:
-    """Why this prediction, a sentence each: verdict, transformation, runner-up anchors, coverage, choice."""
+    """Why this prediction, a sentence each: verdict, transformation, other anchors, coverage, choice."""
     verdict, found = target["applicability"], best(target)
-    p = "" if verdict["p_value"] is None else f" (p = {number(verdict['p_value'], 2)} against tasks of the bank)"
-    told = [f"{verdict['text'].rstrip('.')}{p}."]
+    p = verdict["p_value"] if verdict["applicable"] else None
+    evidence = "" if p is None else f" (p = {number(p, 2)} that a task of the bank errs so much)"
+    told = [f"{verdict['text'].rstrip('.')}{evidence}."]
     if found is not None:
-        told.append(f"{target['operator']} of {key_text(found['anchor'])}: {found['transformation']}.")
-        told += [f"Its parameters: {parameters_text(found)}."] if found["parameters"] else []
-    others = [f"{key_text(d['anchor'])} ({share(d['weight'])})" for d in target["decompositions"][1:5]]
-    if found is not None and others:
-        told.append(f"Weight of this anchor {share(found['weight'])}; runner-up: {', '.join(others)}.")
+        f = "" if found["anchor"] is None else f", f = {anchor_of(found)}"
+        told.append(f"Most probable ({share(found['weight'])}): {found['transformation']}{f}.")
+        told += [f"Its parameters, with 90 % intervals: {parameters_text(found)}."] if found["parameters"] else []
+        others: dict[str, float] = {}
+        for d in target["decompositions"][1:]:
+            if d["anchor"] not in (None, found["anchor"]):
+                others[anchor_of(d)] = others.get(anchor_of(d), 0.0) + d["weight"]
+        if others:
+            heaviest = sorted(others.items(), key=lambda o: -o[1])[:4]
+            told.append(f"Other anchors: {', '.join(f'{key} ({share(weight)})' for key, weight in heaviest)}.")
     covered = target["share_covered"]
     if covered is not None and covered < 1:
-        told.append(
-            f"The anchor covers {share(covered)} of the query; beyond that it was continued, which no data supports."
-        )
+        told.append(f"Known tasks cover {share(covered)} of the query; beyond that they were continued.")
     return [*told, *_why(target)]
+
+
+def _why(target: Record) -> list[str]:
+    """The operators that are mixed, and the heaviest beside the best plain baseline."""
+    told = [f"The prediction mixes {mixture(target, 4)}."] if len(mixed(target)) > 1 else []
+    chosen = of(target, leading(target))
+    others = [of(target, n) for n in ranked([target]) if n != leading(target)]
+    plain = next((c for c in others if c["plain"] and expected(c) is not None), None)
+    if expected(chosen) is None or plain is None:
+        return told
+    return [
+        *told,
+        f"By the outer shell of the bank and the context, {leading(target)} should err by "
+        f"{number(expected(chosen), 3)}; {plain['operator']}, the best {'other ' if chosen['plain'] else ''}plain "
+        f"baseline, by {number(expected(plain), 3)}.",
+    ]
+
+
+def parameters_of(found: Record) -> dict[str, tuple[float, float | None, float | None]]:
+    """Name -> value, low, high of each number of a transformation; ``scale[1]`` is of the second output."""
+    numbers: dict[str, float] = {}
+    for kind, value in found["parameters"].items():
+        several = value if isinstance(value, list) else [value]
+        numbers |= {kind if len(several) == 1 else f"{kind}[{i}]": v for i, v in enumerate(several)}
+    return {name: (v, *found["intervals"].get(name, (None, None))) for name, v in numbers.items()}
 
 
 def parameters_text(found: Record) -> str:
     """``xshift 0.41 (0.38 to 0.44), shift -0.1``; empty if a decomposition has none."""
-    ends = {name: interval(low, high, 3) for name, (low, high) in found["intervals"].items()}
-    told = ((f"{name} {number(value, 3)}", ends.get(name)) for name, value in found["parameters"].items())
-    return ", ".join(text + (f" ({range_})" if range_ else "") for text, range_ in told)
+    told: list[str] = []
+    for name, (value, low, high) in parameters_of(found).items():
+        ends = interval(low, high, 3)
+        told.append(f"{name} {number(value, 3)}" + (f" ({ends})" if ends else ""))
+    return ", ".join(told)
 
 
-def _why(target: Record) -> list[str]:
-    """The chosen operator beside the best plain baseline, by their errors on the outer shell."""
-    errors = {c["operator"]: c for c in ranked(target["choice"]) if c["shell_error"] is not None}
-    chosen = errors.get(target["operator"])
-    plain = next((c for c in errors.values() if c["plain"] and c is not chosen), None)
-    if chosen is None or plain is None:
-        return []
-    return [
-        f"On the outer shell of the bank {chosen['operator']} errs by {number(chosen['shell_error'], 3)}, "
-        f"{plain['operator']}, the best {'other ' if chosen['plain'] else ''}plain baseline, by "
-        f"{number(plain['shell_error'], 3)}."
-    ]
+def target_chart(records: Sequence[Record]) -> Any:
+    """The first target among records among the known tasks, as an Altair chart of its own size.
 
+    Args:
+        records: the record of a target and that of its bank, as ``operant extrapolate`` writes them.
 
-def share(x: float | None) -> str:
-    """A share in percent.
-
-    >>> share(0.25), share(None)
-    ('25 %', '–')
+    Raises:
+        ImportError: if the extra ``operant[report]`` is not installed.
     """
-    return "–" if x is None else f"{100 * x:.0f} %"
+    # Altair is an optional extra; the words and tables of this module work without it.
+    from operant.report.extrapolation_charts import target_figure
+    from operant.report.theme import alt, image_spec
 
-
-def ranked(choice: Sequence[Record]) -> list[Record]:
-    """Operators, the smallest error on the outer shell first, those without one last."""
-    return sorted(choice, key=lambda c: (c["shell_error"] is None, c["shell_error"] or 0.0))
-
-
-def choices(run: Extrapolation) -> list[Choice]:
-    """Targets grouped by the errors on the outer shell that they were chosen with; mostly one group."""
-    groups: dict[tuple[Any, ...], list[Record]] = {}
-    for target in run.targets:
-        shell = tuple((c["operator"], c["shell_error"]) for c in ranked(target["choice"]))
-        if shell:
-            groups.setdefault(shell, []).append(target)
-    return [Choice(tuple(ranked(ts[0]["choice"])), tuple(ts)) for ts in groups.values()]
-
-
-def choice_rows(choice: Choice) -> list[list[str]]:
-    """Head and rows of the table of operators; chosen ones carry a star."""
-    one_each = len(choice.targets) <= MOST_COLUMNS
-    contexts = [f"context of {name_of(t)}" for t in choice.targets] if one_each else ["contexts, median", "chosen for"]
-    rows = [["operator", "outer shell", "interval", *contexts]]
-    for c in choice.rows:
-        name, errors = c["operator"], [choice.context_error(c["operator"], t) for t in choice.targets]
-        chosen = choice.chosen_by(name)
-        known = [e for e in errors if e is not None]
-        median = number(statistics.median(known), 3) if known else "–"
-        cells = [number(e, 3) for e in errors] if one_each else [median, str(len(chosen))]
-        shell = interval(c["shell_low"], c["shell_high"], 3)
-        rows.append([name + " *" * bool(chosen), number(c["shell_error"], 3), shell or "–", *cells])
-    return rows
-
-
-def target_rows(run: Extrapolation) -> list[list[str]]:
-    """Head and rows of the table of targets."""
-    rows = [["target", "operator", "anchor", "transformation", "residual", "p-value", "applies", "covered"]]
-    for t in run.targets:
-        found, verdict = best(t), t["applicability"]
-        what = ["–"] * 3
-        if found is not None:
-            what = [key_text(found["anchor"]), found["transformation"], number(found["residual"], 3)]
-        applies = "yes" if verdict["applicable"] else f"no: {verdict['reason']}"
-        p = number(verdict["p_value"], 2)
-        rows.append([name_of(t), t["operator"], *what, p, applies, share(t["share_covered"])])
-    return rows
-
-
-def prediction_rows(target: Record, most: int | None = None) -> list[list[str]]:
-    """Head and rows of the predictions of a target, ``most`` of them evenly spread; a star where not covered."""
-    asked, truth = target["prediction"], known_at(target)
-    head = [*target["x_names"]]
-    for y in target["y_names"]:
-        head += [y, f"{100 * target['level']:g} % interval", *([f"true {y}"] if truth else [])]
-    count = len(asked["x"])
-    keep = range(count) if most is None or count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
-    rows = [head]
-    for i in keep:
-        cells = [number(v) for v in asked["x"][i]]
-        for c in range(len(target["y_names"])):
-            cells += [number(asked["mean"][i][c], 5), interval(asked["low"][i][c], asked["high"][i][c]) or "–"]
-            cells += [number(None if (known := truth[i]) is None else known[c], 5)] if truth else []
-        cells[0] += "" if asked["covered"][i] else " *"
-        rows.append(cells)
-    return rows
-
-
-def known_at(target: Record) -> list[list[float] | None]:
-    """The true values at the query points, None where there is none; empty if no truth is known."""
-    if not target["truth"]:
-        return []
-    known = {tuple(x): y for x, y in zip(target["truth"]["x"], target["truth"]["y"], strict=True)}
-    return [known.get(tuple(x)) for x in target["prediction"]["x"]]
-
-
-def extrapolation_table(run: Extrapolation) -> str:
-    """Every target with its explanation, predictions and the table of operators, as plain text for the terminal."""
-    lines = [*run.notes, ""] if run.notes else []
-    for target in run.targets:
-        lines += [headline(target), *(f"  - {text}" for text in explanation(target)), ""]
-    lines += [*aligned(target_rows(run)), ""]
-    for target in run.targets[:MOST_ROWS]:
-        rows = prediction_rows(target, MOST_ROWS)
-        lines += [f"{name_of(target)}: prediction", *aligned(rows)]
-        lines += ["* beyond the range of what is known of the anchor"] * any(r[0].endswith(" *") for r in rows) + [""]
-    for choice in choices(run)[:MOST_ROWS]:
-        lines += [*aligned(choice_rows(choice)), "* chosen", ""]
-    shown = sum(min(len(t["prediction"]["x"]), MOST_ROWS) for t in run.targets[:MOST_ROWS])
-    total = sum(len(t["prediction"]["x"]) for t in run.targets)
-    if shown < total:
-        lines.append(f"{shown} of {total} predictions; all of them stand in {run.path / 'predictions.csv'}")
-    return "\n".join(lines).rstrip("\n")
+    target = next(r for r in records if r["kind"] == "target")
+    bank = next((r for r in records if r["kind"] == "bank"), {"curves": []})
+    return alt.Chart.from_dict(image_spec(target_figure(target, bank, "target")))

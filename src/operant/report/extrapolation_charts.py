@@ -6,14 +6,24 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from operant.report.extrapolation import Choice, Record, best, is_plain, key_text, name_of
+from operant.report.extrapolation import (
+    Record,
+    anchor_of,
+    best,
+    expected,
+    is_plain,
+    leading,
+    name_of,
+    parameters_of,
+    ranked,
+)
 from operant.report.theme import DARK, GREY, LIGHT, PALE, Figure, Key, alt, cycle, panel
 
 KNOWN, CONTEXT, TRUTH = "known tasks", "context", "truth"
-PREDICTED, BEYOND = "prediction", "prediction, anchor continued"
+PREDICTED, BEYOND = "prediction", "prediction, beyond what is known"
 DRAWN_POINTS = 2500
 """Points of known tasks in a panel; longer curves are thinned."""
-CHOSEN, RELATIONAL, PLAIN = "chosen", "relational", "plain baseline"
+CHOSEN, RELATIONAL, PLAIN = "largest weight", "relational", "plain baseline"
 
 Row = dict[str, Any]
 
@@ -50,7 +60,7 @@ def _keys(target: Record, bank: Record) -> dict[str, Key]:
 
 
 def _anchor(target: Record) -> str:
-    return f"anchor {key_text(target['anchor']['key'])}"
+    return f"anchor {target['anchor']['key']}"
 
 
 def _curves(target: Record, bank: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
@@ -74,12 +84,12 @@ def _curves(target: Record, bank: Record, c: int, keys: Mapping[str, Key]) -> li
     segments = _segments(target, c)
     band = chart(segments).mark_area(opacity=0.16, clip=True, strokeWidth=0)
     layers.append(band.encode(y=alt.Y("low:Q", title=y_name, scale=scale), y2="high:Q", detail="part:N"))
-    if target["baseline"]:
-        values = target["baseline"]["mean"]
-        layers.append(line(_rows(target["baseline"]["name"], target["prediction"]["x"], values, c), 2))
     if target["anchor"]:
         layers.append(line(_rows(_anchor(target), target["anchor"]["x"], target["anchor"]["y"], c), 2))
     layers.append(line(segments, 3))
+    if target["baseline"]:
+        values = target["baseline"]["mean"]
+        layers.append(line(_rows(target["baseline"]["name"], target["prediction"]["x"], values, c), 2))
     dots = chart([s for s in segments if not s["joint"]]).mark_point(filled=True, size=70, opacity=0)
     layers.append(dots.encode(tooltip=_tips(x_name, y_name, "low", "high")))
     for name, rows in _dots(target, c):
@@ -197,42 +207,47 @@ def _dotted(keys: Mapping[str, Key]) -> list[str]:
     return [k for k in keys if k in (PREDICTED, BEYOND, CONTEXT, TRUTH)]
 
 
-def choice_figure(groups: Sequence[Choice]) -> Figure | None:
-    """Errors on the outer shell of the bank by operator, a panel a group of targets; None if none was measured."""
-    drawn = [g for g in groups if any((r["shell_error"] or 0) > 0 for r in g.rows)][:6]
+def choice_figure(targets: Sequence[Record]) -> Figure | None:
+    """Expected errors and those on the outer shell, a row an operator, a dot a target; None if there are none."""
+    names = ranked(targets)
+    rows: list[Row] = []
+    for t in targets:
+        for c in t["choice"]:
+            error = expected(c)
+            if error is not None and error > 0:
+                kind = CHOSEN if c["operator"] == leading(t) else PLAIN if c["plain"] else RELATIONAL
+                ends = {k: _positive(c[f"shell_{k}"], error) for k in ("low", "high")}
+                about = {"series": kind, "operator": c["operator"], "target": name_of(t)}
+                rows.append(about | {"error": error, **ends})
+    if not rows:
+        return None
     keys: dict[str, Key] = {CHOSEN: Key(LIGHT[0], DARK[0]), RELATIONAL: Key(LIGHT[1], DARK[1]), PLAIN: GREY}
-    panels = []
-    for group in drawn:
-        rows: list[Row] = []
-        for c in group.rows:
-            if (c["shell_error"] or 0) > 0:
-                kind = CHOSEN if group.chosen_by(c["operator"]) else PLAIN if c["plain"] else RELATIONAL
-                ends = {"low": _positive(c["shell_low"], c), "high": _positive(c["shell_high"], c)}
-                rows.append({"series": kind, "operator": c["operator"], "error": c["shell_error"], **ends})
-        title = "" if len(drawn) == 1 else ", ".join(map(name_of, group.targets[:6]))
-        panels.append(panel(title, *_bars(rows, keys)))
-    return Figure("choice", "How the operator was chosen", tuple(panels), keys) if panels else None
+    rows.sort(key=lambda r: r["series"] == CHOSEN)  # drawn last
+    chart = panel("", *_bars(rows, [n for n in names if any(r["operator"] == n for r in rows)], keys))
+    return Figure("choice", "How the operator was chosen", (chart,), keys)
 
 
-def _positive(value: float | None, row: Record) -> float:
-    """An end of an interval on a logarithmic axis."""
-    return value if value is not None and value > 0 else row["shell_error"]
+def _positive(value: float | None, error: float) -> float:
+    """An end of an interval on a logarithmic axis; without one there is no bar."""
+    return value if value is not None and value > 0 else error
 
 
-def _bars(rows: Sequence[Row], keys: Mapping[str, Key]) -> list[Any]:
-    names = [r["operator"] for r in rows]
-    y = alt.Y("operator:N", title=None, sort=names, axis=alt.Axis(labelLimit=230, ticks=False, labelPadding=8))
-    ends = [f(r[k] for r in rows) for f, k in ((min, "low"), (max, "high"))]
+def _bars(rows: Sequence[Row], names: Sequence[str], keys: Mapping[str, Key]) -> list[Any]:
+    several = len({r["target"] for r in rows}) > 1
+    y = alt.Y("operator:N", title=None, sort=list(names), axis=alt.Axis(labelLimit=230, ticks=False, labelPadding=8))
+    ends = [f(r[k] for r in rows for k in ("low", "error", "high")) for f in (min, max)]
     scale = alt.Scale(type="log", nice=False, padding=12)
     axis = alt.Axis(grid=True, format="~g", values=_log_ticks(*ends))
-    title = "error on the outer shell of the bank"
+    title = "error: dot, expected on the target; bar, 90 % of tasks on the outer shell"
     base = alt.Chart(alt.Data(values=list(rows))).encode(y=y, color=_colour(keys))
-    bar = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale, axis=axis), x2="high:Q")
+    bar = base.mark_rule(strokeWidth=2, opacity=0.25 if several else 1)
     numbers = [alt.Tooltip(f"{k}:Q", format=".3g") for k in ("error", "low", "high")]
-    point = base.mark_point(filled=True, opacity=1, size=75).encode(
-        x=alt.X("error:Q", title=title, scale=scale, axis=axis), tooltip=[alt.Tooltip("operator:N"), *numbers]
-    )
-    return [bar, point]
+    tips = [alt.Tooltip("operator:N"), alt.Tooltip("target:N"), *numbers]
+    point = base.mark_point(filled=True, opacity=1, size=75)
+    return [
+        bar.encode(x=alt.X("low:Q", title=title, scale=scale, axis=axis), x2="high:Q"),
+        point.encode(x=alt.X("error:Q", title=title, scale=scale, axis=axis), tooltip=tips),
+    ]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -247,17 +262,17 @@ def parameter_figure(targets: Sequence[Record]) -> Figure | None:
     rows: list[Row] = []
     for t in known:
         found, (value,) = best(t) or {}, t["params"].values()
-        for name, estimate in found["parameters"].items():
-            low, high = found["intervals"].get(name) or (estimate, estimate)
-            about = {"series": key_text(found["anchor"]), "target": name_of(t), "at": value}
-            rows.append(about | {"parameter": name, "value": estimate, "low": low, "high": high})
+        for name, (estimate, low, high) in parameters_of(found).items():
+            ends = {"low": estimate if low is None else low, "high": estimate if high is None else high}
+            about = {"series": f"from {anchor_of(found)}", "target": name_of(t), "at": value}
+            rows.append(about | {"parameter": name, "value": estimate, **ends})
     if len({r["at"] for r in rows}) < 2:
         return None
     (along,) = known[0]["params"]
-    keys = cycle(dict.fromkeys(f"from {r['series']}" for r in rows))
+    keys = cycle(dict.fromkeys(r["series"] for r in rows))
     panels = []
     for name in dict.fromkeys(r["parameter"] for r in rows):
-        shown = [{**r, "series": f"from {r['series']}"} for r in rows if r["parameter"] == name]
+        shown = [r for r in rows if r["parameter"] == name]
         x = alt.X("at:Q", title=along, scale=alt.Scale(zero=False, padding=14))
         base = alt.Chart(alt.Data(values=shown)).encode(x=x, color=_colour(keys))
         axis, scale = alt.Axis(tickCount=6), alt.Scale(zero=False)

@@ -4,36 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from operant.report.extrapolation import (
     Extrapolation,
     Record,
-    choice_rows,
-    choices,
+    anchor_of,
     explanation,
     headline,
-    key_text,
+    mixture,
     name_of,
     number,
     parameters_text,
-    prediction_rows,
     share,
-    target_rows,
 )
 from operant.report.extrapolation_charts import choice_figure, parameter_figure, target_figure
+from operant.report.extrapolation_table import MOST_ROWS, choice_notes, choice_rows, prediction_rows, target_rows
 from operant.report.shell import Page, aside, cell, figure_section, row, section, table
-from operant.report.theme import Figure, alt, image_spec
+from operant.report.theme import Figure
 
 MOST_TARGETS = 12
 """Targets with a figure of their own; all stand in the table."""
-MOST_ROWS = 8
 
 
 def build(run: Extrapolation) -> Page:
     """The page of an extrapolation."""
     targets = [(t, target_figure(t, run.bank, f"target-{i}")) for i, t in enumerate(run.targets[:MOST_TARGETS])]
-    choice, parameters = choice_figure(choices(run)), parameter_figure(run.targets)
+    choice, parameters = choice_figure(run.targets), parameter_figure(run.targets)
     told = [headline(t) for t in run.targets[:3]]
     told += [f"{len(run.targets) - 3} more targets below."] if len(run.targets) > 3 else []
     notes = list(run.notes)
@@ -58,13 +54,6 @@ def build(run: Extrapolation) -> Page:
         reading=_reading(run),
         made=f"Made by operant from a bank of {run.bank['tasks']} tasks.",
     )
-
-
-def target_chart(records: Sequence[Record]) -> Any:
-    """The chart of the first target among records, which hold the bank's too, as an Altair chart of its own size."""
-    target = next(r for r in records if r["kind"] == "target")
-    bank = next((r for r in records if r["kind"] == "bank"), {"curves": []})
-    return alt.Chart.from_dict(image_spec(target_figure(target, bank, "target")))
 
 
 def _is_alien(target: Record) -> bool:
@@ -92,7 +81,7 @@ def _target_section(target: Record, figure: Figure) -> str:
 def _decompositions(target: Record) -> str:
     rows = [
         row(
-            key_text(d["anchor"]),
+            anchor_of(d),
             [
                 *(_cell(text) for text in (d["transformation"], parameters_text(d) or "–")),
                 *(_cell(text) for text in (number(d["residual"], 3), share(d["weight"]))),
@@ -104,10 +93,12 @@ def _decompositions(target: Record) -> str:
 
 
 def _choice_section(run: Extrapolation, figure: Figure | None) -> str:
-    tables = "".join(_table(choice_rows(c)) for c in choices(run)[:6])
+    if not any(t["choice"] for t in run.targets):
+        return ""
+    after = _table(choice_rows(run.targets)) + aside(choice_notes(run.targets))
     if figure is None:
-        return section("How the operator was chosen", _choice_caption(run), tables) if tables else ""
-    return figure_section(figure, _choice_caption(run), tables)
+        return section("How the operator was chosen", _choice_caption(run), after)
+    return figure_section(figure, _choice_caption(run), after)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -125,7 +116,7 @@ def _targets_lead(run: Extrapolation) -> str:
     by = f", by {', '.join(run.bank['param_names'])}" if run.bank["param_names"] else ""
     return (
         f"{names}{by}. f is the anchor, the known task that is transformed; residual: root mean square of what is left "
-        "on the context; p-value: share of the bank's own tasks, held out, that are explained as badly; covered: "
+        "on the context; p-value: probability that a task of the bank's kind is explained so badly; covered: "
         "share of the query where nothing was continued beyond its range."
     )
 
@@ -133,19 +124,21 @@ def _targets_lead(run: Extrapolation) -> str:
 def _target_caption(target: Record) -> str:
     points = len(target["context"]["x"])
     told = f"{points} context point{'' if points == 1 else 's'}, {100 * target['level']:g} % band. "
-    told += f"Operator: {target['operator']}. "
+    told += f"Operator: {mixture(target)}. "
     if target["baseline"]:
         told += f"Dashed: {target['baseline']['name']}, the plain baseline that did best inside the bank. "
     if target["share_covered"] is not None and target["share_covered"] < 1:
-        told += "Dotted: the anchor is not known there and was continued. "
+        told += "Dotted: known tasks were continued beyond their range. "
     return told.strip()
 
 
 def _choice_caption(run: Extrapolation) -> str:
+    dots = "A dot a target. " if len(run.targets) > 1 else ""
     return (
-        "Each operator predicted the tasks at the end of the bank from the others: its error there, with an "
-        "interval, is what the choice rests on, with the error on the target's own context points, each left out in "
-        "turn. The targets' other values were not looked at. A star marks what was chosen."
+        f"{dots}Every operator predicted tasks at the end of the bank, the outer shell, from the others, as the target "
+        "is predicted from the bank. Its errors there, and its error on the target's own context points, each left out "
+        "in turn, give the error to expect, and this its weight in the mixture. The target's other values were not "
+        "looked at. A star marks the largest weight; errors are in the units of the output."
     )
 
 
@@ -161,9 +154,9 @@ def _reading(run: Extrapolation) -> str:
     return (
         "A target is predicted by finding a known task, the anchor, and a named transformation that carry it onto the "
         "context points; the transformation is then applied wherever the query asks. Operators compete with plain "
-        "baselines on held-out tasks at the edge of the bank, never on the targets, and auto may choose a baseline. "
+        "baselines on held-out tasks at the edge of the bank, never on the targets, and a baseline may win. "
         f"Intervals are {run.level} intervals, calibrated on these held-out tasks: they hold for targets that lie "
         "as far outside the bank as those did. A transformation of the input asks the anchor outside its measured "
-        "range; there it was continued, and the prediction is marked. A small p-value says that the bank's own tasks "
+        "range; there it was continued, and the prediction is marked. A small p-value says that tasks of the bank "
         "are rarely explained so badly: the target is of another kind, or the transformation is beyond any seen."
     )

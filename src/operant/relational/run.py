@@ -1,0 +1,284 @@
+"""``operant extrapolate``: a bank and targets from CSV files; records of what explains them, and predictions."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operant.core.checks import DataError, InputError, check_int
+from operant.core.record import append_record, environment
+from operant.relational.curves import Array
+from operant.relational.tasks import RelationalWarning, TaskBank, read_csv
+
+if TYPE_CHECKING:
+    from operant.relational.extrapolator import Extrapolator
+
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ExtrapolateConfig:
+    """Settings of an extrapolation.
+
+    Args:
+        bank: CSV file of the known tasks with a header, a row a point.
+        target: CSV file of the targets, with the same columns. Rows with a value of y are the context, rows with an
+            empty one are query points.
+        task: the column that tells the tasks apart.
+        x: columns of the inputs.
+        y: columns of the outputs.
+        params: columns with known parameters of the tasks, constant within each.
+        query: CSV file of points to predict: of each target, or of all of them if it lacks the column of the task.
+            Values of y in it are shown beside the predictions and never used.
+        query_points: where nothing is asked, so many points over the range of the bank.
+        operator: auto, or the name of one operator, such as "shift * xshift".
+        noise: standard deviation of the targets' values. Default: estimated.
+        level: level of the intervals.
+        seed: seed of everything random.
+        output_dir: folder of the results. It must be new.
+        open: whether to open the page in a browser.
+    """
+
+    bank: Path
+    target: Path
+    task: str
+    x: list[str] | str
+    y: list[str] | str
+    params: list[str] | str = field(default_factory=list[str])
+    query: Path | None = None
+    query_points: int = 50
+    operator: str = "auto"
+    noise: float | None = None
+    level: float = 0.9
+    seed: int = 0
+    output_dir: Path = Path("runs/extrapolation")
+    open: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A target as its files tell it, in original units.
+
+    Args:
+        key: its name.
+        x: (P, D) points of the context.
+        y: (P, C) values there.
+        params: (K,) known parameters; None if there are none.
+        query: (Q, D) points to predict.
+        truth: (Q, C) known values there, NaN where there is none.
+    """
+
+    key: Any
+    x: Array
+    y: Array
+    params: Array | None
+    query: Array
+    truth: Array
+
+
+def extrapolate(config: ExtrapolateConfig, tell: Callable[[str], None] = lambda _: None) -> Path:
+    """Fit the bank, explain and predict every target, write record.jsonl and predictions.csv; return the folder.
+
+    Args:
+        config: the settings.
+        tell: is told what is being done.
+
+    Raises:
+        DataError: for a folder in use, a file or column that is missing, a target without context.
+        InputError: for values that are no numbers, or settings that cannot work.
+    """
+    # The command line imports this module for its settings alone.
+    from operant.relational.extrapolator import Extrapolator
+    from operant.relational.target import NotApplicableWarning, bank_record
+
+    folder = config.output_dir
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} holds something already. Give --output_dir another name.")
+    if not 0 < config.level < 1:
+        raise InputError(f"expected 0 < level < 1, got {config.level}.")
+    check_int("query_points", config.query_points, least=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RelationalWarning)
+        tell("reading the bank")
+        bank = read_bank(config)
+        targets = read_targets(config, bank)
+        tell(f"fitting {len(bank)} tasks")
+        model = Extrapolator(operator=config.operator, level=config.level, random_state=config.seed).fit(bank)
+        known_tasks = bank_record(bank.scaled(bank.scaling), bank.scaling)
+        records: list[dict[str, Any]] = []
+        for i, t in enumerate(targets, 1):
+            tell(f"target {i} of {len(targets)}: {t.key}")
+            records.append(_target_record(model, t, config.noise))
+    told = [w for w in caught if issubclass(w.category, RelationalWarning)]
+    notes = dict.fromkeys(str(w.message) for w in told if not issubclass(w.category, NotApplicableWarning))
+    known = {"bank": str(config.bank), "target": str(config.target), "query": config.query and str(config.query)}
+    settings = asdict(config) | known | {"output_dir": str(folder)}
+    path = folder / "record.jsonl"
+    append_record(path, "run", command="extrapolate", name=folder.name, config=settings)
+    append_record(path, "environment", **environment())
+    for note in (*_same_names(bank, targets), *(n for n in notes if n not in bank.notes)):
+        append_record(path, "note", text=note)
+    for record in (known_tasks, *records):
+        append_record(path, **record)
+    _write_predictions(folder / "predictions.csv", config.task, records)
+    return folder
+
+
+def read_bank(config: ExtrapolateConfig) -> TaskBank:
+    """The bank of a file.
+
+    Raises:
+        DataError, InputError: as :meth:`TaskBank.from_frame`.
+    """
+    return TaskBank.from_frame(
+        _read(config.bank, config.task),
+        task=config.task,
+        x=_names(config.x),
+        y=_names(config.y),
+        params=_names(config.params),
+    )
+
+
+def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
+    """The targets of a file with the points to predict.
+
+    Raises:
+        DataError: for a missing column, a row with some values of y, a target without context, or a parameter that
+            varies within a target.
+        InputError: for a value that is no number.
+    """
+    columns = _read(config.target, config.task)
+    keys = _column(columns, config.task, config.target).tolist()
+    x = _matrix(columns, bank.x_names, config.target, empty=False)
+    y = _matrix(columns, bank.y_names, config.target)
+    params = _matrix(columns, bank.param_names, config.target, empty=False)
+    missing = np.isnan(y).sum(1)
+    half = (missing > 0) & (missing < bank.c)
+    if half.any():
+        raise DataError(
+            f"{config.target}, {_row(half)}: expected all of {', '.join(bank.y_names)} or none of them in a row."
+        )
+    extra = _Query(config.query, config, bank) if config.query else None
+    found: list[Asked] = []
+    for key in dict.fromkeys(keys):
+        rows = np.array([k == key for k in keys])
+        known = rows & ~np.isnan(y[:, 0])
+        if not known.any():
+            raise DataError(f"{config.target}: target {key!r} has no row with a value of {', '.join(bank.y_names)}.")
+        if (params[rows] != params[rows][0]).any():
+            raise DataError(f"{config.target}: {', '.join(bank.param_names)} must be constant within target {key!r}.")
+        query, truth = x[rows & ~known], y[rows & ~known]
+        if extra is not None:
+            asked, values = extra.of(key)
+            query, truth = np.concatenate([query, asked]), np.concatenate([truth, values])
+        if not len(query):
+            query = _whole_range(bank, x[known], config.query_points)
+            truth = np.full((len(query), bank.c), np.nan)
+        given = params[rows][0] if bank.param_names else None
+        found.append(Asked(key, x[known], y[known], given, query, truth))
+    return found
+
+
+class _Query:
+    """The points of a query file."""
+
+    def __init__(self, path: Path, config: ExtrapolateConfig, bank: TaskBank) -> None:
+        columns = _read(path, config.task)
+        self.keys = columns[config.task].tolist() if config.task in columns else None
+        self.x = _matrix(columns, bank.x_names, path, empty=False)
+        known = all(name in columns for name in bank.y_names)
+        self.y = _matrix(columns, bank.y_names, path) if known else np.full((len(self.x), bank.c), np.nan)
+
+    def of(self, key: Any) -> tuple[Array, Array]:
+        """(Q, D) points and (Q, C) values for one target."""
+        rows = np.array([self.keys is None or self.keys[i] == key for i in range(len(self.x))])
+        return self.x[rows], self.y[rows]
+
+
+def _whole_range(bank: TaskBank, context: Array, points: int) -> Array:
+    """(Q, D) points over what the bank and the context span; for several inputs, where the bank's tasks are known."""
+    if bank.d > 1:
+        return bank.grid(points)
+    low, high = np.minimum(bank.range[0], context.min(0)), np.maximum(bank.range[1], context.max(0))
+    return np.linspace(low, high, points)
+
+
+def _target_record(model: Extrapolator, asked: Asked, noise: float | None) -> dict[str, Any]:
+    target = model.adapt(asked.x, asked.y, params=asked.params, query=asked.query, noise=noise, key=str(asked.key))
+    known = ~np.isnan(asked.truth).any(1)
+    return target.record(asked.query, (asked.query[known], asked.truth[known]) if known.any() else None)
+
+
+def _same_names(bank: TaskBank, targets: Sequence[Asked]) -> list[str]:
+    both = [str(t.key) for t in targets if t.key in set(bank.keys)]
+    if not both:
+        return []
+    return [f"The bank has tasks with the names of targets ({', '.join(both)}): if they are the same, they are known."]
+
+
+def _write_predictions(path: Path, task: str, records: Sequence[dict[str, Any]]) -> None:
+    """A row a query point: task, inputs, for each output the mean and its interval, and whether it is covered."""
+    first = records[0]
+    head = [task, *first["x_names"]]
+    for name in first["y_names"]:
+        head += [name, f"{name}_low", f"{name}_high"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*head, "covered"])
+        for r in records:
+            asked = r["prediction"]
+            for i, x in enumerate(asked["x"]):
+                values = [asked[k][i][c] for c in range(len(r["y_names"])) for k in ("mean", "low", "high")]
+                writer.writerow([r["key"], *x, *values, int(asked["covered"][i])])
+
+
+def _read(path: Path, task: str) -> Columns:
+    """The columns of a file; tasks that are numbered are called 7 and not 7.0."""
+    if not path.is_file():
+        raise DataError(f"expected a CSV file at {path}, found none.")
+    columns = read_csv(path)
+    keys = columns.get(task)
+    if keys is not None and keys.dtype.kind == "f":
+        columns[task] = np.array([int(k) if float(k).is_integer() else float(k) for k in keys], dtype=object)
+    return columns
+
+
+def _names(given: list[str] | str) -> list[str]:
+    """Names of columns; a text may hold several, with commas between them."""
+    return [n.strip() for n in given.split(",") if n.strip()] if isinstance(given, str) else list(given)
+
+
+def _column(columns: Columns, name: str, path: Path) -> NDArray[Any]:
+    if name not in columns:
+        raise DataError(f"{path}: no column {name!r}; there are: {', '.join(columns)}.")
+    return columns[name]
+
+
+def _matrix(columns: Columns, names: Sequence[str], path: Path, *, empty: bool = True) -> Array:
+    """(rows, len(names)) numbers; an empty cell is NaN where that is allowed."""
+    count = len(next(iter(columns.values())))
+    found = np.empty((count, len(names)))
+    for i, name in enumerate(names):
+        cells = given = _column(columns, name, path)
+        if cells.dtype.kind != "f":  # text, because some cell is empty or no number
+            cells = np.where(cells == "", "nan", cells)
+        try:
+            found[:, i] = cells.astype(np.float64)
+        except ValueError as error:
+            raise InputError(f"{path}: column {name!r} must hold numbers ({error}).") from error
+        bad = np.isinf(found[:, i]) | (np.isnan(found[:, i]) & (not empty))
+        if bad.any():
+            raise InputError(f"{path}, {_row(bad)}: expected a number in column {name!r}, got {str(given[bad][0])!r}.")
+    return found
+
+
+def _row(bad: NDArray[np.bool_]) -> str:
+    """The first row in question, counted from the one after the header."""
+    return f"row {int(np.flatnonzero(bad)[0]) + 1}"
