@@ -12,6 +12,7 @@ The vector holds the free ones: log a (D), b' (D), s (C), u' (C D), t' (C).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -54,12 +55,12 @@ class Layout:
                 raise InputError(f"{kind} needs 1 or {layout.sizes[kind]} values for this bank, got {len(value)}.")
         return layout
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Numbers of each kind of factor."""
         return {"xscale": self.d, "xshift": self.d, "scale": self.c, "trend": self.c * self.d, "shift": self.c}
 
-    @property
+    @cached_property
     def slices(self) -> dict[str, slice]:
         """Kind -> its place in the vector; free kinds only."""
         out, at = {}, 0
@@ -69,12 +70,12 @@ class Layout:
                 at += self.sizes[kind]
         return out
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Length of the vector, T."""
         return sum(self.sizes[k] for k in self.form.free)
 
-    @property
+    @cached_property
     def nonlinear(self) -> int:
         """How many entries, the first ones, enter the anchor's argument."""
         return sum(self.sizes[k] for k in ("xscale", "xshift") if k in self.form.free)
@@ -98,19 +99,21 @@ class Layout:
         return a, (self._pinned("xshift") + (a - 1) * u.x_mid) / u.x_half
 
     def warp_slope(self, a: Array, x: Array) -> Array:
-        """(Q, D, N) how the argument a x + b' moves with the nonlinear entries, at (Q, D)."""
-        at, out = self.slices, np.zeros((*x.shape, self.nonlinear))
+        """(B, Q, D, N) how the argument a x + b' moves with the nonlinear entries, for a (B, D) at (Q, D)."""
+        at, out = self.slices, np.zeros((len(a), *x.shape, self.nonlinear))
         each = np.arange(self.d)
         if "xscale" in at:
             tied = 0.0 if "xshift" in at else self.units.x_mid / self.units.x_half
-            out[:, each, each] = a * (x + tied)
+            out[:, :, each, each] = a[:, None] * (x + tied)
         if "xshift" in at:
-            out[:, each, at["xshift"].start + each] = 1.0
+            out[:, :, each, at["xshift"].start + each] = 1.0
         return out
 
     def gain(self, theta: Array) -> Array:
-        """(C,) what multiplies the anchor."""
-        return theta[self.slices["scale"]] if "scale" in self.slices else self._pinned("scale")
+        """(B, C) what multiplies the anchor."""
+        if "scale" in self.slices:
+            return theta[:, self.slices["scale"]]
+        return np.broadcast_to(self._pinned("scale"), (len(theta), self.c))
 
     def design(self, f: Array, x: Array) -> tuple[Array, Array]:
         """What multiplies the linear entries of each output, and the part without them.

@@ -1,0 +1,544 @@
+"""The estimator: fit it to known tasks, adapt it to a few points of an unseen one, predict beyond the range."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from operant.core.checks import DataError, InputError, ParseError
+from operant.relational.baselines import BankPCA, ContextMean, Interpolation, Nearest, Polynomial
+from operant.relational.choose import (
+    PLAIN,
+    Calibration,
+    Direction,
+    Rehearsal,
+    Rule,
+    Stage,
+    adapt_all,
+    bank_is_dense,
+    calibrate,
+    candidates,
+    fit_all,
+    gaps,
+    join,
+    learn_rule,
+    misfit,
+    noise_level,
+    rehearse,
+    set_stages,
+    toward,
+)
+from operant.relational.curves import Array
+from operant.relational.extend import Extend
+from operant.relational.gp import ContextGP, TaskGP
+from operant.relational.operators import Adapted, CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.span import Span
+from operant.relational.target import (
+    SIGNIFICANT,
+    Applicability,
+    Choice,
+    NotApplicableError,
+    NotApplicableWarning,
+    Target,
+)
+from operant.relational.tasks import Scaling, TaskBank, clean
+from operant.relational.transforms import Transformation
+from operant.relational.warp import Warp
+
+NAMED: dict[str, Callable[[], RelationalOperator]] = {
+    "context mean": ContextMean,
+    "nearest task": Nearest,
+    "interpolation": Interpolation,
+    "polynomial": Polynomial,
+    "context GP": ContextGP,
+    "task GP": TaskGP,
+    "bank PCA": BankPCA,
+    "span": Span,
+    "extend": Extend,
+}
+"""Operators by name; any product of transformations is one too, such as "shift * xshift" or "scale by parameters"."""
+FOLLOWS = " by parameters"
+FORMAT = 1
+
+
+def parse_operator(text: str) -> RelationalOperator:
+    """An operator from its name.
+
+    Raises:
+        ParseError: with what is allowed.
+
+    >>> parse_operator("shift * xshift").name
+    'shift * xshift'
+    """
+    if text in NAMED:
+        return NAMED[text]()
+    try:
+        return Warp(Transformation.parse(text.removesuffix(FOLLOWS)), follow=text.endswith(FOLLOWS))
+    except ParseError as error:
+        raise ParseError(
+            f"expected 'auto', one of {', '.join(NAMED)}, or a transformation such as 'shift * xshift', got {text!r}: "
+            f"{error}"
+        ) from error
+
+
+class Extrapolator(RegressorMixin, BaseEstimator):
+    """Predict a task outside the bank as a known task plus a known transformation.
+
+    ``fit`` takes a :class:`TaskBank`, or long data ``(X, y, groups=task of each row)``. ``adapt`` explains one unseen
+    task by its context points and gives a :class:`Target`. With ``fit(X, y)`` and no groups there is one task only: its
+    rows are the context, and ``predict`` extrapolates from them with the plain operators.
+
+    Args:
+        operator: "auto" rehearses all operators on the bank's outer shell and mixes the best; a name, see
+            :data:`NAMED`, a transformation such as "shift * xshift", a :class:`RelationalOperator`, or a list of these
+            to choose from.
+        level: probability that intervals hold.
+        on_inapplicable: what to do about a target that the bank does not explain: "warn", "raise", or "baseline", which
+            predicts with the best plain baseline.
+        shell: part of the bank that is taken out for the rehearsal.
+        random_state: seed of the rehearsal and of :meth:`Target.sample`.
+
+    Attributes:
+        bank_: the bank, in scaled units; None for a single task.
+        scaling_: between the data's units and the scaled ones.
+        n_features_in_: D.
+        notes_: name -> why an operator cannot be used on this bank.
+
+    Source: arXiv 2605.30132 for the idea; what is done here differs, see docs/extrapolation.md.
+    """
+
+    def __init__(
+        self,
+        operator: str | RelationalOperator | Sequence[str | RelationalOperator] = "auto",
+        *,
+        level: float = 0.9,
+        on_inapplicable: Literal["warn", "raise", "baseline"] = "warn",
+        shell: float = 1 / 3,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.operator = operator
+        self.level = level
+        self.on_inapplicable = on_inapplicable
+        self.shell = shell
+        self.random_state = random_state
+
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, *, groups: ArrayLike | None = None, params: ArrayLike | None = None
+    ) -> Extrapolator:
+        """Learn from the known tasks.
+
+        Args:
+            X: a TaskBank; or (n, D) points of all tasks.
+            y: (n,) or (n, C) values.
+            groups: (n,) the task of each row.
+            params: (n, K) or (n,) known parameters of the task of each row.
+
+        Raises:
+            InputError: for settings out of range.
+            DataError: for a bank that cannot be used.
+        """
+        self._check_settings()
+        self._rehearsals: dict[tuple[Any, ...], tuple[Rehearsal, Rule, Calibration]] = {}
+        self._stages: dict[tuple[Any, ...], list[Stage]] = {}
+        self._seed = self._draw_seed()
+        if isinstance(X, TaskBank):
+            return self._fit_bank(X)
+        if groups is not None:
+            points = np.asarray(X, dtype=np.float64)
+            points = points[:, None] if points.ndim == 1 else points
+            frame = {f"x{i}": points[:, i] for i in range(points.shape[1])} | {"task": np.asarray(groups)}
+            values = np.asarray(y, dtype=np.float64).reshape(len(points), -1)
+            frame |= {f"y{i}": values[:, i] for i in range(values.shape[1])}
+            known = np.empty((len(points), 0)) if params is None else np.asarray(params).reshape(len(points), -1)
+            frame |= {f"p{i}": known[:, i] for i in range(known.shape[1])}
+            names = [[n for n in frame if n.startswith(stem)] for stem in "xyp"]
+            return self._fit_bank(TaskBank.from_frame(frame, task="task", x=names[0], y=names[1], params=names[2]))
+        return self._fit_single(X, y)
+
+    def _check_settings(self) -> None:
+        if not 0 < self.level < 1:
+            raise InputError(f"level must lie between 0 and 1, got {self.level}.")
+        if self.on_inapplicable not in ("warn", "raise", "baseline"):
+            raise InputError(f"on_inapplicable must be warn, raise or baseline, got {self.on_inapplicable!r}.")
+        if not 0 < self.shell < 1:
+            raise InputError(f"shell must lie between 0 and 1, got {self.shell}.")
+
+    def _draw_seed(self) -> int:
+        if isinstance(self.random_state, np.random.RandomState):
+            return int(self.random_state.randint(2**31 - 1))
+        return int(np.random.SeedSequence().entropy % 2**31) if self.random_state is None else int(self.random_state)  # pyright: ignore
+
+    def _operators(self, bank: TaskBank, *, params: bool) -> list[RelationalOperator]:
+        if isinstance(self.operator, str) and self.operator == "auto":
+            extra: list[RelationalOperator] = [Extend()] if all("order" in t.labels for t in bank.tasks) else []
+            return candidates(bank, params=params) + extra
+        listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
+        return [parse_operator(o) if isinstance(o, str) else o for o in listed]
+
+    def _fit_bank(self, bank: TaskBank) -> Extrapolator:
+        self.scaling_ = bank.scaling
+        self.bank_: TaskBank | None = bank.scaled(self.scaling_)
+        self.n_features_in_ = bank.d
+        self._fitted, self.notes_ = fit_all(self._operators(self.bank_, params=True), self.bank_)
+        if not self._fitted:
+            raise DataError("no operator can be fitted to this bank: " + "; ".join(self.notes_.values()))
+        return self
+
+    def _fit_single(self, X: Any, y: Any) -> Extrapolator:
+        """One task: its rows are the context."""
+        points, values = validate_data(self, X, y, y_numeric=True, multi_output=True, dtype=np.float64)
+        x, v, _ = clean(points, np.asarray(values, dtype=np.float64), "the single task")
+        half, sd = np.ptp(x, axis=0) / 2, v.std(0)
+        self.scaling_ = Scaling(
+            (x.min(0) + x.max(0)) / 2, np.where(half > 0, half, 1.0), v.mean(0), np.where(sd > 0, sd, 1.0)
+        )
+        self.bank_ = None
+        context = Context(self.scaling_.x_in(x), self.scaling_.y_in(v))
+        listed = self.operator if isinstance(self.operator, (list, tuple)) else [self.operator]
+        operators = (
+            [Interpolation(), Polynomial(), ContextGP()] if list(listed) == ["auto"] else self._operators_named()
+        )
+        self.target_ = self._single_target(context, operators)
+        return self
+
+    def _operators_named(self) -> list[RelationalOperator]:
+        listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
+        return [parse_operator(o) if isinstance(o, str) else o for o in listed]
+
+    def _single_target(self, context: Context, operators: Sequence[RelationalOperator]) -> Target:
+        """Plain operators chosen by their leave-one-out errors; they need no bank, so a stand-in of two flat tasks."""
+        ends = np.stack([context.x.min(0) - 1e-9, context.x.max(0) + 1e-9])
+        bank = TaskBank.from_arrays(
+            [(ends, np.zeros((2, context.y.shape[1]))), (ends, np.ones((2, context.y.shape[1])))],
+            x_names=[f"x{i}" for i in range(context.x.shape[1])],
+            y_names=[f"y{i}" for i in range(context.y.shape[1])],
+        )
+        fitted, notes = fit_all(operators, bank)
+        adapted, more = adapt_all(fitted, context)
+        if not adapted:
+            raise DataError("no operator works on a single task of these points: " + "; ".join((notes | more).values()))
+        left_out = {n: gaps(a, context)[0] for n, a in adapted.items()}
+        level = {n: float(np.log(e + 1e-6)) if np.isfinite(e) else 0.0 for n, e in left_out.items()}
+        rule = Rule(level, dict.fromkeys(level, float("nan")), 0.0, 2.0)
+        choice = Choice(
+            weights=rule.weights(left_out),
+            predicted={n: float(np.exp(e)) for n, e in level.items()},
+            left_out=left_out,
+            rehearsal=None,
+            calibration=Calibration(np.empty(0), 0, np.empty(0), np.empty(0)),
+            plain=frozenset(level),
+            notes=notes | more,
+        )
+        return Target(
+            key="single task",
+            bank=bank,
+            scaling=self.scaling_,
+            context=context,
+            adapted=adapted,
+            choice=choice,
+            applicability=Applicability(True, float("nan"), float("nan"), text="One task: there is no bank to check."),
+            level=self.level,
+            seed=self._seed,
+        )
+
+    def adapt(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        params: ArrayLike | Mapping[str, float] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        query: ArrayLike | None = None,
+        noise: ArrayLike | None = None,
+        anchor: Any = None,
+        transform: Transformation | str | None = None,
+        key: Any = "target",
+    ) -> Target:
+        """Explain an unseen task by its context.
+
+        Args:
+            x: (P,) or (P, D) context points, at least one.
+            y: (P,) or (P, C) values there.
+            params: the target's known parameters, K numbers or a mapping from the bank's names.
+            facts: further facts, such as {"order": 9}.
+            query: (Q,) or (Q, D) points that matter; the operators are chosen for them. Default: the bank's range.
+            noise: standard deviation of the values, one number or (C,); default: estimated.
+            anchor: key of the bank task to start from, instead of searching.
+            transform: a transformation with free or pinned factors, instead of choosing.
+            key: a name for the target.
+
+        Raises:
+            NotFittedError: before fit.
+            InputError: for NaN, infinities, no point, or another D or C than the bank's.
+            NotApplicableError: with ``on_inapplicable="raise"``, if the bank does not explain the target.
+        """
+        check_is_fitted(self, "bank_")
+        if self.bank_ is None:
+            raise InputError(
+                "fitted to a single task, there is no bank to adapt: fit(bank) or fit(X, y, groups=tasks)."
+            )
+        context = self._context(x, y, params, facts, noise)
+        points = None if query is None else self.scaling_.x_in(_columns("query", query, self.bank_.d))
+        if anchor is not None or transform is not None:
+            form = Transformation.parse("shift * scale") if transform is None else transform
+            form = Transformation.parse(form) if isinstance(form, str) else form
+            return self._target(context, points, key, [Warp(form, anchor=anchor)])
+        return self._target(context, points, key, None)
+
+    def adapt_many(
+        self,
+        contexts: Sequence[tuple[ArrayLike, ArrayLike]] | Mapping[Any, tuple[ArrayLike, ArrayLike]],
+        *,
+        params: ArrayLike | None = None,
+        facts: Sequence[Mapping[str, Any]] | None = None,
+        query: ArrayLike | None = None,
+        noise: ArrayLike | None = None,
+    ) -> list[Target]:
+        """:meth:`adapt` for several targets; contexts of one layout share a rehearsal. ``params`` is (targets, K)."""
+        named = dict(contexts) if isinstance(contexts, Mapping) else dict(enumerate(contexts))
+        known: list[Any] = [None] * len(named) if params is None else list(np.asarray(params))
+        return [
+            self.adapt(
+                x, y, params=known[i], facts=None if facts is None else facts[i], query=query, noise=noise, key=key
+            )
+            for i, (key, (x, y)) in enumerate(named.items())
+        ]
+
+    def predict(
+        self,
+        X: Any,
+        return_std: bool = False,
+        *,
+        context: tuple[ArrayLike, ArrayLike] | None = None,
+        params: ArrayLike | Mapping[str, float] | None = None,
+    ) -> Any:
+        """Values at (Q, D): of the single task that was fitted, or of the target with this context.
+
+        Raises:
+            InputError: if the estimator was fitted to a bank and no context is given.
+        """
+        check_is_fitted(self, "bank_")
+        if context is not None:
+            return self.adapt(*context, params=params).predict(X, return_std)
+        if self.bank_ is not None:
+            raise InputError("fitted to a bank: give predict(X, context=(x, y)), or adapt(x, y) and predict with that.")
+        return self.target_.predict(validate_data(self, X, reset=False, dtype=np.float64), return_std)
+
+    def _context(self, x: ArrayLike, y: ArrayLike, params: Any, facts: Any, noise: Any) -> Context:
+        bank = self.bank_
+        assert bank is not None
+        if np.size(x) == 0:
+            raise InputError("the target has no context: give at least one point (x, y).")
+        points, values, _ = clean(x, y, "the context")
+        if points.shape[1] != bank.d or values.shape[1] != bank.c:
+            raise InputError(
+                f"expected {bank.d} inputs and {bank.c} outputs as in the bank, got {points.shape[1]} and "
+                f"{values.shape[1]}."
+            )
+        inside = self.scaling_.x_in(points)
+        if (np.abs(inside) > 20).any():
+            raise InputError(
+                f"context points reach {np.abs(inside).max():.0f} times as far from the middle of the bank as the bank "
+                "does. Are they in the bank's units?"
+            )
+        known = None
+        if params is not None:
+            given = [params[n] for n in bank.param_names] if isinstance(params, Mapping) else np.atleast_1d(params)
+            known = np.asarray(given, dtype=np.float64)
+            if known.shape != (len(bank.param_names),) or not np.isfinite(known).all():
+                raise InputError(f"expected finite values of the parameters {list(bank.param_names)}, got {params!r}.")
+        sd = None
+        if noise is not None:
+            sd = np.broadcast_to(np.asarray(noise, dtype=np.float64), (bank.c,)) / self.scaling_.y_sd
+            if not (np.isfinite(sd) & (sd >= 0)).all():
+                raise InputError(f"noise must be finite and not negative, got {noise!r}.")
+        return Context(inside, self.scaling_.y_in(values), known, dict(facts or {}), sd)
+
+    def _target(
+        self, context: Context, query: Array | None, key: Any, pinned: list[RelationalOperator] | None
+    ) -> Target:
+        bank = self.bank_
+        assert bank is not None
+        fitted, notes = (self._fitted, self.notes_) if pinned is None else fit_all(pinned, bank)
+        adapted, more = adapt_all(fitted, context)
+        notes = notes | more
+        if not adapted:
+            raise CannotAdaptError("no operator can be adapted to this target: " + "; ".join(notes.values()))
+        left_out = {n: gaps(a, context)[0] for n, a in adapted.items()}
+        noise = noise_level(left_out) if context.noise is None else float(np.mean(context.noise))
+        try:
+            rehearsal, rule, calibration = self._rehearsed(context, query, noise, fitted, pinned)
+        except DataError as error:  # too small a bank to take a shell from
+            rehearsal, notes = None, notes | {"rehearsal": str(error)}
+            level = {n: float(np.log(left_out[n] + 1e-6)) if np.isfinite(left_out[n]) else 0.0 for n in adapted}
+            rule = Rule(level, dict.fromkeys(level, float("nan")), 0.0, 2.0)
+            calibration = Calibration(np.empty(0), 0, np.empty(0), np.empty(0))
+        else:
+            notes = notes | rehearsal.notes
+        plain = frozenset(op.name for op in (p() for p in PLAIN))
+        weights = rule.weights(left_out)
+        if not weights:
+            weights = {n: 1 / len(adapted) for n in adapted}
+        evidence = self._evidence(context, query, adapted, weights, left_out, calibration)
+        if not evidence.applicable:
+            weights = self._inapplicable(evidence, weights, rule, left_out, plain)
+        predicted = {n: float(np.exp(e)) for n, e in rule.predicted(left_out).items() if n in adapted}
+        return Target(
+            key=key,
+            bank=bank,
+            scaling=self.scaling_,
+            context=context,
+            adapted=adapted,
+            choice=Choice(weights, predicted, left_out, rehearsal, calibration, plain, notes),
+            applicability=evidence,
+            level=self.level,
+            seed=self._seed,
+        )
+
+    def _rehearsed(
+        self,
+        context: Context,
+        query: Array | None,
+        noise: float,
+        fitted: dict[str, Fitted],
+        pinned: list[RelationalOperator] | None,
+    ) -> tuple[Rehearsal, Rule, Calibration]:
+        """The rehearsal for targets like this one, made once."""
+        bank = self.bank_
+        assert bank is not None
+        direction: Direction = toward(bank, context)
+        points = bank.grid(40) if query is None else query
+        dense = bank_is_dense(bank, len(context.x))  # then context points of a range are alike
+        ends = np.round(np.stack([context.x.min(0), context.x.max(0)]))
+        layout = ends.tobytes() if dense else context.x.tobytes()
+        stage_name = (direction.name, context.params is not None, None if pinned is None else str(pinned))
+        signature = (
+            *(*stage_name, len(context.x), layout, noise),
+            *(tuple(sorted(context.facts.items())), points.tobytes()),
+        )
+        if signature not in self._rehearsals:
+            if stage_name not in self._stages:
+                known = context.params is not None
+                operators = self._operators(bank, params=known) if pinned is None else pinned
+                operators = [op for op in operators if op.name in fitted]
+                self._stages[stage_name] = set_stages(bank, operators, direction, self.shell)
+            rehearsal = join(
+                [rehearse(stage, context, points, noise=noise, seed=self._seed) for stage in self._stages[stage_name]]
+            )
+            if not rehearsal.trials:
+                raise DataError("no operator could be rehearsed on the bank's shell")
+            rule = learn_rule(rehearsal.trials)
+            self._rehearsals[signature] = rehearsal, rule, calibrate(rehearsal, rule)
+        return self._rehearsals[signature]
+
+    def _evidence(
+        self,
+        context: Context,
+        query: Array | None,
+        adapted: Mapping[str, Adapted],
+        weights: dict[str, float],
+        left_out: dict[str, float],
+        calibration: Calibration,
+    ) -> Applicability:
+        bank = self.bank_
+        assert bank is not None
+        spread = float(np.sqrt(np.mean((context.y - context.y.mean(0)) ** 2)))
+        statistic = misfit(weights, left_out, spread)
+        s = calibration.statistic[np.isfinite(calibration.statistic)]
+        p = calibration.p_value(statistic)
+        sd = max(float(s.std(ddof=1)), 0.25) if len(s) > 2 else 1.0
+        score = (statistic - float(s.mean())) / sd if len(s) else float("nan")
+        points = bank.grid(40) if query is None else query
+        inside = np.mean([adapted[n].covered(points).mean() * w for n, w in weights.items()]) * len(weights)
+        if len(context.x) < 2:
+            return Applicability(True, score, p, "too few points", "One context point cannot speak against the bank.")
+        if np.isfinite(p) and p < SIGNIFICANT:
+            text = (
+                f"The context points predict each other {np.exp(statistic - s.mean()):.1f} times worse, relative to "
+                f"their spread, than those of held-out bank tasks do (p = {p:.2g})."
+            )
+            return Applicability(False, score, p, "residual", text)
+        if inside < 0.5:
+            text = f"Only {inside:.0%} of the query lies where the anchors are known; the rest goes straight on."
+            return Applicability(False, score, p, "anchor coverage", text)
+        return Applicability(True, score, p, "", "Nothing speaks against a bank task and a known transformation.")
+
+    def _inapplicable(
+        self,
+        evidence: Applicability,
+        weights: dict[str, float],
+        rule: Rule,
+        left_out: dict[str, float],
+        plain: frozenset[str],
+    ) -> dict[str, float]:
+        if self.on_inapplicable == "raise":
+            raise NotApplicableError(
+                f"{evidence.text} Set on_inapplicable='warn' or 'baseline' to predict all the same."
+            )
+        if self.on_inapplicable == "warn":
+            warnings.warn(evidence.text, NotApplicableWarning, stacklevel=5)
+            return weights
+        return rule.weights({n: e for n, e in left_out.items() if n in plain}) or weights
+
+    def save(self, folder: Path | str) -> Path:
+        """Write settings, bank and seed as JSON and npz; no code is stored, and :meth:`load` fits again.
+
+        Raises:
+            InputError: if an operator is not one of the named ones.
+        """
+        check_is_fitted(self, "bank_")
+        if self.bank_ is None:
+            raise InputError("fitted to a single task, there is no bank to save.")
+        listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
+        names = [o if isinstance(o, str) else o.name for o in listed]
+        for name in names:
+            if name != "auto":
+                parse_operator(name)
+        folder = Path(folder)
+        self.bank_.scaled(_inverse(self.scaling_)).save(folder)
+        settings = {
+            "format": FORMAT,
+            "operator": names[0] if len(names) == 1 else names,
+            "level": self.level,
+            "on_inapplicable": self.on_inapplicable,
+            "shell": self.shell,
+            "random_state": self._seed,
+        }
+        (folder / "extrapolator.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Extrapolator:
+        """Read what :meth:`save` wrote, and fit.
+
+        Raises:
+            DataError: if the files are not there or of another format.
+        """
+        path = Path(folder) / "extrapolator.json"
+        if not path.is_file():
+            raise DataError(f"expected extrapolator.json in {folder}, as Extrapolator.save writes it.")
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if settings.pop("format") != FORMAT:
+            raise DataError(f"{path} is of another format than {FORMAT}: save it again with this version.")
+        return cls(**settings).fit(TaskBank.load(folder))
+
+
+def _inverse(s: Scaling) -> Scaling:
+    """The scaling that undoes another."""
+    return Scaling(-s.x_mid / s.x_half, 1 / s.x_half, -s.y_mean / s.y_sd, 1 / s.y_sd)
+
+
+def _columns(name: str, x: ArrayLike, d: int) -> Array:
+    points = np.asarray(x, dtype=np.float64)
+    points = points[:, None] if points.ndim == 1 else points
+    if points.ndim != 2 or points.shape[1] != d or not np.isfinite(points).all():
+        raise InputError(f"{name} must be finite points (Q, {d}), got shape {np.shape(x)}.")
+    return points
