@@ -13,8 +13,8 @@ import pytest
 from operant.core.checks import DataError
 from operant.core.record import write_records
 from operant.report import extrapolation_page, shell, summary_table, target_chart, write_report
-from operant.report.extrapolation import headline, load_extrapolation, number, parameters_of
-from operant.report.extrapolation_charts import DRAWN_POINTS, _known, choice_figure, parameter_figure, target_figure
+from operant.report.extrapolation import best, headline, load_extrapolation, number, parameters_of
+from operant.report.extrapolation_charts import DRAWN_POINTS, choice_figure, known_rows, parameter_figure, target_figure
 from operant.report.extrapolation_table import choice_rows, prediction_rows
 from tests.report.test_page import HOSTILE, LOADING, Elements
 from tests.report.test_plan_page import charts, rows_of
@@ -178,7 +178,7 @@ def test_a_gap_in_the_middle_is_drawn_between_its_neighbours() -> None:
 
 
 def test_long_curves_of_the_bank_are_thinned() -> None:
-    rows = _known(bank(curves=50, points=400), 0)
+    rows = known_rows(bank(curves=50, points=400), 0)
     assert 50 * 20 < len(rows) <= DRAWN_POINTS + 2 * 50
     assert {r["part"]: r["x"] for r in rows} == dict.fromkeys(range(50), 399 / 4)  # the last point stays
 
@@ -281,6 +281,16 @@ def test_the_expected_error_decides_the_order_and_the_dots() -> None:
     assert dots["affine"]["error"] == 0.002 and dots["affine"]["low"] == 0.02 and dots["gp"]["error"] == 0.02
     assert [r[0] for r in choice_rows([record])][1:4] == ["affine", "gp", "shift * xshift *"]
     assert choice_rows([record])[3][1:] == ["0.01", "0.005 to 0.02", "0.001", "0.05", "75 %"]
+
+
+def test_the_heaviest_operator_explains_the_target() -> None:
+    """Its weight is split over anchors; the components of a span of less weight are no explanation."""
+    span = {"anchor": None, "transformation": "span of 3", "parameters": {}, "intervals": {}, "residual": 0.1}
+    named = target()["decompositions"]
+    record = target(decompositions=[span | {"weight": 0.4}, *named])
+    assert best(record) == named[0]
+    assert best(record | {"choice": choice(mix={"affine": 1.0})}) == record["decompositions"][0]
+    assert best(target(decompositions=[])) is None
 
 
 def test_parameters_of_several_outputs_have_names_of_their_own() -> None:

@@ -15,6 +15,7 @@ from operant.core.checks import DataError
 from operant.core.record import read_records
 
 Record = Mapping[str, Any]
+TRANSFORMATIONS = ("shift", "scale", "trend", "xshift", "xscale")
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,6 @@ def anchor_of(found: Record) -> str:
     return "–" if found["anchor"] is None else str(found["anchor"])
 
 
-def best(target: Record) -> Record | None:
-    """The most probable decomposition, if there is any."""
-    return target["decompositions"][0] if target["decompositions"] else None
-
-
 def of(target: Record, operator: str) -> Record:
     """What the choice of a target says of an operator; unknown values where it says nothing."""
     unknown = dict.fromkeys(("shell_error", "shell_low", "shell_high", "context_error"))
@@ -119,6 +115,18 @@ def leading(target: Record) -> str:
 def is_plain(target: Record) -> bool:
     """Whether a plain baseline has the largest weight."""
     return bool(of(target, leading(target))["plain"])
+
+
+def best(target: Record) -> Record | None:
+    """The most probable decomposition of the heaviest operator, if there is any; its weight may be split over anchors.
+
+    Transformations have parameters; spans and principal components have none.
+    """
+    found = target["decompositions"]
+    kinds = leading(target).split(" by ")[0].split(" * ")
+    named = all(k.split("(")[0] in TRANSFORMATIONS for k in kinds)
+    own = [d for d in found if bool(d["parameters"]) == named]
+    return next(iter(own or found), None)
 
 
 def mixture(target: Record, most: int = 3) -> str:
@@ -175,7 +183,7 @@ def explanation(target: Record) -> list[str]:
         told.append(f"Most probable ({share(found['weight'])}): {found['transformation']}{f}.")
         told += [f"Its parameters, with 90 % intervals: {parameters_text(found)}."] if found["parameters"] else []
         others: dict[str, float] = {}
-        for d in target["decompositions"][1:]:
+        for d in target["decompositions"]:
             if d["anchor"] not in (None, found["anchor"]):
                 others[anchor_of(d)] = others.get(anchor_of(d), 0.0) + d["weight"]
         if others:

@@ -80,7 +80,7 @@ def _curves(target: Record, bank: Record, c: int, keys: Mapping[str, Key]) -> li
     def line(rows: Sequence[Row], width: float, opacity: float = 1.0) -> alt.Chart:
         return chart(rows).mark_line(strokeWidth=width, opacity=opacity, clip=True).encode(detail="part:N")
 
-    layers = [line(_known(bank, c), 1, 0.75)] if bank["curves"] else []
+    layers = [line(known_rows(bank, c), 1, 0.75)] if bank["curves"] else []
     segments = _segments(target, c)
     band = chart(segments).mark_area(opacity=0.16, clip=True, strokeWidth=0)
     layers.append(band.encode(y=alt.Y("low:Q", title=y_name, scale=scale), y2="high:Q", detail="part:N"))
@@ -119,7 +119,8 @@ def _span(target: Record, bank: Record, c: int) -> list[float]:
     return [bottom - edge, top + edge]
 
 
-def _known(bank: Record, c: int) -> list[Row]:
+def known_rows(bank: Record, c: int) -> list[Row]:
+    """Points of one output of the known tasks, thinned."""
     step = 1 + sum(len(k["x"]) for k in bank["curves"]) // DRAWN_POINTS
     rows: list[Row] = []
     for i, curve in enumerate(bank["curves"]):
@@ -234,7 +235,7 @@ def _positive(value: float | None, error: float) -> float:
 
 def _bars(rows: Sequence[Row], names: Sequence[str], keys: Mapping[str, Key]) -> list[Any]:
     several = len({r["target"] for r in rows}) > 1
-    y = alt.Y("operator:N", title=None, sort=list(names), axis=alt.Axis(labelLimit=230, ticks=False, labelPadding=8))
+    y = alt.Y("operator:N", title=None, sort=list(names), axis=alt.Axis(labelLimit=290, ticks=False, labelPadding=8))
     ends = [f(r[k] for r in rows for k in ("low", "error", "high")) for f in (min, max)]
     scale = alt.Scale(type="log", nice=False, padding=12)
     axis = alt.Axis(grid=True, format="~g", values=_log_ticks(*ends))

@@ -126,7 +126,7 @@ def _target_caption(target: Record) -> str:
     told = f"{points} context point{'' if points == 1 else 's'}, {100 * target['level']:g} % band. "
     told += f"Operator: {mixture(target)}. "
     if target["baseline"]:
-        told += f"Dashed: {target['baseline']['name']}, the plain baseline that did best inside the bank. "
+        told += f"Dashed: {target['baseline']['name']}, the plain baseline that should do best. "
     if target["share_covered"] is not None and target["share_covered"] < 1:
         told += "Dotted: known tasks were continued beyond their range. "
     return told.strip()
