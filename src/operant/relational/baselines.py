@@ -327,7 +327,7 @@ class BankPCA(RelationalOperator):
         return _PCAFitted(self, bank)
 
 
-class _Components:
+class Components:
     """Mean and scaled components of a bank as functions of x."""
 
     def __init__(self, bank: TaskBank, most: int) -> None:
@@ -362,7 +362,7 @@ class _Shell:
         test = split.test
         if len(test) > SHELL:
             test = test.select(np.linspace(0, len(test) - 1, SHELL).astype(int))
-        self._inner, self._test = _Components(split.train, most), test
+        self._inner, self._test = Components(split.train, most), test
         grid = bank.grid(32)
         self.grid = grid[np.linspace(0, len(grid) - 1, min(len(grid), 32)).astype(int)]
         self._mean, self._phi = self._inner(self.grid)
@@ -406,7 +406,7 @@ def _press(u: Array, left: Array, values: Array) -> Array:
 class _PCAFitted(Fitted):
     def __init__(self, settings: BankPCA, bank: TaskBank) -> None:
         most = settings.rank or RANKS
-        self._components = _Components(bank, most)
+        self._components = Components(bank, most)
         self._settings = settings
         self._keys = bank.keys
         try:
@@ -442,7 +442,7 @@ class _PCAFitted(Fitted):
 
 
 class _PCAdapted(Adapted):
-    def __init__(self, components: _Components, context: Context, fit: Ridge, rank: int, shell: Curve | None) -> None:
+    def __init__(self, components: Components, context: Context, fit: Ridge, rank: int, shell: Curve | None) -> None:
         self._components, self._context, self._fit, self._rank, self._shell = components, context, fit, rank, shell
         residual = float(np.sqrt(np.mean(fit.residual() ** 2)))
         text = f"{rank} component{'s' * (rank > 1)}, ridge {fit.ridge:g}: " + ", ".join(f"{z:.3g}" for z in fit.coef)
