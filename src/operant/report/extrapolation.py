@@ -175,7 +175,7 @@ def headline(target: Record) -> str:
 def explanation(target: Record) -> list[str]:
     """Why this prediction, a sentence each: verdict, transformation, other anchors, coverage, choice."""
     verdict, found = target["applicability"], best(target)
-    p = verdict["p_value"] if verdict["applicable"] else None
+    p = None if verdict["reason"] else verdict["p_value"]  # the text of a reason says it, or there is nothing to say
     evidence = "" if p is None else f" (p = {number(p, 2)} that a task of the bank errs so much)"
     told = [f"{verdict['text'].rstrip('.')}{evidence}."]
     if found is not None:

@@ -30,16 +30,15 @@ Row = dict[str, Any]
 
 def target_figure(target: Record, bank: Record, name: str) -> Figure:
     """A target among the known tasks, a panel an output; against the first input if there are several."""
-    keys = _keys(target, bank)
     several = len(target["x_names"]) > 1
+    keys = _dots_only(_keys(target, bank)) if several else _keys(target, bank)
     panels = []
     for c, y in enumerate(target["y_names"]):
         if several and target["truth"]:
             panels.append(panel(f"{y}: predicted against true", *_against_true(target, c, keys)))
         layers = _points(target, c, keys) if several else _curves(target, bank, c, keys)
         panels.append(panel(f"{y} along {target['x_names'][0]}" if several else y, *layers))
-    drawn = {k: v for k, v in keys.items() if not several or k in (PREDICTED, BEYOND, CONTEXT, TRUTH)}
-    return Figure(name, f"Target {name_of(target)}", tuple(panels), drawn if several else keys)
+    return Figure(name, f"Target {name_of(target)}", tuple(panels), keys)
 
 
 def _keys(target: Record, bank: Record) -> dict[str, Key]:
@@ -57,6 +56,12 @@ def _keys(target: Record, bank: Record) -> dict[str, Key]:
         keys[target["baseline"]["name"]] = Key(pink.light, pink.dark, (7, 4), 2)
     keys[CONTEXT] = Key("#111827", "#f3f4f6")
     return keys | ({TRUTH: Key(green.light, green.dark)} if target["truth"] else {})
+
+
+def _dots_only(keys: Mapping[str, Key]) -> dict[str, Key]:
+    """The series that are drawn for several inputs: points, paler beyond what is known."""
+    pale = {BEYOND: Key(LIGHT[5], DARK[5])}
+    return {k: pale.get(k, Key(v.light, v.dark)) for k, v in keys.items() if k in (PREDICTED, BEYOND, CONTEXT, TRUTH)}
 
 
 def _anchor(target: Record) -> str:
@@ -170,17 +175,17 @@ def _segments(target: Record, c: int) -> list[Row]:
 def _points(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
     """Several inputs: context and predictions with their intervals against the first."""
     x_name, y_name = target["x_names"][0], target["y_names"][c]
-    x = alt.X("x:Q", title=x_name, scale=alt.Scale(zero=False, padding=8))
+    x = alt.X("x:Q", title=x_name, scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=5))
     y = alt.Y("y:Q", title=y_name, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     rows = [r for r in _segments(target, c) if not r["joint"]]
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(_dotted(keys)))
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(keys))
     bar = base.mark_rule(opacity=0.35, strokeWidth=1.5).encode(y=alt.Y("low:Q", title=y_name), y2="high:Q")
     dot = base.mark_point(filled=True, size=45, opacity=1).encode(y=y, tooltip=_tips(x_name, y_name, "low", "high"))
     layers = [bar, dot]
     for name, found in _dots(target, c):
         shape = "circle" if name == CONTEXT else "diamond"
         mark = alt.Chart(alt.Data(values=found)).mark_point(filled=True, size=60, shape=shape, opacity=1)
-        layers.append(mark.encode(x=x, y=y, color=_colour(_dotted(keys)), tooltip=_tips(x_name, y_name)))
+        layers.append(mark.encode(x=x, y=y, color=_colour(keys), tooltip=_tips(x_name, y_name)))
     return layers
 
 
@@ -195,17 +200,13 @@ def _against_true(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
     ]
     ends = [f(v for r in rows for v in (r["true"], r["y"])) for f in (min, max)] if rows else [0.0, 1.0]
     diagonal = alt.Chart(alt.Data(values=[{"x": v, "y": v} for v in ends])).mark_line(strokeDash=[4, 3], strokeWidth=1)
-    x = alt.X("true:Q", title="true", scale=alt.Scale(zero=False, padding=8))
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(_dotted(keys)))
+    x = alt.X("true:Q", title="true", scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=5))
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(keys))
     y = alt.Y("y:Q", title="predicted", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     bar = base.mark_rule(opacity=0.35, strokeWidth=1.5).encode(y=alt.Y("low:Q", title="predicted"), y2="high:Q")
     tips = _tips("true", "predicted", "low", "high")
     dot = base.mark_point(filled=True, size=45, opacity=1).encode(y=y, tooltip=[alt.Tooltip("true:Q"), *tips[2:]])
     return [diagonal.encode(x="x:Q", y=alt.Y("y:Q"), color=alt.value(GREY.light)), bar, dot]
-
-
-def _dotted(keys: Mapping[str, Key]) -> list[str]:
-    return [k for k in keys if k in (PREDICTED, BEYOND, CONTEXT, TRUTH)]
 
 
 def choice_figure(targets: Sequence[Record]) -> Figure | None:
