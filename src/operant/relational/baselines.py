@@ -307,8 +307,9 @@ class BankPCA(RelationalOperator):
     z = argmin |y - f(x_c)|^2 + ridge |z|^2; all C outputs share z. Rank and ridge are chosen when the context is known:
     components of the inner two thirds of the bank are fitted to the tasks of its outer shell at the *same* context
     points. What is minimised is their mean squared error v^2 over the whole range, times h^(P / (P + 8)) where h >= 1
-    is how much larger the target's leave-one-out error on the context is than theirs, plus what the noise seen on the
-    target's context adds through the same smoother.
+    is how much larger the target's leave-one-out error on the context is than theirs, plus what noise of variance
+    s^2 (1 + 2 / tr(I - H)) adds through the same smoother: where the context leaves no degree of freedom to see noise,
+    it may be as large as the signal.
 
     sd(x)^2 = s^2 (1 + phi' A^-1 phi) + h v(x)^2, A = Phi' Phi + ridge I, s^2 = mean_i e_i^2 / (1 - h_i).
 
@@ -369,7 +370,7 @@ class _Shell:
         self._truth = test.values(self.grid)  # (T, G, C)
 
     def errors(self, context: Context, ranks: list[int], ridges: list[float]) -> tuple[Array, Array, Array]:
-        """Mean squared errors (R, L, G, C) for each rank and ridge, the gain of noise (R, L), and the hardness (R, L).
+        """Mean squared errors (R, L, G, C) for each rank and ridge, the hardness (R, L), and what noise adds (R, L).
 
         The hardness is the target's mean squared leave-one-out error on the context over that of the shell's tasks at
         the same points.
@@ -385,22 +386,28 @@ class _Shell:
         seen = (self._test.values(context.x) - mean).reshape(len(self._test), -1)  # (T, N)
         want = (self._truth - self._mean).reshape(len(self._test), -1)
         error = np.mean((smoother @ seen.T - want.T) ** 2, axis=-1)
-        gain = np.mean((smoother**2).sum(-1), axis=-1)
         left = penalty / (s[:, None, :] ** 2 + penalty)  # I - H without cancellation
-        target = _press(u, left, (context.y - mean).reshape(1, -1))
-        hardness = target / np.maximum(_press(u, left, seen), 1e-28)
-        return error.reshape(len(ranks), len(ridges), len(self.grid), -1), gain, hardness
+        target, free = _residuals(u, left, (context.y - mean).reshape(1, -1))
+        others, _ = _residuals(u, left, seen)
+        hardness = _mean_square(target / free) / np.maximum(_mean_square(others / free), 1e-28)
+        noise = _mean_square(target / np.sqrt(free)) * (1 + 2 / free.sum((2, 3)))
+        added = noise * np.mean((smoother**2).sum(-1), axis=-1)
+        return error.reshape(len(ranks), len(ridges), len(self.grid), -1), hardness, added
 
 
-def _press(u: Array, left: Array, values: Array) -> Array:
-    """(R, L) mean squared leave-one-row-out error of values (T, N), for I - H = u diag(left) u' + (I - u u')."""
+def _residuals(u: Array, left: Array, values: Array) -> tuple[Array, Array]:
+    """(R, L, N, T) residuals G v of values (T, N), and (R, L, N, 1) diagonal of G = u diag(left) u' + (I - u u')."""
     inside = u.swapaxes(1, 2) @ values.T  # (R, M, T)
-    residual = u[:, None] @ (left[..., None] * inside[:, None])  # (R, L, N, T)
+    residual = u[:, None] @ (left[..., None] * inside[:, None])
     free = np.einsum("rnm,rlm->rln", u**2, left)
     if u.shape[1] > u.shape[2]:
         residual = residual + (values.T - u @ inside)[:, None]
         free = free + (1 - (u**2).sum(-1))[:, None]
-    return np.mean((residual / np.maximum(free, 1e-14)[..., None]) ** 2, axis=(2, 3))
+    return residual, np.maximum(free, 1e-14)[..., None]
+
+
+def _mean_square(values: Array) -> Array:
+    return np.asarray(np.mean(values**2, axis=(2, 3)), dtype=np.float64)
 
 
 class _PCAFitted(Fitted):
@@ -424,21 +431,14 @@ class _PCAFitted(Fitted):
             rank = ranks[0]
             fit = ridge(phi[:, :, :rank], context.y - mean, fixed.ridge if fixed.ridge is not None else 1e-5)
             return _PCAdapted(self._components, context, fit, rank, None)
-        error, gain, hardness = self._shell.errors(context, ranks, ridges)
+        error, hardness, added = self._shell.errors(context, ranks, ridges)
         harder, p = np.maximum(hardness, 1.0), len(context.x)
-        expected, noise = error.mean((2, 3)) * harder ** (p / (p + 8)), 0.0
-        best, fit = (0, 0), None
-        for _ in range(3):
-            r, c = np.unravel_index(int(np.argmin(expected + noise * gain)), expected.shape)
-            if fit is not None and best == (int(r), int(c)):
-                break
-            best = int(r), int(c)
-            fit = ridge(phi[:, :, : ranks[best[0]]], context.y - mean, ridges[best[1]])
-            noise = fit.noise
-        assert fit is not None
-        error = error[best] * harder[best]
+        expected = error.mean((2, 3)) * harder ** (p / (p + 8)) + added
+        r, c = (int(i) for i in np.unravel_index(int(np.argmin(expected)), expected.shape))
+        fit = ridge(phi[:, :, : ranks[r]], context.y - mean, ridges[c])
+        error = error[r, c] * harder[r, c]
         shell = interpolator(self._shell.grid, error, "linear")
-        return _PCAdapted(self._components, context, fit, ranks[best[0]], shell)
+        return _PCAdapted(self._components, context, fit, ranks[r], shell)
 
 
 class _PCAdapted(Adapted):
