@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "": {"core", "strategies", "objectives"},  # the front door, operant/__init__.py
     "core": set(),
     "strategies": {"core"},
-    "relational": {"core"},
+    "relational": {"core", "report"},  # Target.plot() hands its record to the charts
     "objectives": {"strategies", "core"},
     "hf": {"objectives", "strategies", "relational", "core"},
     "plugins": {"objectives", "strategies", "core"},

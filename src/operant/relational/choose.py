@@ -2,18 +2,20 @@
 
 The bank tasks that lie furthest in the direction of the target are taken out, and every operator predicts them from the
 rest, with context points where the target has its own, as noisy as the target's seem to be. What an operator's error
-will be on the target follows from its error there and from how well it predicts the target's context points, each from
-the others:
+will be on the target follows from two things, how it did on the shell and how well it predicts the target's context
+points, each from the others:
 
-    log e_k = mean_j log e_kj + beta (log r_k - mean_j log r_kj)
+    log e_k = m + a_k + beta log r_k,      a_k ~ N(0, tau^2),      noise of a shell task ~ N(0, s^2)
 
-with e_kj the error and r_kj the leave-one-out error of operator k on shell task j, r_k that on the target, and beta the
-slope within operators over the shell, drawn towards BETA. Operators are mixed with weights e_k^-gamma.
+with e_k the error and r_k the leave-one-out error of operator k. beta, the a_k and their posterior variances are
+learned from the shell tasks; beta is drawn towards 1 (an operator that fits the context twice as badly errs twice as
+much). The weight of an operator is the probability that its error is the smallest, and the prediction is the weighted
+median of the operators, since the one that goes astray is not known beforehand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -30,14 +32,16 @@ from operant.relational.span import Span
 from operant.relational.splits import outer
 from operant.relational.tasks import TaskBank
 from operant.relational.transforms import Scale, Shift, Trend, XScale, XShift, XWarp
-from operant.relational.warp import Warp
+from operant.relational.warp import CHI2_MEDIAN, Warp
 
-GAMMA = 4.0
-"""Power of the predicted error by which operators are mixed, after many shell tasks."""
-FEW = 6.0
-"""With S shell tasks the power is GAMMA S / (S + FEW): a few tasks do not tell operators apart."""
-BETA, BETA_TASKS = 0.8, 3.0
-"""What beta is before the shell has spoken, and with the weight of how much variance of log r."""
+BETA, BETA_WEIGHT = 1.0, 30.0
+"""What beta is before the shell has spoken, with the weight of how much variation of log r."""
+TRANSFER = 0.3
+"""Standard deviation of what changes between the shell and the target, an operator's log error."""
+DRAWS = 1000
+"""Draws from which the probability of the smallest error is taken."""
+MISFIT = 0.2
+"""Leave-one-out errors above this part of the context's spread are misfit, not noise, unless the noise is given."""
 SHELL_TASKS = 16
 """Tasks of the shell that are predicted, at most."""
 SMALL = 40
@@ -102,6 +106,7 @@ class Rehearsal:
         seen: (S, Q) which of them count: where the task is known.
         spread: (S,) spread of the context values.
         trials: by name of the operator.
+        points: number of context points.
         notes: name -> why an operator could not be used.
     """
 
@@ -110,6 +115,7 @@ class Rehearsal:
     seen: Array
     spread: Array
     trials: dict[str, Trial]
+    points: int
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -189,8 +195,9 @@ def join(rehearsals: Sequence[Rehearsal]) -> Rehearsal:
     names = {n for r in rehearsals for n in r.trials}
     trials = {n: _join_trials([r.trials.get(n) or blank_trial(r.truth.shape) for r in rehearsals]) for n in names}
     notes = {n: t for r in rehearsals for n, t in r.notes.items() if n not in names}
-    parts = (np.concatenate([getattr(r, f) for r in rehearsals]) for f in ("truth", "seen", "spread"))
-    return Rehearsal(first.why, *parts, {n: trials[n] for n in sorted(names)}, notes)
+    truth, seen, spread = (np.concatenate([getattr(r, f) for r in rehearsals]) for f in ("truth", "seen", "spread"))
+    in_order = {n: trials[n] for n in sorted(names)}
+    return Rehearsal(first.why, truth, seen, spread, in_order, first.points, notes)
 
 
 def _join_trials(trials: Sequence[Trial]) -> Trial:
@@ -223,7 +230,7 @@ def rehearse(stage: Stage, context: Context, query: Array, *, noise: float, seed
             continue
         near = np.abs(query[:, None] - inner.x[None]).max(-1).min(1) < 1e-9
         seen[j] = tasks.covers(query)[j] & ~near
-        spread[j] = _spread_of(inner.y)
+        spread[j] = spread_of(inner.y)
         if not seen[j].any():
             continue
         for name, f in list(fitted.items()):
@@ -232,7 +239,7 @@ def rehearse(stage: Stage, context: Context, query: Array, *, noise: float, seed
             fitted = _race(fitted, blank, j + 1)
     done = {name: t for name, t in blank.items() if np.isfinite(t.error).sum() >= min(2, s)}
     notes |= {name: "failed on the shell" for name in blank if name not in done}
-    return Rehearsal(stage.why, truth, seen, spread, done, notes)
+    return Rehearsal(stage.why, truth, seen, spread, done, len(context.x), notes)
 
 
 def fit_all(operators: Sequence[RelationalOperator], bank: TaskBank) -> tuple[dict[str, Fitted], dict[str, str]]:
@@ -319,7 +326,8 @@ def _spread(bank: TaskBank, limit: int) -> TaskBank:
     return chosen
 
 
-def _spread_of(y: Array) -> float:
+def spread_of(y: Array) -> float:
+    """Root mean square distance of values (P, C) from their mean."""
     return float(np.sqrt(np.mean((y - y.mean(0)) ** 2)))
 
 
@@ -336,45 +344,58 @@ class Rule:
     """What the shell says of errors to come.
 
     Args:
-        level: name -> log error on the shell.
-        left_out: name -> mean log leave-one-out error there, NaN if it has none.
-        beta: how much of a change of the leave-one-out error goes into the error.
-        gamma: power of the error in the weights.
+        level: name -> m + a_k, or the mean log error of an operator without leave-one-out errors.
+        sd: name -> standard deviation of that.
+        left_out: name -> mean log leave-one-out error on the shell, NaN if it has none.
+        beta: how much of the leave-one-out error goes into the error.
     """
 
     level: dict[str, float]
+    sd: dict[str, float]
     left_out: dict[str, float]
     beta: float
-    gamma: float
 
-    def predicted(self, left_out: dict[str, float]) -> dict[str, float]:
-        """name -> predicted log error of a target with these leave-one-out errors."""
-        moves = {
-            name: np.log(left_out[name] + TINY) - self.left_out[name]
-            for name in self.level
-            if np.isfinite(left_out.get(name, np.nan)) and np.isfinite(self.left_out[name])
-        }
-        typical = float(np.median(list(moves.values()))) if moves else 0.0
-        return {
-            name: level + self.beta * float(np.clip(moves.get(name, typical), -4, 8))
-            for name, level in self.level.items()
-        }
+    def predicted(self, left_out: Mapping[str, float], points: int) -> dict[str, float]:
+        """name -> predicted log error of a target with these leave-one-out errors from ``points`` points.
 
-    def weights(self, left_out: dict[str, float]) -> dict[str, float]:
-        """name -> weight, those of operators above 1 % of the largest; sums to 1."""
-        log_error = {n: e for n, e in self.predicted(left_out).items() if n in left_out}
+        A few points can agree by chance: r^2 is taken as (points r^2 + r_shell^2) / (points + 1).
+        """
+        log_r: dict[str, float] = {}
+        for name, shell in self.left_out.items():
+            r = left_out.get(name, np.nan)
+            if np.isfinite(shell) and np.isfinite(r):
+                log_r[name] = 0.5 * float(np.log((points * r**2 + np.exp(2 * shell)) / (points + 1) + TINY**2))
+        moves = [r - self.left_out[n] for n, r in log_r.items()]
+        typical = float(np.median(moves)) if moves else 0.0
+        return {n: v + self.beta * log_r.get(n, typical) for n, v in self.level.items()}
+
+    def weights(self, left_out: Mapping[str, float], points: int) -> dict[str, float]:
+        """name -> probability of the smallest error, those above 1 % of the largest; sums to 1."""
+        log_error = {n: e for n, e in self.predicted(left_out, points).items() if n in left_out}
         if not log_error:
             return {}
-        best = min(log_error.values())
-        raw = {n: float(np.exp(-self.gamma * (e - best))) for n, e in log_error.items()}
-        kept = {n: w for n, w in raw.items() if w > 0.01}
+        names = list(log_error)
+        mean, sd = (np.array([d[n] for n in names])[:, None] for d in (log_error, self.sd))
+        noise = numpy_generator(0, "best").standard_normal((len(names), DRAWS))
+        share = np.bincount((mean + sd * noise).argmin(0), minlength=len(names)) / DRAWS
+        kept = {n: float(w) for n, w in zip(names, share, strict=True) if w > 0.01 * share.max()}
         total = sum(kept.values())
         return {n: w / total for n, w in sorted(kept.items(), key=lambda k: -k[1])}
 
 
+def flat_rule(left_out: Mapping[str, float]) -> Rule:
+    """Without a shell: the error is the leave-one-out error."""
+    return Rule(
+        dict.fromkeys(left_out, 0.0), dict.fromkeys(left_out, TRANSFER), {n: _log(e) for n, e in left_out.items()}, 1.0
+    )
+
+
+def _log(error: float) -> float:
+    return float(np.log(error + TINY)) if np.isfinite(error) else float("nan")
+
+
 def learn_rule(trials: dict[str, Trial]) -> Rule:
-    """Levels, and the common slope of log error on log leave-one-out error within operators."""
-    level = {n: _log_mean(t.error) for n, t in trials.items()}
+    """beta within operators, and the a_k, shrunk to each other as far as the shell does not tell them apart."""
     left_out = {n: _mean_log(t.left_out) for n, t in trials.items()}
     x, y = [], []
     for t in trials.values():
@@ -383,10 +404,23 @@ def learn_rule(trials: dict[str, Trial]) -> Rule:
             lx, ly = np.log(t.left_out[fine] + TINY), np.log(t.error[fine] + TINY)
             x.append(lx - lx.mean())
             y.append(ly - ly.mean())
-    tasks = max((int(np.isfinite(t.error).sum()) for t in trials.values()), default=0)
-    a, b = (np.concatenate(v) if v else np.empty(0) for v in (x, y))
-    beta = float(np.clip((a @ b + BETA_TASKS * BETA) / (a @ a + BETA_TASKS), 0.0, 1.0))
-    return Rule(level, left_out, beta, GAMMA * tasks / (tasks + FEW))
+    a, b = (np.concatenate(v) if v else np.zeros(1) for v in (x, y))
+    beta = float(np.clip((a @ b + BETA_WEIGHT * BETA) / (a @ a + BETA_WEIGHT), 0.0, 1.0))
+    within = max(float(np.mean((b - beta * a) ** 2)), 0.01)
+    raw = {n: _log_mean(t.error) - beta * left_out[n] for n, t in trials.items() if np.isfinite(left_out[n])}
+    count = {n: int(np.isfinite(t.error).sum()) for n, t in trials.items()}
+    middle = float(np.median(list(raw.values()))) if raw else 0.0
+    between = float(np.median([(v - middle) ** 2 for v in raw.values()])) / CHI2_MEDIAN if raw else 0.0
+    tau2 = max(between - within / float(np.median(list(count.values()))), 0.01)
+    level, sd = {}, {}
+    for n, t in trials.items():
+        own = within / count[n]
+        if n in raw:
+            level[n] = middle + tau2 / (tau2 + own) * (raw[n] - middle)
+            sd[n] = float(np.sqrt(own * tau2 / (own + tau2) + TRANSFER**2))
+        else:
+            level[n], sd[n] = _log_mean(t.error), float(np.sqrt(own + TRANSFER**2))
+    return Rule(level, sd, left_out, beta)
 
 
 def _mean_log(x: Array) -> float:
@@ -395,11 +429,13 @@ def _mean_log(x: Array) -> float:
 
 
 def mix(means: Sequence[Array], sds: Sequence[Array], weights: Sequence[float]) -> tuple[Array, Array]:
-    """Mean and standard deviation of a mixture."""
+    """Weighted median of the means, and the root mean square distance of the mixture from it."""
     m, s, w = np.array(means), np.array(sds), np.array(weights)
-    w = w.reshape(-1, *(1,) * (m.ndim - 1))
-    mean = (w * m).sum(0)
-    return mean, np.sqrt((w * (s**2 + (m - mean) ** 2)).sum(0))
+    order = np.argsort(m, axis=0)
+    below = np.cumsum(w[order], axis=0) / w.sum()
+    middle = np.take_along_axis(np.take_along_axis(m, order, 0), (below >= 0.5).argmax(0)[None], 0)[0]
+    w = w.reshape(-1, *(1,) * (m.ndim - 1)) / w.sum()
+    return middle, np.sqrt((w * (s**2 + (m - middle) ** 2)).sum(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -440,7 +476,7 @@ def calibrate(rehearsal: Rehearsal, rule: Rule) -> Calibration:
     trials = rehearsal.trials
     for j in range(len(rehearsal.truth)):
         left_out = {n: float(t.left_out[j]) for n, t in trials.items() if np.isfinite(t.error[j])}
-        weights = rule.weights(left_out)
+        weights = rule.weights(left_out, rehearsal.points)
         seen = rehearsal.seen[j]
         if not weights or not seen.any():
             continue
@@ -453,7 +489,7 @@ def calibrate(rehearsal: Rehearsal, rule: Rule) -> Calibration:
     return Calibration(flat, len(ratios), np.array(statistic), np.array(errors))
 
 
-def misfit(weights: dict[str, float], left_out: dict[str, float], spread: float) -> float:
+def misfit(weights: Mapping[str, float], left_out: Mapping[str, float], spread: float) -> float:
     """log of the mixture's leave-one-out error relative to the context's spread, at least log EXPLAINED."""
     used = [(w, left_out[n]) for n, w in weights.items() if np.isfinite(left_out.get(n, np.nan))]
     if not used:
@@ -463,8 +499,11 @@ def misfit(weights: dict[str, float], left_out: dict[str, float], spread: float)
     return float(np.log(max(mean / (0.1 + spread), EXPLAINED)))
 
 
-def noise_level(left_out: dict[str, float]) -> float:
-    """What the best leave-one-out error says of the noise, on a grid of two steps a decade; 0 below 1e-3."""
+def noise_level(left_out: Mapping[str, float], spread: float) -> float:
+    """What the best leave-one-out error says of the noise, on a grid of two steps a decade; 0 below 1e-3.
+
+    At most MISFIT times the spread of the context.
+    """
     fine = [v for v in left_out.values() if np.isfinite(v)]
-    smallest = min(fine, default=0.0)
+    smallest = min(*fine, MISFIT * spread) if fine else 0.0
     return 0.0 if smallest < 1e-3 else float(10 ** (round(2 * np.log10(smallest)) / 2))

@@ -27,6 +27,7 @@ from operant.relational.choose import (
     calibrate,
     candidates,
     fit_all,
+    flat_rule,
     gaps,
     join,
     learn_rule,
@@ -34,6 +35,7 @@ from operant.relational.choose import (
     noise_level,
     rehearse,
     set_stages,
+    spread_of,
     toward,
 )
 from operant.relational.curves import Array
@@ -226,15 +228,14 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         if not adapted:
             raise DataError("no operator works on a single task of these points: " + "; ".join((notes | more).values()))
         left_out = {n: gaps(a, context)[0] for n, a in adapted.items()}
-        level = {n: float(np.log(e + 1e-6)) if np.isfinite(e) else 0.0 for n, e in left_out.items()}
-        rule = Rule(level, dict.fromkeys(level, float("nan")), 0.0, 2.0)
+        rule = flat_rule(left_out)
         choice = Choice(
-            weights=rule.weights(left_out),
-            predicted={n: float(np.exp(e)) for n, e in level.items()},
+            weights=rule.weights(left_out, len(context.x)),
+            predicted={n: float(np.exp(e)) for n, e in rule.predicted(left_out, len(context.x)).items()},
             left_out=left_out,
             rehearsal=None,
             calibration=Calibration(np.empty(0), 0, np.empty(0), np.empty(0)),
-            plain=frozenset(level),
+            plain=frozenset(left_out),
             notes=notes | more,
         )
         return Target(
@@ -373,24 +374,25 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         if not adapted:
             raise CannotAdaptError("no operator can be adapted to this target: " + "; ".join(notes.values()))
         left_out = {n: gaps(a, context)[0] for n, a in adapted.items()}
-        noise = noise_level(left_out) if context.noise is None else float(np.mean(context.noise))
+        spread = spread_of(context.y)
+        noise = noise_level(left_out, spread) if context.noise is None else float(np.mean(context.noise))
         try:
             rehearsal, rule, calibration = self._rehearsed(context, query, noise, fitted, pinned)
         except DataError as error:  # too small a bank to take a shell from
             rehearsal, notes = None, notes | {"rehearsal": str(error)}
-            level = {n: float(np.log(left_out[n] + 1e-6)) if np.isfinite(left_out[n]) else 0.0 for n in adapted}
-            rule = Rule(level, dict.fromkeys(level, float("nan")), 0.0, 2.0)
+            rule = flat_rule(left_out)
             calibration = Calibration(np.empty(0), 0, np.empty(0), np.empty(0))
         else:
             notes = notes | rehearsal.notes
         plain = frozenset(op.name for op in (p() for p in PLAIN))
-        weights = rule.weights(left_out)
+        weights = rule.weights(left_out, len(context.x))
         if not weights:
             weights = {n: 1 / len(adapted) for n in adapted}
         evidence = self._evidence(context, query, adapted, weights, left_out, calibration)
         if not evidence.applicable:
-            weights = self._inapplicable(evidence, weights, rule, left_out, plain)
-        predicted = {n: float(np.exp(e)) for n, e in rule.predicted(left_out).items() if n in adapted}
+            simple = {n: e for n, e in left_out.items() if n in plain}
+            weights = self._inapplicable(evidence, weights, rule.weights(simple, len(context.x)))
+        predicted = {n: float(np.exp(e)) for n, e in rule.predicted(left_out, len(context.x)).items() if n in adapted}
         return Target(
             key=key,
             bank=bank,
@@ -450,8 +452,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
     ) -> Applicability:
         bank = self.bank_
         assert bank is not None
-        spread = float(np.sqrt(np.mean((context.y - context.y.mean(0)) ** 2)))
-        statistic = misfit(weights, left_out, spread)
+        statistic = misfit(weights, left_out, spread_of(context.y))
         s = calibration.statistic[np.isfinite(calibration.statistic)]
         p = calibration.p_value(statistic)
         sd = max(float(s.std(ddof=1)), 0.25) if len(s) > 2 else 1.0
@@ -472,12 +473,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         return Applicability(True, score, p, "", "Nothing speaks against a bank task and a known transformation.")
 
     def _inapplicable(
-        self,
-        evidence: Applicability,
-        weights: dict[str, float],
-        rule: Rule,
-        left_out: dict[str, float],
-        plain: frozenset[str],
+        self, evidence: Applicability, weights: dict[str, float], simple: dict[str, float]
     ) -> dict[str, float]:
         if self.on_inapplicable == "raise":
             raise NotApplicableError(
@@ -486,7 +482,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         if self.on_inapplicable == "warn":
             warnings.warn(evidence.text, NotApplicableWarning, stacklevel=5)
             return weights
-        return rule.weights({n: e for n, e in left_out.items() if n in plain}) or weights
+        return simple or weights
 
     def save(self, folder: Path | str) -> Path:
         """Write settings, bank and seed as JSON and npz; no code is stored, and :meth:`load` fits again.

@@ -56,6 +56,7 @@ class Decomposition:
         residual: root mean square of what it leaves unexplained on the context.
         weight: posterior probability among the decompositions listed.
         intervals: 90 % interval of each parameter of the transformation.
+        operator: name of the operator it comes from, where several were mixed.
     """
 
     anchor: Any
@@ -63,6 +64,7 @@ class Decomposition:
     residual: float
     weight: float = 1.0
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    operator: str = ""
 
 
 class Adapted(ABC):
@@ -78,6 +80,11 @@ class Adapted(ABC):
     @abstractmethod
     def left_out(self) -> tuple[Array, Array]:
         """(P, C) mean and standard deviation of each context value, predicted from the other context points."""
+
+    def sample(self, x: Array, n: int, rng: np.random.Generator) -> Array:
+        """(n, Q, C) curves of the posterior; by default mean + z sd with one z a curve and output."""
+        mean, sd = self.predict(x)
+        return mean + rng.standard_normal((n, 1, mean.shape[1])) * sd
 
     def covered(self, x: Array) -> NDArray[np.bool_]:
         """(Q,) where nothing known was continued beyond its range; by default everywhere."""

@@ -195,7 +195,7 @@ class Target:
 
     def _decompositions(self) -> tuple[Decomposition, ...]:
         found = [
-            replace(d, weight=d.weight * w, residual=d.residual * float(np.mean(self._scaling.y_sd)))
+            replace(d, weight=d.weight * w, residual=d.residual * float(np.mean(self._scaling.y_sd)), operator=n)
             for n, w in self.choice_.weights.items()
             for d in self._adapted[n].decompositions
         ]
@@ -244,7 +244,7 @@ class Target:
         mean = np.asarray(self.predict(points)).reshape(len(points), -1)
         low, high = (e.reshape(len(points), -1) for e in self.interval(points))
         s, c = self._scaling, self._context
-        first = self.decompositions_[0] if self.decompositions_ else None
+        first = next((d for d in self.decompositions_ if d.anchor is not None), None)
         return {
             "kind": "target",
             "key": str(self.key),
@@ -342,6 +342,7 @@ def _decomposition_record(d: Decomposition) -> dict[str, Any]:
         "intervals": {k: list(v) for k, v in d.intervals.items()},
         "residual": d.residual,
         "weight": d.weight,
+        "operator": d.operator,
     }
 
 

@@ -45,7 +45,7 @@ class Warp(RelationalOperator):
     anchor: object = None
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The transformation, and whether it follows the parameters."""
         return f"{self.form}{' by parameters' if self.follow else ''}"
 
@@ -179,7 +179,7 @@ class AdaptedWarp(Adapted):
         for kind, place in layout.slices.items():
             count = place.stop - place.start
             for j in range(count):
-                pair = sorted(e.get(kind)[j] for e in ends)
+                pair = sorted((e.get(kind) or ())[j] for e in ends)
                 intervals[kind if count == 1 else f"{kind}[{j}]"] = (pair[0], pair[1])
         residual = float(np.sqrt(np.mean(found.residual[i] ** 2)))
         transformation = layout.transformation(found.theta[i])
@@ -295,7 +295,7 @@ def _follow(prior: Prior, bank: TaskBank, theta: Array, anchor: NDArray[np.intp]
     phi, far = np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
     weight, y = 1 / (0.05 + far), theta - prior.mean
     gram = (phi * weight[:, None]).T @ phi + 1e-3 * np.eye(phi.shape[1])
-    slope = np.linalg.solve(gram, (phi * weight[:, None]).T @ y).T  # (T, 2 K)
+    slope = np.asarray(np.linalg.solve(gram, (phi * weight[:, None]).T @ y).T, dtype=np.float64)  # (T, 2 K)
     rest, near = (y - phi @ slope.T) ** 2, far <= np.median(far)
     base = np.maximum(np.median(rest[near], axis=0) / CHI2_MEDIAN, 1e-6)
     grows = np.maximum(np.median(rest / np.maximum(far, 0.05)[:, None], axis=0) / CHI2_MEDIAN, 1e-4)

@@ -294,4 +294,4 @@ def warp_nodes(layout: Layout, mean: Array, sd: Array) -> Array:
     if n in NODES:
         axes = [np.linspace(lo, hi, NODES[n]) for lo, hi in zip(low, high, strict=True)]
         return np.array(list(product(*axes)))
-    return low + (high - low) * qmc.Sobol(n, seed=0).random(1024)
+    return low + (high - low) * qmc.Sobol(n, rng=0).random(1024)
