@@ -70,7 +70,7 @@ def candidates(bank: TaskBank, *, params: bool) -> list[RelationalOperator]:
         Shift() * Scale() * XScale(),
         Shift() * Scale() * XWarp(),
     ]
-    tried: list[RelationalOperator] = [Nearest(), Interpolation(), Polynomial(), ContextGP(), BankPCA(), Span()]
+    tried: list[RelationalOperator] = [Nearest(), Interpolation(), Polynomial(), ContextGP(tasks=16), BankPCA(), Span()]
     tried += [Warp(form) for form in forms]
     if params and bank.param_names:
         tried += [TaskGP(), *(Warp(form, follow=True) for form in (forms[2], forms[4], forms[7]))]

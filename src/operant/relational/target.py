@@ -141,6 +141,12 @@ class Target:
             mean, std = mean[:, 0], std[:, 0]
         return (mean, std) if return_std else mean
 
+    def each(self, x: ArrayLike) -> dict[str, Array]:
+        """name -> (Q,) or (Q, C) what each operator alone predicts, those without weight too."""
+        points = self._inside(x)
+        values = {n: self._scaling.y_out(a.predict(points)[0]) for n, a in self._adapted.items()}
+        return {n: v[:, 0] if v.shape[1] == 1 else v for n, v in values.items()}
+
     def interval(self, x: ArrayLike, level: float | None = None) -> tuple[Array, Array]:
         """Lower and upper ends, shaped like the prediction; they hold with probability ``level`` on the shell."""
         chosen = self.level if level is None else level

@@ -158,7 +158,10 @@ class AdaptedWarp(Adapted):
 
     def __init__(self, fitted: FittedWarp, context: Context, found: Candidates) -> None:
         self.fitted, self.context, self.found = fitted, context, found
-        weight = np.exp(found.evidence - found.evidence.max())
+        evidence = np.where(np.isfinite(found.evidence), found.evidence, -np.inf)
+        if not np.isfinite(evidence).any():
+            raise CannotAdaptError(f"{fitted.operator.name}: no anchor can be evaluated where the context asks for it.")
+        weight = np.exp(evidence - evidence.max())
         self.kept: list[int] = []
         for i in np.argsort(-weight):
             if weight[i] > 1e-4 and not any(self._twins(i, k) for k in self.kept):

@@ -216,9 +216,10 @@ class _Fit:
         return np.maximum(np.sqrt(((residual**2).sum(1) + floor**2) / (left + 1)), floor)
 
     def evidence(self, residual: Array, jacobian: Array, theta: Array, sigma: Array) -> Array:
-        j = (jacobian / sigma[:, None]).reshape(len(theta), -1, self.layout.size) * self.sd[:, None]
-        volume = np.linalg.slogdet(np.eye(self.layout.size) + j.swapaxes(1, 2) @ j)[1]
         each = np.tile(sigma, (len(theta), 1))
+        _, upper = self.triangle(jacobian, each)
+        # The QR factor keeps its digits where I + J^T J would lose them: factors can be redundant, noise 1e-7.
+        volume = 2 * np.log(np.abs(np.diagonal(upper, axis1=1, axis2=2)) * self.sd).sum(1)
         return -0.5 * (self.cost(residual, theta, each) + volume) - self.weight.sum(1) * np.log(sigma).sum()
 
 
