@@ -74,7 +74,8 @@ class Transformation:
         return " * ".join(f"{CLASSES[k]}({'' if v is None else ', '.join(map(_short, v))})" for k, v in self.factors)
 
     def __str__(self) -> str:
-        return " * ".join(k if v is None else f"{k}({', '.join(map(_short, v))})" for k, v in self.factors) or "copy"
+        """As :meth:`parse` reads it, with all digits."""
+        return " * ".join(k if v is None else f"{k}({', '.join(map(_exact, v))})" for k, v in self.factors) or "copy"
 
     def get(self, kind: str) -> Value:
         """The value of a factor, its identity if it is not there.
@@ -216,3 +217,7 @@ def _one(kind: str, value: tuple[Any, ...]) -> Transformation:
 
 def _short(value: float) -> str:
     return f"{value:.4g}"
+
+
+def _exact(value: float) -> str:
+    return short if float(short := f"{value:g}") == value else repr(float(value))
