@@ -177,3 +177,24 @@ def test_intervals_widen_for_a_target_unlike_the_bank() -> None:
     calm = fitted.adapt(Context(x, slope(np.array([[0.2, 0.1]]), x).T)).predict(q)[1].mean()
     rough = fitted.adapt(Context(x, 2 * np.sin(25 * x))).predict(q)[1].mean()
     assert rough > 10 * calm
+
+
+def test_a_noisy_context_is_seen_to_be_noisy() -> None:
+    """The bank is exact; the target's noise must come from its own context, and cost an exact one nothing."""
+    rng = np.random.default_rng(9)
+    fitted = TaskGP(restarts=0, learn=100).fit(family(rng))
+    x, q, p = rng.uniform(-1, 0, (8, 1)), np.linspace(-1, 1, 20)[:, None], np.array([1.2, 0.3])
+    truth = slope(p[None], x).T
+    error: dict[str, list[float]] = {"chosen": [], "bank's": []}
+    for _ in range(20):
+        adapted = fitted.adapt(Context(x, truth + rng.normal(0, 0.2, x.shape), params=p))
+        error["chosen"].append(float(np.mean((adapted.predict(q)[0] - slope(p[None], q).T) ** 2)))
+        k = np.linalg.inv(adapted._inverse) - adapted._noise * np.eye(8)
+        trusting = np.linalg.solve(k + (fitted.prior.kernel.noise + JITTER) * np.eye(8), adapted._error)
+        points = adapted._join(q)
+        whitened = fitted.prior.whiten(points)
+        cross = fitted.prior.kernel(points, adapted._points) - whitened.T @ adapted._whitened
+        mean = fitted.prior.mean(whitened) + cross @ trusting
+        error["bank's"].append(float(np.mean((mean - slope(p[None], q).T) ** 2)))
+    assert np.mean(error["chosen"]) < 0.5 * np.mean(error["bank's"])
+    assert fitted.adapt(Context(x, truth, params=p))._noise == fitted.prior.kernel.noise + JITTER

@@ -4,8 +4,9 @@ Kernels are sums of terms; their variances, lengths and the noise maximise the m
 points (one block for :class:`TaskGP`, one a task for :class:`ContextGP`), times a weak log-normal prior on the lengths.
 scikit-learn's regressor cannot share hyper-parameters over tasks and takes longer; the tests compare both.
 
-Standard deviations contain the noise, and are widened by sqrt((2 + sum_i z_i^2) / (2 + P)) where that is above one,
-z_i the leave-one-out errors of the context in units of their standard deviation.
+A target's context may be noisier than the bank: its noise is the one of 25 levels from the bank's to one with the
+highest evidence. Standard deviations contain the noise, and are widened by sqrt((2 + sum_i z_i^2) / (2 + P)) where that
+is above one, z_i the leave-one-out errors of the context in units of their standard deviation.
 """
 
 from __future__ import annotations
@@ -215,6 +216,22 @@ class _Prior:
         return whitened.T @ self._seen
 
 
+def _target_noise(k: Array, error: Array, least: float) -> float:
+    """The variance of the noise of a target with errors (P, C) and covariance ``k`` before its noise.
+
+    The level with the highest evidence among 25 from the bank's to one, where covariance and noise together may be
+    widened as the module's docstring says, under the prior p(noise) ~ 1 / noise: a misfit is noise only where a larger
+    amplitude does not explain it as well.
+    """
+    values, vectors = np.linalg.eigh(k)
+    square = (vectors.T @ error) ** 2  # (P, C)
+    noise = least * np.geomspace(1, max(NOISE[1] / least, 1), 25)
+    total = (np.maximum(values, 0) + noise[:, None])[:, :, None]
+    widen = np.maximum((2 + (square / total).sum(1)) / (2 + len(k)), 1.0)[:, None]  # (25, 1, C)
+    evidence = -0.5 * (square / (total * widen) + np.log(total * widen)).sum((1, 2))
+    return float(noise[int(np.argmax(evidence - np.log(noise)))])
+
+
 class _Posterior(Adapted):
     """A Gaussian process given context points; ``before`` are mean and covariance before the context is seen."""
 
@@ -223,9 +240,9 @@ class _Posterior(Adapted):
         self._points = self._join(context.x)
         self._whitened = prior.whiten(self._points)
         k = prior.kernel(self._points, self._points) - self._whitened.T @ self._whitened
-        k += (prior.kernel.noise + JITTER) * np.eye(len(k))
         self._error = context.y - prior.mean(self._whitened)  # (P, C)
-        self._inverse = np.linalg.inv(k)
+        self._noise = _target_noise(k, self._error, prior.kernel.noise + JITTER)
+        self._inverse = np.linalg.inv(k + self._noise * np.eye(len(k)))
         self._alpha = self._inverse @ self._error
         z2 = self._alpha**2 / np.diag(self._inverse)[:, None]
         self._widen = np.sqrt(np.maximum((2 + z2.sum(0)) / (2 + len(k)), 1.0))
@@ -238,7 +255,7 @@ class _Posterior(Adapted):
         whitened = self._prior.whiten(points)
         cross = self._prior.kernel(points, self._points) - whitened.T @ self._whitened  # (Q, P)
         variance = self._prior.kernel.diagonal(points) - (whitened**2).sum(0) - ((cross @ self._inverse) * cross).sum(1)
-        sd = np.sqrt(np.maximum(variance, 0) + self._prior.kernel.noise)
+        sd = np.sqrt(np.maximum(variance, 0) + self._noise)
         return self._prior.mean(whitened) + cross @ self._alpha, sd[:, None] * self._widen
 
     def left_out(self) -> tuple[Array, Array]:
