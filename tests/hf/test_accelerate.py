@@ -59,7 +59,8 @@ def of(folder, kind):
 def test_two_processes_take_the_steps_of_one(runs):
     two, _, one = runs
     weights, reference = (load_file(x / "model" / "model.safetensors") for x in (two / "warm", one))
-    assert max((weights[k] - reference[k]).abs().max() for k in reference) < 1e-5
+    # Three steps of 1e-2: Adam divides rounding by itself where a gradient is nearly zero (2.4e-5 was seen).
+    assert max((weights[k] - reference[k]).abs().max() for k in reference) < 2e-4
     for ours, theirs in zip(of(two / "warm", "step"), of(one, "step"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)

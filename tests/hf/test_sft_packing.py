@@ -222,9 +222,13 @@ def test_two_processes_take_the_same_steps(tmp_path):
         )
         for rank in ("0", "1")
     ]
-    for run in runs:
-        _, stderr = run.communicate(timeout=240)
-        assert run.returncode == 0, stderr[-2000:]
+    try:
+        for run in runs:
+            _, stderr = run.communicate(timeout=240)
+            assert run.returncode == 0, stderr[-2000:]
+    finally:
+        for run in runs:
+            run.kill()
     expected = by_hand(2)
     for rank in range(2):
         for layout, got in json.loads((tmp_path / f"{rank}.json").read_text()).items():
