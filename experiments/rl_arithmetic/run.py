@@ -1,7 +1,7 @@
 """RL for the strategy that is deployed, beside standard GRPO: same warm start, same prompts, same steps.
 
-    python experiments/rl_arithmetic/run.py --output_dir runs/rl_arithmetic --jobs 2
-    operant report runs/rl_arithmetic
+    python experiments/rl_arithmetic/run.py experiments/rl_arithmetic/sums.yaml runs/sums --jobs 2
+    operant report runs/sums
 
 Finished arms are kept: the same command continues a run that was stopped.
 """
@@ -118,10 +118,9 @@ def evaluate(policy: object, test: list[Prompt], c: dict) -> dict:
     return columns
 
 
-def main(output_dir: Path = Path("runs/rl_arithmetic"), jobs: int = 2, settings: Path = Path()) -> None:
-    """Run what is not done; settings: a file in the form of config.yaml."""
-    file = Path(__file__).with_name("config.yaml") if settings == Path() else settings
-    c = yaml.safe_load(file.read_text(encoding="utf-8"))
+def main(settings: Path, output_dir: Path, jobs: int = 1) -> None:
+    """Run what is not done of a settings file."""
+    c = yaml.safe_load(settings.read_text(encoding="utf-8"))
     append_record(output_dir / "record.jsonl", "run", command="train", name=output_dir.name, config=c)
     append_record(output_dir / "record.jsonl", "environment", **environment())
     with workers(jobs, threads=1) as pool:

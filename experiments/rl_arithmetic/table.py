@@ -1,6 +1,6 @@
 """The tables of README.md: values, differences paired by seed and prompt, and what the rollouts said.
 
-    python experiments/rl_arithmetic/table.py runs/rl_arithmetic
+    python experiments/rl_arithmetic/table.py runs/sums
 
 95 % intervals: the report's bootstrap, which draws seeds and prompts independently.
 """
@@ -16,6 +16,7 @@ from operant.report.runs import WARM, Run, load_run
 from operant.report.tables import Interval, curves, intervals, resampled_means
 
 GRPO = "grpo"
+METRICS = ["pass@1", "pass@4", "pass@16", "pass@64", "pass@256", "maj@16"]
 
 
 def rows(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
@@ -69,10 +70,9 @@ def signals(run: Run, arm: str) -> list[str]:
     return [arm, *cells, f"{100 * columns['dead_groups'].mean():.0f}"]
 
 
-def main(run_dir: Path, families: list[str] = ["pass", "maj"]) -> None:  # noqa: B006
-    """Print the tables of one run; families: of the metrics to show."""
+def main(run_dir: Path, metrics: list[str] = METRICS) -> None:
+    """Print the tables of one run, for some of its metrics."""
     run = load_run(run_dir)
-    metrics = [m for m in run.metrics if m.split("@")[0] in families]
     arms = [a for a in run.labels if a != WARM]
     means = curves(run)
     body = [[a, str(len(run.of(a))), *(f"{100 * means[a, m].mean:.1f}" for m in metrics)] for a in run.labels]
@@ -83,7 +83,7 @@ def main(run_dir: Path, families: list[str] = ["pass", "maj"]) -> None:  # noqa:
     rows("Rollouts", ["arm", "reward", "entropy", "dead groups, %"], [signals(run, a) for a in arms])
     whole = next((a for a in arms if a.startswith("pass@") and " " not in a), None)
     for mixture in (a for a in arms if a.startswith("mix")):
-        if whole is not None:
+        if whole is not None and len(run.of(mixture)) == len(run.of(whole)):
             print(f"\n{kept(run, mixture, whole, whole)}")
 
 
