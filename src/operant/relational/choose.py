@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from operant.core.checks import OperantError
@@ -455,9 +456,12 @@ class Calibration:
     errors: Array
 
     def factor(self, level: float) -> float:
-        """Half width of the interval in standard deviations, the quantile of the ratio: conformal prediction."""
+        """Half width of the interval in standard deviations, the quantile of the ratio: conformal prediction.
+
+        Without a shell, as if errors were normal.
+        """
         if not len(self.ratio):
-            return float(Z90)
+            return float(norm.ppf(0.5 + level / 2))
         rank = min(1.0, level * (1 + 1 / max(self.tasks, 1)))
         return float(np.quantile(self.ratio, rank, method="higher"))
 

@@ -190,7 +190,7 @@ class _Fit:
         return ((residual / sigma[:, None]) ** 2).sum((1, 2)) + (((theta - self.mean) / self.sd) ** 2).sum(1)
 
     def _whitened(self, jacobian: Array, sigma: Array) -> Array:
-        return (jacobian / sigma[:, None, :, None]).reshape(len(sigma), -1, self.layout.size)
+        return (jacobian / sigma[:, None, :, None]).reshape(len(sigma), self.y[0].size, self.layout.size)
 
     def step(self, theta: Array, residual: Array, jacobian: Array, sigma: Array, damp: Array) -> Array:
         j = self._whitened(jacobian, sigma)
