@@ -19,7 +19,7 @@ from operant.core.rng import numpy_generator
 from operant.hf.workers import workers
 
 FAMILIES = ("quadratic", "exp", "cubic", "tri_trend", "sin_trend", "frequency")
-PROTOCOLS = {"published": (False, 0.0), "half": (True, 0.0), "noisy": (True, 0.05)}
+PROTOCOLS = {"published": (False, 0.0), "noisy": (True, 0.05), "half": (True, 0.0)}
 P = 8
 
 
@@ -93,10 +93,10 @@ def table(folder: Path, protocol: str, seeds: int) -> None:
         print("    " + ", ".join(f"{n} {mean[n]:.1e}" for n in shown if n in mean))
 
 
-def main(output_dir: Path = Path("runs/relational"), seeds: int = 5, tasks: int = 40, jobs: int = 2) -> None:
+def main(output_dir: Path = Path("runs/relational"), seeds: int = 5, tasks: int = 20, jobs: int = 2) -> None:
     """Run what is not done, and print the tables."""
     cells = [
-        (output_dir / f"{p}-{f}-{s}.json", f, p, s, tasks) for s in range(seeds) for f in FAMILIES for p in PROTOCOLS
+        (output_dir / f"{p}-{f}-{s}.json", f, p, s, tasks) for p in PROTOCOLS for s in range(seeds) for f in FAMILIES
     ]
     todo = [c for c in cells if not c[0].is_file()] if jobs else []
     with workers(max(jobs, 1), threads=1) as pool:

@@ -43,11 +43,11 @@ DRAWS = 1000
 """Draws from which the probability of the smallest error is taken."""
 MISFIT = 0.2
 """Leave-one-out errors above this part of the context's spread are misfit, not noise, unless the noise is given."""
-SHELL_TASKS = 16
+SHELL_TASKS = 12
 """Tasks of the shell that are predicted, at most."""
 SMALL = 40
 """Banks up to this size are rehearsed twice, with a larger shell too."""
-RACE = (5, 20.0)
+RACE = (4, 20.0)
 """After so many tasks, operators are dropped whose error is so many times the smallest."""
 TINY = 1e-6
 """Errors below this, in standard deviations of the bank, count as none."""
@@ -159,7 +159,7 @@ def toward(bank: TaskBank, context: Context) -> Direction:
     length = float(np.linalg.norm(target))
     if not length > 0.5:
         return Direction("inside")
-    unit = np.round(2 * target / length) / 2
+    unit = np.round(target / np.abs(target).max())
     return Direction(f"{kind} {unit.tolist()}", z @ unit)
 
 
