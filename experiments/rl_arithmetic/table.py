@@ -79,9 +79,10 @@ def main(run_dir: Path, metrics: list[str] = METRICS) -> None:
     rows("Mean over seeds and prompts, %", ["arm", "seeds", *metrics], body)
     against = [(a, b) for b in (WARM, GRPO) for a in arms if a != b]
     against += [(a.rpartition(" ")[0], a) for a in arms if " paper" in a or "plug-in" in a]
+    whole = next((a for a in arms if a.startswith("pass@") and " " not in a), None)
+    against += [(whole, a) for a in arms if whole is not None and a.startswith(f"{GRPO} ")]
     rows("Paired differences, points", ["arms", "seeds", *metrics], differences(run, against, metrics))
     rows("Rollouts", ["arm", "reward", "entropy", "dead groups, %"], [signals(run, a) for a in arms])
-    whole = next((a for a in arms if a.startswith("pass@") and " " not in a), None)
     for mixture in (a for a in arms if a.startswith("mix")):
         if whole is not None and len(run.of(mixture)) == len(run.of(whole)):
             print(f"\n{kept(run, mixture, whole, whole)}")
