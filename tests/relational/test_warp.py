@@ -266,8 +266,7 @@ def test_the_prediction_is_the_mixture_and_samples_agree_with_it() -> None:
     draws = adapted.sample(x, 4000, np.random.default_rng(0))
     assert draws.shape == (4000, 5, 1)
     assert np.abs(draws.mean(0) - mean).max() < 4 * (sd / np.sqrt(4000)).max() + 1e-3
-    spread = np.sqrt(sd**2 - adapted.fitted.prior.noise**2)  # a sample is a curve, without what it leaves unexplained
-    assert draws.std(0) == pytest.approx(spread, rel=0.1)
+    assert draws.std(0) == pytest.approx(sd, rel=0.1)
 
 
 def test_following_parameters_predicts_the_transformation() -> None:

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from operant.core.checks import DataError, InputError, ParseError
-from operant.relational.baselines import BankPCA, ContextMean, Interpolation, Nearest, Polynomial
+from operant.relational.baselines import Interpolation, Polynomial
 from operant.relational.choose import (
     PLAIN,
     Calibration,
@@ -40,7 +40,7 @@ from operant.relational.choose import (
 )
 from operant.relational.curves import Array
 from operant.relational.extend import Extend
-from operant.relational.gp import ContextGP, TaskGP
+from operant.relational.gp import ContextGP
 from operant.relational.operators import Adapted, CannotAdaptError, Context, Fitted, RelationalOperator
 from operant.relational.span import Span
 from operant.relational.target import (
@@ -55,17 +55,8 @@ from operant.relational.tasks import Scaling, TaskBank, clean
 from operant.relational.transforms import Transformation
 from operant.relational.warp import Warp
 
-NAMED: dict[str, Callable[[], RelationalOperator]] = {
-    "context mean": ContextMean,
-    "nearest task": Nearest,
-    "interpolation": Interpolation,
-    "polynomial": Polynomial,
-    "context GP": ContextGP,
-    "task GP": TaskGP,
-    "bank PCA": BankPCA,
-    "span": Span,
-    "extend": Extend,
-}
+_KINDS: tuple[Callable[[], RelationalOperator], ...] = (*PLAIN, Span, Extend)
+NAMED: dict[str, Callable[[], RelationalOperator]] = {kind().name: kind for kind in _KINDS}
 """Operators by name; any product of transformations is one too, such as "shift * xshift" or "scale by parameters"."""
 FOLLOWS = " by parameters"
 FORMAT = 1
@@ -164,6 +155,12 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             names = [[n for n in frame if n.startswith(stem)] for stem in "xyp"]
             return self._fit_bank(TaskBank.from_frame(frame, task="task", x=names[0], y=names[1], params=names[2]))
         return self._fit_single(X, y)
+
+    def __sklearn_tags__(self) -> Any:
+        """Several outputs are fine."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
     def _check_settings(self) -> None:
         if not 0 < self.level < 1:
@@ -344,6 +341,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
                 f"expected {bank.d} inputs and {bank.c} outputs as in the bank, got {points.shape[1]} and "
                 f"{values.shape[1]}."
             )
+        in_order = np.lexsort(points.T[::-1])  # the rehearsal must not depend on the order in which points are given
+        points, values = points[in_order], values[in_order]
         inside = self.scaling_.x_in(points)
         if (np.abs(inside) > 20).any():
             raise InputError(
@@ -352,6 +351,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             )
         known = None
         if params is not None:
+            if isinstance(params, Mapping) and set(params) != set(bank.param_names):
+                raise InputError(f"expected the parameters {list(bank.param_names)}, got {list(params)}.")
             given = [params[n] for n in bank.param_names] if isinstance(params, Mapping) else np.atleast_1d(params)
             known = np.asarray(given, dtype=np.float64)
             if known.shape != (len(bank.param_names),) or not np.isfinite(known).all():
@@ -452,7 +453,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
     ) -> Applicability:
         bank = self.bank_
         assert bank is not None
-        statistic = misfit(weights, left_out, spread_of(context.y))
+        statistic = misfit(calibration.judges, left_out, spread_of(context.y))
         s = calibration.statistic[np.isfinite(calibration.statistic)]
         p = calibration.p_value(statistic)
         sd = max(float(s.std(ddof=1)), 0.25) if len(s) > 2 else 1.0
@@ -488,16 +489,19 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         """Write settings, bank and seed as JSON and npz; no code is stored, and :meth:`load` fits again.
 
         Raises:
-            InputError: if an operator is not one of the named ones.
+            InputError: if an operator is more than its name tells.
         """
         check_is_fitted(self, "bank_")
         if self.bank_ is None:
             raise InputError("fitted to a single task, there is no bank to save.")
         listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
         names = [o if isinstance(o, str) else o.name for o in listed]
-        for name in names:
-            if name != "auto":
-                parse_operator(name)
+        for operator, name in zip(listed, names, strict=True):
+            if isinstance(operator, RelationalOperator) and not _is_named(operator):
+                raise InputError(
+                    f"{operator!r} has settings that its name {name!r} does not tell, and only names are saved. Save "
+                    "the bank and make the estimator again in code."
+                )
         folder = Path(folder)
         self.bank_.scaled(_inverse(self.scaling_)).save(folder)
         settings = {
@@ -525,6 +529,14 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         if settings.pop("format") != FORMAT:
             raise DataError(f"{path} is of another format than {FORMAT}: save it again with this version.")
         return cls(**settings).fit(TaskBank.load(folder))
+
+
+def _is_named(operator: RelationalOperator) -> bool:
+    """Whether the name gives the same operator back."""
+    try:
+        return parse_operator(operator.name) == operator
+    except ParseError:
+        return False
 
 
 def _inverse(s: Scaling) -> Scaling:

@@ -203,12 +203,17 @@ class AdaptedWarp(Adapted):
         return mean, np.sqrt((w * (v + (m - mean) ** 2)).sum(0) + self.fitted.prior.noise**2)
 
     def sample(self, x: Array, n: int, rng: np.random.Generator) -> Array:
-        """See :meth:`Adapted.sample`: a candidate by its weight, then its linearised posterior."""
+        """See :meth:`Adapted.sample`: a candidate by its weight, then its linearised posterior.
+
+        What the transformation leaves unexplained, and doubt beyond the anchor's range, move a curve as a whole.
+        """
         m, jacobian = self._each(x)
+        rest = np.hypot(self._beyond(x), self.fitted.prior.noise)
         draws = []
         for i, count in enumerate(rng.multinomial(n, self.weights)):
             theta = rng.multivariate_normal(np.zeros(jacobian.shape[-1]), self.found.covariance[self.kept[i]], count)
-            draws.append(m[i] + np.einsum("qct,nt->nqc", jacobian[i], theta))
+            z = rng.standard_normal((count, 1, m.shape[-1]))
+            draws.append(m[i] + np.einsum("qct,nt->nqc", jacobian[i], theta) + z * rest[i])
         return rng.permutation(np.concatenate(draws))
 
     def _beyond(self, x: Array) -> Array:
