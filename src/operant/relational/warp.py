@@ -9,6 +9,7 @@ of the bank, or what the known parameters of the target let one expect. Anchors 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +168,11 @@ class AdaptedWarp(Adapted):
             if weight[i] > 1e-4 and not any(self._twins(i, k) for k in self.kept):
                 self.kept.append(int(i))
         self.weights = weight[self.kept] / weight[self.kept].sum()
-        self.decompositions = tuple(self._decomposition(i, w) for i, w in zip(self.kept, self.weights, strict=True))
+
+    @cached_property
+    def decompositions(self) -> tuple[Decomposition, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See :attr:`Adapted.decompositions`; made when asked for, since a rehearsal never asks."""
+        return tuple(self._decomposition(i, w) for i, w in zip(self.kept, self.weights, strict=True))
 
     def _twins(self, i: int, k: int) -> bool:
         """Whether two candidates fell into the same optimum of the same anchor."""
@@ -186,7 +191,7 @@ class AdaptedWarp(Adapted):
                 intervals[kind if count == 1 else f"{kind}[{j}]"] = (pair[0], pair[1])
         residual = float(np.sqrt(np.mean(found.residual[i] ** 2)))
         transformation = layout.transformation(found.theta[i])
-        return Decomposition(self.fitted.bank.keys[found.anchor[i]], transformation, residual, float(weight), intervals)
+        return Decomposition(self.fitted.bank.tasks[found.anchor[i]].key, transformation, residual, float(weight), intervals)
 
     def _each(self, x: Array) -> tuple[Array, Array]:
         """(B, Q, C) means and (B, Q, C, T) Jacobians of the candidates kept."""
