@@ -41,6 +41,8 @@ TRANSFER = 0.3
 """Standard deviation of what changes between the shell and the target, an operator's log error."""
 DRAWS = 1000
 """Draws from which the probability of the smallest error is taken."""
+JUDGES = 3
+"""Operators that say whether a target is one of the bank's family, at most."""
 MISFIT = 0.2
 """Leave-one-out errors above this part of the context's spread are misfit, not noise, unless the noise is given."""
 SHELL_TASKS = 12
@@ -446,7 +448,7 @@ class Calibration:
     Args:
         ratio: |error| / sd of all points of all shell tasks, sorted.
         tasks: number of shell tasks.
-        statistic: (S,) log leave-one-out error of the mixture relative to the spread of the context.
+        statistic: (S,) log leave-one-out error of the judges relative to the spread of the context.
         errors: (S,) root mean square errors of the mixture.
     """
 
@@ -454,6 +456,9 @@ class Calibration:
     tasks: int
     statistic: Array
     errors: Array
+    judges: dict[str, float] = field(default_factory=dict)
+    """Operators that use the bank and do best on its shell, with weights: a target that they cannot explain is not one
+    of the bank's family, even if a polynomial can."""
 
     def factor(self, level: float) -> float:
         """Half width of the interval in standard deviations, the quantile of the ratio: conformal prediction.
@@ -477,6 +482,7 @@ class Calibration:
 def calibrate(rehearsal: Rehearsal, rule: Rule) -> Calibration:
     """The mixture on each shell task, with the weights that its own context gives it."""
     ratios, statistic, errors = [], [], []
+    judges = choose_judges(rehearsal.trials)
     trials = rehearsal.trials
     for j in range(len(rehearsal.truth)):
         left_out = {n: float(t.left_out[j]) for n, t in trials.items() if np.isfinite(t.error[j])}
@@ -488,13 +494,22 @@ def calibrate(rehearsal: Rehearsal, rule: Rule) -> Calibration:
         gap = np.abs(mean - rehearsal.truth[j])[seen]
         ratios.append((gap / np.maximum(sd[seen], 1e-12)).ravel())
         errors.append(float(np.sqrt(np.mean(gap**2))))
-        statistic.append(misfit(weights, left_out, float(rehearsal.spread[j])))
+        statistic.append(misfit(judges, left_out, float(rehearsal.spread[j])))
     flat = np.sort(np.concatenate(ratios)) if ratios else np.empty(0)
-    return Calibration(flat, len(ratios), np.array(statistic), np.array(errors))
+    return Calibration(flat, len(ratios), np.array(statistic), np.array(errors), judges)
+
+
+def choose_judges(trials: Mapping[str, Trial]) -> dict[str, float]:
+    """Operators that use the bank, at most JUDGES of them, with errors up to half above the smallest on the shell."""
+    alone = {op.name for op in (ContextMean(), Interpolation(), Polynomial(), ContextGP())}
+    error = {n: _log_mean(t.error) for n, t in trials.items() if n not in alone and np.isfinite(t.left_out).any()}
+    best = sorted(error, key=lambda n: error[n])[:JUDGES]
+    kept = [n for n in best if error[n] <= error[best[0]] + np.log(1.5)]
+    return {n: 1 / len(kept) for n in kept}
 
 
 def misfit(weights: Mapping[str, float], left_out: Mapping[str, float], spread: float) -> float:
-    """log of the mixture's leave-one-out error relative to the context's spread, at least log EXPLAINED."""
+    """log of the mixed leave-one-out error relative to the context's spread, at least log EXPLAINED."""
     used = [(w, left_out[n]) for n, w in weights.items() if np.isfinite(left_out.get(n, np.nan))]
     if not used:
         return float("nan")

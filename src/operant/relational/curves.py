@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import Akima1DInterpolator, CubicSpline, RBFInterpolator, make_interp_spline
+from scipy.interpolate import Akima1DInterpolator, CubicSpline, PPoly, RBFInterpolator
 from scipy.spatial import Delaunay, QhullError  # pyright: ignore[reportAttributeAccessIssue]
 
 Array = NDArray[np.float64]
@@ -16,6 +18,8 @@ Curve = Callable[[Array], Array]
 
 METHODS = ("linear", "makima", "cubic")
 """Ways to interpolate one input."""
+MANY = 300
+"""With more points than these, curves are evaluated one after the other: it is the faster way there."""
 
 
 def interpolator(x: Array, y: Array, method: str) -> Curve:
@@ -30,14 +34,7 @@ def interpolator(x: Array, y: Array, method: str) -> Curve:
         return lambda q: np.broadcast_to(y, (len(q), y.shape[1])).copy()
     if x.shape[1] > 1:
         return _surface(x, y)
-    order = np.argsort(x[:, 0])
-    t, v = x[order, 0], y[order]
-    if len(t) < 4 or method == "linear":
-        inside: Any = make_interp_spline(t, v, k=1)
-    elif method == "cubic":
-        inside = CubicSpline(t, v)
-    else:
-        inside = Akima1DInterpolator(t, v, method="makima")
+    t, inside = _pieces(x, y, method)
     low, high, slope = t[0], t[-1], inside.derivative()
     ends = slope(np.array([low, high]))
 
@@ -51,6 +48,95 @@ def interpolator(x: Array, y: Array, method: str) -> Curve:
         return out
 
     return curve
+
+
+def _pieces(x: Array, y: Array, method: str) -> tuple[Array, Any]:
+    """Sorted points of one input, and the piecewise polynomial through them."""
+    order = np.argsort(x[:, 0])
+    t, v = x[order, 0], y[order]
+    if len(t) < 4 or method == "linear":
+        return t, PPoly(np.stack([np.diff(v, axis=0) / np.diff(t)[:, None], v[:-1]]), t)
+    if method == "cubic":
+        return t, CubicSpline(t, v)
+    return t, Akima1DInterpolator(t, v, method="makima")
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Curves of one input, each through points of its own, evaluated all at once; the same as :func:`interpolator`.
+
+    Args:
+        rows: (F,) which of the curves.
+        knots: (B,) knots of all curves, one after the other.
+        terms: (B, 4, C) coefficients of the cubic from each knot on, the highest power first.
+        first: (F',) where the knots of a curve begin.
+        ends: (F', 2) first and last knot.
+        slopes: (F', 2, C) at both ends.
+    """
+
+    rows: NDArray[np.intp]
+    knots: Array
+    terms: Array
+    first: NDArray[np.intp]
+    ends: Array
+    slopes: Array
+
+    @classmethod
+    def of(cls, tasks: list[tuple[Array, Array]], method: str) -> Ragged:
+        """Through points (P, 1) and values (P, C) of each task, P >= 2."""
+        knots, terms, ends, slopes = [], [], [], []
+        for x, y in tasks:
+            t, inside = _pieces(x, y, method)
+            padded = np.zeros((len(t), 4, y.shape[1]))  # nothing starts at the last knot
+            padded[:-1, 4 - len(inside.c) :] = np.swapaxes(inside.c, 0, 1)
+            knots.append(t)
+            terms.append(padded)
+            ends.append(t[[0, -1]])
+            slopes.append(inside.derivative()(ends[-1]))
+        first = np.cumsum([0, *(len(t) for t in knots[:-1])])
+        return cls(
+            np.arange(len(tasks)), np.concatenate(knots), np.concatenate(terms), first, np.array(ends), np.array(slopes)
+        )
+
+    def select(self, rows: NDArray[np.intp]) -> Ragged:
+        """Some of the curves."""
+        return replace(self, rows=self.rows[rows])
+
+    @cached_property
+    def _lined_up(self) -> tuple[Array, Array]:
+        """Knots of all curves in increasing order, each curve in a stretch of its own, and the start of each stretch."""
+        low, span = self.ends[:, 0], 1.5 * float(np.ptp(self.ends, axis=1).max())
+        start = span * np.arange(len(low))
+        of = np.repeat(np.arange(len(low)), np.diff(np.append(self.first, len(self.knots))))
+        return self.knots - low[of] + start[of], start
+
+    def __call__(self, q: Array) -> Array:
+        """(F, Q, C) values at (Q, 1)."""
+        if len(q) > MANY:
+            return np.stack([self._one(row, q[:, 0]) for row in self.rows])
+        low, high = self.ends[self.rows].T[:, :, None]  # (F, 1) each
+        near = np.clip(q[:, 0], low, high)  # (F, Q)
+        lined, start = self._lined_up
+        at = np.searchsorted(lined, near - low + start[self.rows, None], side="right") - 1
+        last = np.append(self.first[1:], len(self.knots))[self.rows, None] - 2
+        at = np.clip(at, self.first[self.rows, None], last)
+        return self._values(at, near, q[:, 0] - near, self.slopes[self.rows][:, None])
+
+    def _one(self, row: int, z: Array) -> Array:
+        first = self.first[row]
+        last = (self.first[row + 1] if row + 1 < len(self.first) else len(self.knots)) - 1
+        near = np.clip(z, self.knots[first], self.knots[last])
+        at = first + np.searchsorted(self.knots[first + 1 : last], near, side="right")
+        return self._values(at, near, z - near, self.slopes[row])
+
+    def _values(self, at: NDArray[np.intp], near: Array, beyond: Array, slopes: Array) -> Array:
+        """(.., Q, C) of the pieces ``at`` (.., Q), and straight on ``beyond`` (.., Q) with the slopes (.., 2, C)."""
+        out, step = self.terms[at, 0], (near - self.knots[at])[..., None]
+        for power in range(1, 4):
+            out = out * step + self.terms[at, power]
+        if beyond.any():
+            out = out + beyond[..., None] * np.where(beyond[..., None] < 0, slopes[..., 0, :], slopes[..., 1, :])
+        return out
 
 
 def _surface(x: Array, y: Array) -> Curve:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from operant.core.checks import DataError, InputError
-from operant.relational.curves import Array, Curve, choose_method, cover, interpolator
+from operant.relational.curves import Array, Curve, Ragged, choose_method, cover, interpolator
 
 Batch = Callable[[Array, Array], Array]
 """(F, K) parameters, (Q, D) points -> (F, Q, C) values of F functions at once."""
@@ -192,6 +192,13 @@ class TaskBank:
         return [t.function or interpolator(t.x, t.y, self.method) for t in self.tasks]
 
     @cached_property
+    def _ragged(self) -> Ragged | None:
+        """All measured tasks of one input, where their points differ."""
+        if self.d > 1 or any(t.function is not None for t in self.tasks):
+            return None
+        return Ragged.of([(t.x, t.y) for t in self.tasks], self.method)
+
+    @cached_property
     def _covers(self) -> list[Callable[[Array], NDArray[np.bool_]]]:
         return [cover(t.x) for t in (self.tasks[:1] if self.shared else self.tasks)]
 
@@ -203,6 +210,8 @@ class TaskBank:
             return np.stack([np.asarray(t.function(x)).reshape(len(x), self.c) for t in self.tasks if t.function])
         if self.shared:
             return self._curves[0](x).reshape(len(x), len(self), self.c).swapaxes(0, 1)
+        if self._ragged is not None:
+            return self._ragged(x)
         return np.stack([curve(x) for curve in self._curves])
 
     def curve(self, i: int) -> Curve:
@@ -250,6 +259,9 @@ class TaskBank:
             padded = which if len(which) > 1 else (*which, *((i + 1) % len(self) for i in which))
             bank = self.select(padded)
             bank.__dict__["method"] = self.method
+            if not self.callable and not self.shared and self._ragged is not None:
+                bank.__dict__["shared"] = False
+                bank.__dict__["_ragged"] = self._ragged.select(np.array(padded))
             self._subsets[which] = bank
         return self._subsets[which]
 
