@@ -1,1 +1,47 @@
-"""L1, room B: predict a task outside the bank as a known anchor task plus a known transformation. Imports core only."""
+"""L1, room B: predict a task outside the bank as a known anchor task plus a known transformation. Imports core only.
+
+>>> import numpy as np
+>>> known = np.linspace(0.4, 1.0, 30)
+>>> bank = TaskBank.from_callables(lambda w, x: np.sin(w * x[:, 0]), np.linspace(0, 20, 64), params=known)
+>>> x = np.array([1.0, 4.0, 9.0, 12.0, 19.0])
+>>> target = Extrapolator("scale * xscale").fit(bank).adapt(x, np.sin(1.3 * x))  # a frequency beyond the bank's
+>>> float(np.abs(target.predict([5.0, 15.0]) - np.sin(1.3 * np.array([5.0, 15.0]))).max()) < 1e-6
+True
+"""
+
+from operant.relational.compose import Compose
+from operant.relational.extend import Extend
+from operant.relational.extrapolator import Extrapolator, parse_operator
+from operant.relational.operators import CannotAdaptError, RelationalOperator
+from operant.relational.span import Span
+from operant.relational.target import Applicability, NotApplicableError, NotApplicableWarning, Target
+from operant.relational.tasks import RelationalWarning, Task, TaskBank, read_csv
+from operant.relational.transforms import Copy, Scale, Shift, Transformation, Trend, XScale, XShift, XWarp
+from operant.relational.warp import Warp
+
+__all__ = [
+    "Applicability",
+    "CannotAdaptError",
+    "Compose",
+    "Copy",
+    "Extend",
+    "Extrapolator",
+    "NotApplicableError",
+    "NotApplicableWarning",
+    "RelationalOperator",
+    "RelationalWarning",
+    "Scale",
+    "Shift",
+    "Span",
+    "Target",
+    "Task",
+    "TaskBank",
+    "Transformation",
+    "Trend",
+    "Warp",
+    "XScale",
+    "XShift",
+    "XWarp",
+    "parse_operator",
+    "read_csv",
+]
