@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline, make_interp_spline
 
-from operant.relational.curves import METHODS, choose_method, cover, interpolator
+from operant.relational.curves import MANY, METHODS, Ragged, choose_method, cover, interpolator
 
 RNG = np.random.default_rng(0)
 X = np.array([3.0, 0.0, 1.0, 4.5, 2.0, 6.0])[:, None]  # in no order
@@ -121,3 +121,19 @@ def test_the_method_for_few_points_or_several_inputs() -> None:
 def test_linear_needs_no_derivative_at_the_knots() -> None:
     spline = make_interp_spline([0.0, 1, 2], [0.0, 1, 0], k=1).derivative()
     assert spline(2.0) == -1  # the last slope is the one from within, which the continuation relies on
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ragged_curves_at_once_are_one_after_the_other(method: str) -> None:
+    rng = np.random.default_rng(1)
+    tasks = [(rng.uniform(-5, 5, (n, 1)) + 100 * (n == 7), rng.normal(size=(n, 2))) for n in (2, 3, 4, 7, 30, 4)]
+    both = Ragged.of(tasks, method)
+    ends = np.concatenate([[x.min(), x.max()] for x, _ in tasks])[:, None]
+    q = np.concatenate([rng.uniform(-8, 8, (180, 1)), rng.uniform(90, 110, (50, 1)), ends, tasks[4][0]])
+    wanted = np.stack([interpolator(x, y, method)(q) for x, y in tasks])
+    np.testing.assert_allclose(both(q), wanted, rtol=1e-9, atol=1e-9)
+    assert len(q) <= MANY < len(np.tile(q, (2, 1)))  # the other way to evaluate
+    np.testing.assert_allclose(both(np.tile(q, (2, 1)))[:, : len(q)], wanted, rtol=1e-9, atol=1e-9)
+    some = np.array([4, 1, 4])
+    np.testing.assert_array_equal(both.select(some)(q), both(q)[some])
+    np.testing.assert_array_equal(both.select(some).select(np.array([1]))(q), both(q)[[1]])

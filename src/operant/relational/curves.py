@@ -104,9 +104,9 @@ class Ragged:
 
     @cached_property
     def _lined_up(self) -> tuple[Array, Array]:
-        """Knots of all curves in increasing order, each curve in a stretch of its own, and the start of each stretch."""
+        """Knots of all curves in increasing order, each curve in a stretch of its own, and where these start."""
         low, span = self.ends[:, 0], 1.5 * float(np.ptp(self.ends, axis=1).max())
-        start = span * np.arange(len(low))
+        start = np.asarray(span * np.arange(len(low)), dtype=np.float64)
         of = np.repeat(np.arange(len(low)), np.diff(np.append(self.first, len(self.knots))))
         return self.knots - low[of] + start[of], start
 

@@ -177,7 +177,7 @@ class AdaptedWarp(Adapted):
     def _twins(self, i: int, k: int) -> bool:
         """Whether two candidates fell into the same optimum of the same anchor."""
         f = self.found
-        return bool(f.anchor[i] == f.anchor[k] and np.allclose(f.theta[i], f.theta[k], atol=1e-3))
+        return bool(f.anchor[i] == f.anchor[k] and np.abs(f.theta[i] - f.theta[k]).max(initial=0.0) < 1e-3)
 
     def _decomposition(self, i: int, weight: float) -> Decomposition:
         found, layout = self.found, self.fitted.layout
@@ -191,7 +191,9 @@ class AdaptedWarp(Adapted):
                 intervals[kind if count == 1 else f"{kind}[{j}]"] = (pair[0], pair[1])
         residual = float(np.sqrt(np.mean(found.residual[i] ** 2)))
         transformation = layout.transformation(found.theta[i])
-        return Decomposition(self.fitted.bank.tasks[found.anchor[i]].key, transformation, residual, float(weight), intervals)
+        return Decomposition(
+            self.fitted.bank.tasks[found.anchor[i]].key, transformation, residual, float(weight), intervals
+        )
 
     def _each(self, x: Array) -> tuple[Array, Array]:
         """(B, Q, C) means and (B, Q, C, T) Jacobians of the candidates kept."""
