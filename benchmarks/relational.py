@@ -24,7 +24,9 @@ from sklearn.decomposition import PCA
 
 from operant.relational.chain import Tables, profile
 from operant.relational.embed import Probe, fisher, kernel, principal, probe_gradient, train_probe
+from operant.relational.extrapolator import Extrapolator, parse_operator
 from operant.relational.families import KINDS, polynomials, primitive_params, primitives
+from operant.relational.operators import Context
 from operant.relational.tasks import TaskBank
 
 
@@ -124,7 +126,50 @@ def compose(_: int) -> None:
     line("  profile, all at once", seconds(took), seconds(slow / 20), f"{slow / took:,.0f}x", note + "\n")
 
 
-TABLES: dict[str, Callable[[int], None]] = {"embed": embed, "compose": compose}
+CLOSED = ("span", "bank PCA", "shift", "scale", "shift * scale", "shift * scale * trend")
+WARPS = ("shift * xshift", "scale * xscale", "shift * scale * xscale", "shift * scale * xshift * xscale")
+
+
+def banks(tasks: int) -> dict[str, TaskBank]:
+    """c0 + c1 sin x + c2 exp(-x) at 50 points: the same ones for all tasks, or each task's own."""
+    rng = np.random.default_rng(0)
+    c = rng.normal(size=(tasks, 3))
+    same = np.tile(np.linspace(0, 5, 50), (tasks, 1))
+    own = np.sort(rng.uniform(0, 5, same.shape), axis=1)
+    return {
+        name: TaskBank.from_arrays(
+            [(p, k[0] + k[1] * np.sin(p) + k[2] * np.exp(-p)) for k, p in zip(c, x, strict=True)]
+        )
+        for name, x in (("shared points", same), ("ragged", own))
+    }
+
+
+def extrapolate(tasks: int) -> None:
+    """Fitting the estimator, and adapting it to a target of 8 points, by operator."""
+    tasks = min(tasks, 1000)
+    for name, bank in banks(tasks).items():
+        line(f"{tasks:,} tasks x 50 points, {name}", "time", "goal", "", "")
+        start = time.process_time()
+        model = Extrapolator().fit(bank)
+        line("  fit", seconds(time.process_time() - start), "10 s", "", "all operators of auto; once, from cold")
+        x = np.linspace(0, 3, 8)
+        targets = [np.float64(k) + np.sin(x) for k in range(4)]
+        assert model.bank_ is not None
+        s = model.scaling_
+        for operator in (*CLOSED, *WARPS):
+            fitted = parse_operator(operator).fit(model.bank_)
+            each = [Context(s.x_in(x[:, None]), s.y_in(y[:, None])) for y in targets]
+            took, _ = best_of(5, lambda f=fitted, each=each: [f.adapt(c) for c in each])
+            closed = operator in CLOSED
+            line(f"  adapt: {operator}", seconds(took / 4), "5 ms" if closed else "", "", "" if closed else "iterated")
+        for which, y in (("first", targets[0]), ("another, same points and direction", targets[0] + 0.01)):
+            start = time.process_time()
+            model.adapt(x, y)
+            line(f"  adapt: auto, {which}", seconds(time.process_time() - start), "", "", "")
+        print()
+
+
+TABLES: dict[str, Callable[[int], None]] = {"embed": embed, "compose": compose, "extrapolate": extrapolate}
 """By the name that ``--only`` takes; each prints its rows for a number of tasks."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,19 @@ def test_training_costs_print(benchmark, capsys: pytest.CaptureFixture[str]) -> 
     assert row.stock > 0 and row.ours > 0
     training.table([row])
     assert f"{row.ours / row.stock:8.3f}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::operant.relational.tasks.RelationalWarning")
+def test_the_relational_table_has_a_row_for_each_operator(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    relational = benchmark("relational")
+    shared, ragged = relational.banks(12).values()
+    assert shared.shared and not ragged.shared and {len(t.x) for b in (shared, ragged) for t in b.tasks} == {50}
+    relational.extrapolate(12)
+    text = capsys.readouterr().out
+    for operator in (*relational.CLOSED, *relational.WARPS, "auto, first"):
+        assert len(re.findall(rf"  adapt: {re.escape(operator)}(  |, )", text + "  ")) == 2, operator
+    assert text.count("12 tasks x 50 points") == 2 == text.count("  fit ") and "nan" not in text
 
 
 def test_a_script_runs_from_the_command_line() -> None:

@@ -56,19 +56,8 @@ class Candidates:
     evidence: Array
 
 
-def model(
-    bank: TaskBank, layout: Layout, anchor: NDArray[np.intp], theta: Array, x: Array, *, f: Array | None = None
-) -> tuple[Array, Array]:
-    """(B, Q, C) transformed anchors at (Q, D), and their Jacobians (B, Q, C, T).
-
-    Args:
-        bank: in scaled units.
-        layout: of the transformation.
-        anchor: (B,) positions in the bank.
-        theta: (B, T) vectors.
-        x: (Q, D) points.
-        f: (B, Q, C) anchors at the warped points, where the warp is fixed and they are known.
-    """
+def model(bank: TaskBank, layout: Layout, anchor: NDArray[np.intp], theta: Array, x: Array) -> tuple[Array, Array]:
+    """(B, Q, C) transformed anchors at (Q, D), and their Jacobians (B, Q, C, T)."""
     d, q, c = layout.d, len(x), layout.c
     a, b = layout.warp(theta)
     at = a[:, None] * x + b[:, None]  # (B, Q, D)
@@ -78,7 +67,7 @@ def model(
         f = _values(bank, anchor, at[:, None] + steps[:, None])  # (B, 2 D + 1, Q, C)
         slope = np.moveaxis((f[:, 1 : d + 1] - f[:, d + 1 :]) / (2 * STEP), 1, -1)  # (B, Q, C, D)
         f = f[:, 0]
-    elif f is None:
+    else:
         f = _values(bank, anchor, at)
     columns, offset = layout.design(f, x)
     mean = offset + (columns * layout.linear(theta)[:, None]).sum(-1)
@@ -192,13 +181,16 @@ class _Fit:
         self.mean, self.sd = mean, sd
         self.weight = np.ones(y.shape[:2]) if counts is None else counts.astype(np.float64)
         self.prior = np.eye(layout.size) / sd[:, None, :]
-        self.fixed: Array | None = None
+        self.linear: tuple[Array, Array] | None = None
         if not layout.nonlinear:  # anchors are asked once
-            a, b = layout.warp(mean)
-            self.fixed = _values(bank, anchor, a[:, None] * x + b[:, None])
+            self.linear = model(bank, layout, anchor, np.zeros_like(mean), x)
 
     def residual(self, theta: Array) -> tuple[Array, Array]:
-        value, jacobian = model(self.bank, self.layout, self.anchor, theta, self.x, f=self.fixed)
+        if self.linear is None:
+            value, jacobian = model(self.bank, self.layout, self.anchor, theta, self.x)
+        else:
+            offset, jacobian = self.linear
+            value = offset + (jacobian @ theta[:, None, :, None])[..., 0]
         return (self.y - value) * self.weight[..., None], jacobian * self.weight[..., None, None]
 
     def cost(self, residual: Array, theta: Array, sigma: Array) -> Array:
