@@ -12,7 +12,9 @@ from operant.core.checks import DataError
 from operant.relational import choose
 from operant.relational.baselines import BankPCA, ContextMean, Interpolation, Nearest, Polynomial
 from operant.relational.choose import (
+    JUDGES,
     MISFIT,
+    SHELL_TASKS,
     TINY,
     Calibration,
     Direction,
@@ -22,6 +24,7 @@ from operant.relational.choose import (
     bank_is_dense,
     calibrate,
     candidates,
+    choose_judges,
     flat_rule,
     gaps,
     join,
@@ -103,7 +106,7 @@ def test_the_rehearsal_is_a_loop_over_the_shell() -> None:
     found = rehearse(stage, context, query, noise=0.0, seed=0)
 
     split = outer(bank, share=1 / 3, end="high", along=direction.along)
-    chosen = [split.test.tasks[i] for i in np.unique(np.linspace(0, 19, 16).astype(int))]
+    chosen = [split.test.tasks[i] for i in np.unique(np.linspace(0, 19, SHELL_TASKS).astype(int))]
     assert [t.key for t in stage.tasks.tasks] == [t.key for t in chosen]
     near = np.array([min(abs(q - c) for c in context.x[:, 0]) < 1e-9 for q in query[:, 0]])
     assert near.sum() == 5
@@ -122,7 +125,7 @@ def test_the_rehearsal_is_a_loop_over_the_shell() -> None:
             else:
                 assert j >= choose.RACE[0] and error > 3 * found.trials["bank PCA"].error[j]
     assert found.truth == pytest.approx(stage.tasks.values(query))
-    assert found.seen.tolist() == [(~near).tolist()] * 16
+    assert found.seen.tolist() == [(~near).tolist()] * SHELL_TASKS
     assert found.points == 5
 
 
@@ -145,7 +148,8 @@ def test_small_banks_are_rehearsed_twice() -> None:
     context, query = target(bank, 1.5), np.linspace(-1, 1, 7)[:, None]
     each = [rehearse(s, context, query, noise=0.0, seed=0) for s in stages]
     both = join(each)
-    assert [len(s.tasks) for s in stages] == [10, 15] and len(both.truth) == 25
+    assert [len(s.tasks) for s in stages] == [10, min(15, SHELL_TASKS)]
+    assert len(both.truth) == sum(len(s.tasks) for s in stages)
     for name, trial in both.trials.items():
         parts = [r.trials[name].error if name in r.trials else np.full(len(r.truth), np.nan) for r in each]
         assert np.array_equal(trial.error, np.concatenate(parts), equal_nan=True)
@@ -305,9 +309,20 @@ def test_the_calibration_is_the_mixture_on_each_shell_task() -> None:
         gap = np.abs(mean - truth[j])[seen[j]]
         ratios += list((gap / sd[seen[j]]).ravel())
         errors.append(np.sqrt(np.mean(gap**2)))
-        statistic.append(misfit(w, left_out, 1.0))
+        statistic.append(misfit(found.judges, left_out, 1.0))
     assert found.ratio == pytest.approx(sorted(ratios)) and found.tasks == s
+    assert found.judges == choose_judges(trials) == {"a": 1.0}
     assert found.errors == pytest.approx(errors) and found.statistic == pytest.approx(statistic)
+
+
+def test_judges_use_the_bank_and_are_among_the_best() -> None:
+    error, r = np.array([0.1, 0.1, 0.1]), np.ones(3)
+    names = ("interpolation", "polynomial", "span", "bank PCA", "shift", "scale", "trend")
+    trials = {n: trial(error * (1 + 0.1 * i), r) for i, n in enumerate(names)} | {"mute": trial(error, r * np.nan)}
+    assert choose_judges(trials) == {"span": 1 / JUDGES, "bank PCA": 1 / JUDGES, "shift": 1 / JUDGES}
+    trials["span"] = trial(error / 9, r)
+    assert choose_judges(trials) == {"span": 1.0}
+    assert choose_judges({n: trials[n] for n in names[:2]}) == {}
 
 
 def test_misfit_is_relative_to_the_spread() -> None:

@@ -12,25 +12,28 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from operant.core.checks import DataError, InputError, OperantError, ParseError
+from operant.relational import NotApplicableError, NotApplicableWarning
 from operant.relational.baselines import Interpolation, Nearest, Polynomial
 from operant.relational.curves import Array
 from operant.relational.extrapolator import NAMED, Extrapolator, parse_operator
 from operant.relational.span import Span
-from operant.relational.target import NotApplicableError, NotApplicableWarning
 from operant.relational.tasks import TaskBank
 from operant.relational.transforms import Scale, Shift, Transformation, XShift
 from operant.relational.warp import Warp
 
-EXPECTED = {
-    "check_estimators_pickle": "a fitted estimator holds curves, which are closures; save() and load() keep it without "
-    "pickle, and an estimator that is not fitted can be pickled, as joblib does",
-}
+REPEATED = pytest.mark.filterwarnings("ignore::operant.relational.tasks.RelationalWarning")
 
 
-@parametrize_with_checks([Extrapolator()], expected_failed_checks=lambda _: EXPECTED)
-@pytest.mark.filterwarnings("ignore::operant.relational.tasks.RelationalWarning")  # repeated rows are averaged
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks([Extrapolator("polynomial")])
+@REPEATED
 def test_scikit_learn(estimator, check) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([Extrapolator()])
+@REPEATED
+def test_scikit_learn_with_all_operators(estimator, check) -> None:
     check(estimator)
 
 
@@ -157,20 +160,22 @@ def test_every_named_operator_has_that_name() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore::operant.relational.NotApplicableWarning")
 def test_intervals_hold_on_held_out_tasks() -> None:
-    """Outer targets with noisy contexts; the truth is the curve without noise."""
-    rng, inside = np.random.default_rng(5), []
-    model = Extrapolator(["span", "shift * scale", "bank PCA"]).fit(bank_of(30, dense=True, noise=0.02, params=False))
-    for w in np.linspace(2.05, 2.6, 24):
+    """Outer targets with noisy contexts; the truth is the curve without noise. At 5 %, some members are flagged."""
+    rng, inside, flagged = np.random.default_rng(5), [], 0
+    model = Extrapolator(["span", "shift * scale", "bank PCA"]).fit(bank_of(42, dense=True, noise=0.02, params=False))
+    for w in np.linspace(2.05, 2.6, 16):
         target = model.adapt(X[::2], curve(w, X[::2]) + 0.05 * rng.normal(size=7))
         low, high = target.interval(QUERY)
+        flagged += not target.applicable_
         inside.append(np.mean((low <= curve(w, QUERY)) & (curve(w, QUERY) <= high)))
-    assert 0.8 <= np.mean(inside) <= 1.0
+    assert 0.8 <= np.mean(inside) <= 1.0 and flagged <= 3
     wide, narrow = (np.subtract(*target.interval(QUERY, level)[::-1]) for level in (0.95, 0.5))
     assert (wide > narrow).all()
 
 
-def shifted(tasks: int = 16) -> TaskBank:
+def shifted(tasks: int = 12) -> TaskBank:
     x = np.linspace(-3, 3, 25)
     return TaskBank.from_arrays([(x, np.tanh(x - v)) for v in np.linspace(-1, 1, tasks)])
 
@@ -215,10 +220,10 @@ def test_one_point_cannot_speak_against_the_bank(model: Extrapolator) -> None:
 
 def test_anchor_and_transformation_by_hand(model: Extrapolator) -> None:
     bank = bank_of()
-    target = model.adapt(*CONTEXT, anchor="task 19", transform="shift(0.5) * scale")
+    target = model.adapt(*CONTEXT, anchor="task 11", transform="shift(0.5) * scale")
     best = target.decompositions_[0]
-    assert best.anchor == "task 19" and best.transformation.get("shift") == (0.5,)
-    same = model.adapt(*CONTEXT, anchor="task 19", transform=Shift(0.5) * Scale())
+    assert best.anchor == "task 11" and best.transformation.get("shift") == (0.5,)
+    same = model.adapt(*CONTEXT, anchor="task 11", transform=Shift(0.5) * Scale())
     assert np.array_equal(same.predict(QUERY), target.predict(QUERY))
     fixed = model.adapt(*CONTEXT, anchor="task 3", transform=Shift(1.0) * Scale(2.0))
     assert fixed.predict(X) == pytest.approx(2 * bank.tasks[3].y[:, 0] + 1)
@@ -259,7 +264,7 @@ def test_several_inputs_and_outputs() -> None:
 
 @pytest.fixture(scope="module")
 def auto() -> Extrapolator:
-    return Extrapolator().fit(bank_of(14))
+    return Extrapolator().fit(bank_of(8))
 
 
 def test_auto_differs_from_its_baselines_and_is_better(auto: Extrapolator) -> None:
@@ -267,7 +272,7 @@ def test_auto_differs_from_its_baselines_and_is_better(auto: Extrapolator) -> No
     y, truth = target.predict(QUERY), curve(2.4, QUERY)
     error = np.sqrt(np.mean((y - truth) ** 2))
     for baseline in (Nearest(), Interpolation(), Polynomial()):
-        other = Extrapolator(baseline).fit(bank_of(14)).adapt(*CONTEXT).predict(QUERY)
+        other = Extrapolator(baseline).fit(bank_of(8)).adapt(*CONTEXT).predict(QUERY)
         assert error < 0.5 * np.sqrt(np.mean((other - truth) ** 2)) and not np.allclose(other, y)
     assert sum(target.choice_.weights.values()) == pytest.approx(1)
     tried = {row["operator"] for row in target.choice_table()}
@@ -354,6 +359,6 @@ def test_a_single_task_is_continued_by_plain_operators() -> None:
 def test_shifts_of_x_are_found_by_name() -> None:
     target = Extrapolator(Warp(XShift())).fit(shifted()).adapt(ALIEN, np.tanh(ALIEN - 1.3))
     best = target.decompositions_[0]
-    anchor = np.linspace(-1, 1, 16)[best.anchor]
+    anchor = np.linspace(-1, 1, 12)[best.anchor]
     assert best.transformation.get("xshift")[0] == pytest.approx(anchor - 1.3, abs=1e-3)
     assert replace(best).operator == "xshift"

@@ -38,7 +38,7 @@ def transformations(draw: st.DrawFn) -> Transformation:
 
 
 @given(transformations())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_text_and_json_give_the_same_back(form: Transformation) -> None:
     assert Transformation.parse(str(form)) == form
     assert Transformation.from_json(json.loads(json.dumps(form.to_json()))) == form
@@ -47,7 +47,7 @@ def test_text_and_json_give_the_same_back(form: Transformation) -> None:
 
 
 @given(transformations(), st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_product_does_not_depend_on_the_order_of_its_factors(form: Transformation, random) -> None:
     parts = [Transformation((f,)) for f in form.factors]
     random.shuffle(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -31,23 +31,26 @@ def interpolator(x: Array, y: Array, method: str) -> Curve:
         method: one of METHODS for D = 1; several inputs take thin-plate splines.
     """
     if len(x) == 1:
-        return lambda q: np.broadcast_to(y, (len(q), y.shape[1])).copy()
+        return partial(_constant, y)
     if x.shape[1] > 1:
         return _surface(x, y)
     t, inside = _pieces(x, y, method)
-    low, high, slope = t[0], t[-1], inside.derivative()
-    ends = slope(np.array([low, high]))
+    return partial(_continued, inside, t[0], t[-1], inside.derivative()(t[[0, -1]]))
 
-    def curve(q: Array) -> Array:
-        z = q[:, 0]
-        near = np.clip(z, low, high)
-        out = np.asarray(inside(near), dtype=np.float64)
-        beyond = z - near
-        if beyond.any():
-            out = out + beyond[:, None] * np.where((beyond < 0)[:, None], ends[0], ends[1])
-        return out
 
-    return curve
+def _constant(y: Array, q: Array) -> Array:
+    return np.broadcast_to(y, (len(q), y.shape[1])).copy()
+
+
+def _continued(inside: Any, low: float, high: float, ends: Array, q: Array) -> Array:
+    """``inside`` between low and high, straight on with the slopes ``ends`` (2, K) beyond."""
+    z = q[:, 0]
+    near = np.clip(z, low, high)
+    out = np.asarray(inside(near), dtype=np.float64)
+    beyond = z - near
+    if beyond.any():
+        out = out + beyond[:, None] * np.where((beyond < 0)[:, None], ends[0], ends[1])
+    return out
 
 
 def _pieces(x: Array, y: Array, method: str) -> tuple[Array, Any]:
@@ -143,10 +146,13 @@ def _surface(x: Array, y: Array) -> Curve:
     p, d = x.shape
     if p <= d + 1 or np.linalg.matrix_rank(x - x.mean(0), tol=1e-9 * np.ptp(x)) < d:  # a plane, or what there is of one
         design = np.column_stack([np.ones(p), x])
-        plane = np.linalg.lstsq(design, y, rcond=None)[0]
-        return lambda q: np.column_stack([np.ones(len(q)), q]) @ plane
-    spline = RBFInterpolator(x, y, kernel="thin_plate_spline")
-    return lambda q: np.asarray(spline(q))
+        plane = np.asarray(np.linalg.lstsq(design, y, rcond=None)[0], dtype=np.float64)
+        return partial(_plane, plane)
+    return RBFInterpolator(x, y, kernel="thin_plate_spline")
+
+
+def _plane(plane: Array, q: Array) -> Array:
+    return np.column_stack([np.ones(len(q)), q]) @ plane
 
 
 def cover(x: Array) -> Callable[[Array], NDArray[np.bool_]]:
