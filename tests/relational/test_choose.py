@@ -103,7 +103,7 @@ def test_the_rehearsal_is_a_loop_over_the_shell() -> None:
     query = np.linspace(-1, 1, 13)[:, None]
     direction = toward(bank, context)
     (stage,) = set_stages(bank, PLAIN, direction, 1 / 3)
-    found = rehearse(stage, context, query, noise=0.0, seed=0)
+    found = rehearse(stage, context, query, layout=context.x, noise=0.0, seed=0)
 
     split = outer(bank, share=1 / 3, end="high", along=direction.along)
     chosen = [split.test.tasks[i] for i in np.unique(np.linspace(0, 19, SHELL_TASKS).astype(int))]
@@ -136,17 +136,17 @@ def test_of_the_context_only_the_points_are_used() -> None:
     shuffled = replace(context, y=np.random.default_rng(0).permutation(context.y))
     query = np.linspace(-1, 1, 13)[:, None]
     (stage, *_) = set_stages(bank, PLAIN, toward(bank, context), 1 / 3)
-    a, b = (rehearse(stage, c, query, noise=0.1, seed=0) for c in (context, shuffled))
+    a, b = (rehearse(stage, c, query, layout=c.x, noise=0.1, seed=0) for c in (context, shuffled))
     for name, trial in a.trials.items():
         assert np.array_equal(trial.mean, b.trials[name].mean, equal_nan=True)
-    assert not np.array_equal(rehearse(stage, context, query, noise=0.1, seed=1).spread, a.spread)
+    assert not np.array_equal(rehearse(stage, context, query, layout=context.x, noise=0.1, seed=1).spread, a.spread)
 
 
 def test_small_banks_are_rehearsed_twice() -> None:
     bank = bank_of(30)
     stages = set_stages(bank, PLAIN, Direction("inside"), 1 / 3)
     context, query = target(bank, 1.5), np.linspace(-1, 1, 7)[:, None]
-    each = [rehearse(s, context, query, noise=0.0, seed=0) for s in stages]
+    each = [rehearse(s, context, query, layout=context.x, noise=0.0, seed=0) for s in stages]
     both = join(each)
     assert [len(s.tasks) for s in stages] == [10, min(15, SHELL_TASKS)]
     assert len(both.truth) == sum(len(s.tasks) for s in stages)
@@ -170,7 +170,8 @@ def test_an_operator_that_cannot_be_used_is_noted() -> None:
     bank = bank_of()
     (stage, _) = set_stages(bank, [*PLAIN, _Broken()], Direction("inside"), 1 / 3)
     assert stage.notes == {"broken": "it is broken"}
-    found = rehearse(stage, target(bank, 2.3, points=3), np.linspace(-1, 1, 5)[:, None], noise=0.0, seed=0)
+    context = target(bank, 2.3, points=3)
+    found = rehearse(stage, context, np.linspace(-1, 1, 5)[:, None], layout=context.x, noise=0.0, seed=0)
     assert found.notes["broken"] == "it is broken"
     names = [op.name for op in candidates(bank, params=True)]
     assert len(set(names)) == len(names)

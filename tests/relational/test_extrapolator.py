@@ -130,6 +130,18 @@ def test_many_targets_are_one_after_the_other(model: Extrapolator) -> None:
     assert len(model.adapt_many([CONTEXT, CONTEXT])) == 2
 
 
+def test_a_prediction_does_not_depend_on_which_target_came_first() -> None:
+    """Dense tasks, other points of the same range: both targets share a rehearsal."""
+    rng, x = np.random.default_rng(5), np.linspace(0, 1, 61)
+    bank = TaskBank.from_arrays([(x, np.sin(w * x) + 0.02 * rng.standard_normal(61)) for w in np.linspace(1, 3, 30)])
+    first, second = (np.concatenate([[0.0, 1.0], rng.uniform(0.1, 0.9, 5)]) for _ in range(2))
+    values = [np.sin(3.5 * p) + 0.02 * rng.standard_normal(7) for p in (first, second)]
+    alone, later = (Extrapolator(["span", "shift * scale", "interpolation"]).fit(bank) for _ in range(2))
+    later.adapt(first, values[0])
+    a, b = (m.adapt(second, values[1]).predict(QUERY, True) for m in (alone, later))
+    assert np.array_equal(a, b)
+
+
 def test_what_was_saved_predicts_the_same(tmp_path: Path) -> None:
     operators = ["span", Shift() * Scale(1.23456789), Nearest()]
     made = [o if isinstance(o, (str, Nearest)) else Warp(o) for o in operators]

@@ -212,13 +212,14 @@ def blank_trial(shape: tuple[int, ...]) -> Trial:
     return Trial(*(np.full(s, np.nan) for s in (shape, shape, shape[0], shape[0], shape[0])))
 
 
-def rehearse(stage: Stage, context: Context, query: Array, *, noise: float, seed: int) -> Rehearsal:
+def rehearse(stage: Stage, context: Context, query: Array, *, layout: Array, noise: float, seed: int) -> Rehearsal:
     """Predict the shell of the bank from its inside, as the target will be predicted from the whole.
 
     Args:
         stage: in scaled units.
         context: of the target; of its values nothing is used.
         query: (Q, D) points that matter.
+        layout: see :func:`layout_of`.
         noise: standard deviation of the values of the target's context.
         seed: of the noise and of the context points where they vary.
     """
@@ -228,7 +229,7 @@ def rehearse(stage: Stage, context: Context, query: Array, *, noise: float, seed
     truth, seen, spread = tasks.values(query), np.zeros((s, q), dtype=bool), np.zeros(s)
     blank = {name: blank_trial((s, q, c)) for name in fitted}
     for j in range(s):
-        inner = _context(tasks, j, context, noise, rng, vary=j % 2 == 1)
+        inner = _context(tasks, j, context, layout, noise, rng)
         if inner is None:
             continue
         near = np.abs(query[:, None] - inner.x[None]).max(-1).min(1) < 1e-9
@@ -299,21 +300,29 @@ def _race(fitted: dict[str, Fitted], trials: dict[str, Trial], count: int) -> di
 
 
 def _context(
-    tasks: TaskBank, j: int, context: Context, noise: float, rng: np.random.Generator, *, vary: bool
+    tasks: TaskBank, j: int, context: Context, layout: Array, noise: float, rng: np.random.Generator
 ) -> Context | None:
-    """Context of a shell task: the target's points, or others of the same range where the task is known densely."""
-    x, task = context.x, tasks.tasks[j]
-    if vary and bank_is_dense(tasks, len(x)):
-        x = rng.uniform(x.min(0), x.max(0), size=x.shape)
+    """Context of a shell task: the points of the layout, or as many within its ends if it has only these."""
+    task, p = tasks.tasks[j], len(context.x)
+    x = layout if len(layout) == p else rng.uniform(layout[0], layout[-1], size=context.x.shape)
     x = x[tasks.covers(x)[j]]
     if not len(x):
         return None
     y = tasks.values(x)[j]
     y = y + noise * rng.standard_normal(y.shape)
     known = task.params if tasks.param_names and context.params is not None else None
-    return Context(
-        x, y, known, {**context.facts, **{k: task.labels[k] for k in context.facts if k in task.labels}}, context.noise
-    )
+    facts = {**context.facts, **{k: task.labels[k] for k in context.facts if k in task.labels}}
+    return Context(x, y, known, facts, context.noise)
+
+
+def layout_of(bank: TaskBank, context: Context) -> Array:
+    """(P, D) the context's points; (2, D) their rounded ends where the bank is dense, since then others are as good.
+
+    All that a rehearsal takes from the points: what it gives must not depend on which target came first.
+    """
+    if len(context.x) > 2 and bank_is_dense(bank, len(context.x)):
+        return np.stack([np.floor(2 * context.x.min(0) + 0.25), np.ceil(2 * context.x.max(0) - 0.25)]) / 2
+    return context.x
 
 
 def bank_is_dense(bank: TaskBank, points: int) -> bool:

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from operant.core.checks import DataError, InputError, ParseError
+from operant.relational.applicability import Applicability, NotApplicableError, NotApplicableWarning, judge
 from operant.relational.baselines import Interpolation, Polynomial
 from operant.relational.choose import (
     PLAIN,
@@ -23,15 +24,14 @@ from operant.relational.choose import (
     Rule,
     Stage,
     adapt_all,
-    bank_is_dense,
     calibrate,
     candidates,
     fit_all,
     flat_rule,
     gaps,
     join,
+    layout_of,
     learn_rule,
-    misfit,
     noise_level,
     rehearse,
     set_stages,
@@ -41,16 +41,9 @@ from operant.relational.choose import (
 from operant.relational.curves import Array
 from operant.relational.extend import Extend
 from operant.relational.gp import ContextGP
-from operant.relational.operators import Adapted, CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
 from operant.relational.span import Span
-from operant.relational.target import (
-    SIGNIFICANT,
-    Applicability,
-    Choice,
-    NotApplicableError,
-    NotApplicableWarning,
-    Target,
-)
+from operant.relational.target import Choice, Target
 from operant.relational.tasks import Scaling, TaskBank, clean
 from operant.relational.transforms import Transformation
 from operant.relational.warp import Warp
@@ -389,7 +382,9 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         weights = rule.weights(left_out, len(context.x))
         if not weights:
             weights = {n: 1 / len(adapted) for n in adapted}
-        evidence = self._evidence(context, query, adapted, weights, left_out, calibration)
+        points = bank.grid(40) if query is None else query
+        covered = sum(w * float(adapted[n].covered(points).mean()) for n, w in weights.items())
+        evidence = judge(bank, context, left_out, calibration, covered)
         if not evidence.applicable:
             simple = {n: e for n, e in left_out.items() if n in plain}
             weights = self._inapplicable(evidence, weights, rule.weights(simple, len(context.x)))
@@ -419,12 +414,10 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         assert bank is not None
         direction: Direction = toward(bank, context)
         points = bank.grid(40) if query is None else query
-        dense = bank_is_dense(bank, len(context.x))  # then context points of a range are alike
-        ends = np.round(np.stack([context.x.min(0), context.x.max(0)]))
-        layout = ends.tobytes() if dense else context.x.tobytes()
+        layout = layout_of(bank, context)
         stage_name = (direction.name, context.params is not None, None if pinned is None else str(pinned))
         signature = (
-            *(*stage_name, len(context.x), layout, noise),
+            *(*stage_name, len(context.x), layout.tobytes(), noise),
             *(tuple(sorted(context.facts.items())), points.tobytes()),
         )
         if signature not in self._rehearsals:
@@ -434,44 +427,16 @@ class Extrapolator(RegressorMixin, BaseEstimator):
                 operators = [op for op in operators if op.name in fitted]
                 self._stages[stage_name] = set_stages(bank, operators, direction, self.shell)
             rehearsal = join(
-                [rehearse(stage, context, points, noise=noise, seed=self._seed) for stage in self._stages[stage_name]]
+                [
+                    rehearse(stage, context, points, layout=layout, noise=noise, seed=self._seed)
+                    for stage in self._stages[stage_name]
+                ]
             )
             if not rehearsal.trials:
                 raise DataError("no operator could be rehearsed on the bank's shell")
             rule = learn_rule(rehearsal.trials)
             self._rehearsals[signature] = rehearsal, rule, calibrate(rehearsal, rule)
         return self._rehearsals[signature]
-
-    def _evidence(
-        self,
-        context: Context,
-        query: Array | None,
-        adapted: Mapping[str, Adapted],
-        weights: dict[str, float],
-        left_out: dict[str, float],
-        calibration: Calibration,
-    ) -> Applicability:
-        bank = self.bank_
-        assert bank is not None
-        statistic = misfit(calibration.judges, left_out, spread_of(context.y))
-        s = calibration.statistic[np.isfinite(calibration.statistic)]
-        p = calibration.p_value(statistic)
-        sd = max(float(s.std(ddof=1)), 0.25) if len(s) > 2 else 1.0
-        score = (statistic - float(s.mean())) / sd if len(s) else float("nan")
-        points = bank.grid(40) if query is None else query
-        inside = np.mean([adapted[n].covered(points).mean() * w for n, w in weights.items()]) * len(weights)
-        if len(context.x) < 2:
-            return Applicability(True, score, p, "too few points", "One context point cannot speak against the bank.")
-        if np.isfinite(p) and p < SIGNIFICANT:
-            text = (
-                f"The context points predict each other {np.exp(statistic - s.mean()):.1f} times worse, relative to "
-                f"their spread, than those of held-out bank tasks do (p = {p:.2g})."
-            )
-            return Applicability(False, score, p, "residual", text)
-        if inside < 0.5:
-            text = f"Only {inside:.0%} of the query lies where the anchors are known; the rest goes straight on."
-            return Applicability(False, score, p, "anchor coverage", text)
-        return Applicability(True, score, p, "", "Nothing speaks against a bank task and a known transformation.")
 
     def _inapplicable(
         self, evidence: Applicability, weights: dict[str, float], simple: dict[str, float]

@@ -95,8 +95,9 @@ def extrapolate(config: ExtrapolateConfig, tell: Callable[[str], None] = lambda 
         InputError: for values that are no numbers, or settings that cannot work.
     """
     # The command line imports this module for its settings alone.
+    from operant.relational.applicability import NotApplicableWarning
     from operant.relational.extrapolator import Extrapolator
-    from operant.relational.target import NotApplicableWarning, bank_record
+    from operant.relational.target import bank_record
 
     folder = config.output_dir
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -9,43 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from operant.core.checks import InputError, OperantError
+from operant.core.checks import InputError
+from operant.relational.applicability import Applicability
 from operant.relational.choose import Z90, Calibration, Rehearsal, mix
 from operant.relational.curves import Array
 from operant.relational.operators import Adapted, Context, Decomposition
-from operant.relational.tasks import RelationalWarning, Scaling, TaskBank
+from operant.relational.tasks import Scaling, TaskBank
 from operant.relational.transforms import Transformation
-
-SIGNIFICANT = 0.05
-"""p-value below which a target is said not to be a member of the bank's family."""
-
-
-class NotApplicableError(OperantError):
-    """The target cannot be explained by a bank task and a known transformation."""
-
-
-class NotApplicableWarning(RelationalWarning):
-    """The same, as a warning."""
-
-
-@dataclass(frozen=True)
-class Applicability:
-    """Whether a target can be explained by the bank.
-
-    Args:
-        applicable: False if the evidence speaks against it.
-        score: log leave-one-out error on the context relative to its spread, in standard deviations of the same on
-            held-out bank tasks; larger is worse. NaN with a single context point.
-        p_value: probability of such a score for a member of the bank's family; NaN where it cannot be said.
-        reason: "residual", "outside transformation range", "anchor coverage", "too few points", or "".
-        text: the same in a sentence.
-    """
-
-    applicable: bool
-    score: float
-    p_value: float
-    reason: str = ""
-    text: str = ""
 
 
 @dataclass(frozen=True, eq=False)
