@@ -9,37 +9,39 @@ import pytest
 from scipy.stats import norm
 
 from operant.core.checks import DataError
-from operant.relational import choose
+from operant.relational import choose, rehearsal
 from operant.relational.baselines import BankPCA, ContextMean, Interpolation, Nearest, Polynomial
 from operant.relational.choose import (
     JUDGES,
     MISFIT,
-    SHELL_TASKS,
-    TINY,
     Calibration,
-    Direction,
-    Rehearsal,
     Rule,
-    Trial,
-    bank_is_dense,
     calibrate,
-    candidates,
     choose_judges,
     flat_rule,
-    gaps,
-    join,
     learn_rule,
     misfit,
     mix,
     noise_level,
+)
+from operant.relational.curves import Array
+from operant.relational.gp import TaskGP
+from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.rehearsal import (
+    SHELL_TASKS,
+    TINY,
+    Direction,
+    Rehearsal,
+    Trial,
+    bank_is_dense,
+    candidates,
+    gaps,
+    join,
     rehearse,
     set_stages,
     spread_of,
     toward,
 )
-from operant.relational.curves import Array
-from operant.relational.gp import TaskGP
-from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
 from operant.relational.splits import outer
 from operant.relational.tasks import TaskBank
 
@@ -123,7 +125,7 @@ def test_the_rehearsal_is_a_loop_over_the_shell() -> None:
                 assert trial.error[j] == pytest.approx(error), op.name
                 assert trial.left_out[j] == pytest.approx(gaps(adapted, inner)[0], nan_ok=True)
             else:
-                assert j >= choose.RACE[0] and error > 3 * found.trials["bank PCA"].error[j]
+                assert j >= rehearsal.RACE[0] and error > 3 * found.trials["bank PCA"].error[j]
     assert found.truth == pytest.approx(stage.tasks.values(query))
     assert found.seen.tolist() == [(~near).tolist()] * SHELL_TASKS
     assert found.points == 5

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.stats import t as student
 
 from operant.core.checks import OperantError
-from operant.relational.choose import Calibration, misfit, spread_of
+from operant.relational.choose import Calibration, misfit
 from operant.relational.operators import Context
+from operant.relational.rehearsal import spread_of
 from operant.relational.tasks import RelationalWarning, TaskBank
 
 SIGNIFICANT = 0.05

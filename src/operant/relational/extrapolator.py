@@ -16,32 +16,27 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from operant.core.checks import DataError, InputError, ParseError
 from operant.relational.applicability import Applicability, NotApplicableError, NotApplicableWarning, judge
 from operant.relational.baselines import Interpolation, Polynomial
-from operant.relational.choose import (
+from operant.relational.choose import Calibration, Rule, calibrate, flat_rule, learn_rule, noise_level
+from operant.relational.curves import Array
+from operant.relational.extend import Extend
+from operant.relational.gp import ContextGP
+from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.rehearsal import (
     PLAIN,
-    Calibration,
     Direction,
     Rehearsal,
-    Rule,
     Stage,
     adapt_all,
-    calibrate,
     candidates,
     fit_all,
-    flat_rule,
     gaps,
     join,
     layout_of,
-    learn_rule,
-    noise_level,
     rehearse,
     set_stages,
     spread_of,
     toward,
 )
-from operant.relational.curves import Array
-from operant.relational.extend import Extend
-from operant.relational.gp import ContextGP
-from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
 from operant.relational.span import Span
 from operant.relational.target import Choice, Target
 from operant.relational.tasks import Scaling, TaskBank, clean

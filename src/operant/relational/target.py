@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 
 from operant.core.checks import InputError
 from operant.relational.applicability import Applicability
-from operant.relational.choose import Z90, Calibration, Rehearsal, mix
+from operant.relational.choose import Z90, Calibration, mix
 from operant.relational.curves import Array
 from operant.relational.operators import Adapted, Context, Decomposition
+from operant.relational.rehearsal import Rehearsal
 from operant.relational.tasks import Scaling, TaskBank
 from operant.relational.transforms import Transformation
 
