@@ -49,7 +49,7 @@ def received(monkeypatch):
     monkeypatch.setattr(operant.hf.settings, "_check_packages", lambda _: None)  # vLLM is not installed here
     monkeypatch.setattr(operant.hf.train, "train", lambda config: seen.append(operant.hf.settings.checked(config)))
     monkeypatch.setattr(cli, "_report", lambda *_, **__: None)
-    for verb in ("evaluate", "plan", "audit", "report", "demo"):
+    for verb in ("evaluate", "plan", "audit", "extrapolate", "report", "demo"):
         monkeypatch.setattr(cli, verb, seen.append)
     return seen
 
