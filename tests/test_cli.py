@@ -1,6 +1,9 @@
-"""The verbs as a user runs them: subprocesses on the embedded default."""
+"""The verbs as a user runs them, on the embedded default: in a process of their own, or where that is not what is
+tested, in this one, which has imported everything already."""
 
+import contextlib
 import csv
+import io
 import json
 import math
 import os
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from operant.cli import main
 from operant.core.record import read_records
 
 TRAIN = [
@@ -36,6 +40,18 @@ def operant(*args, check=True):
     run = subprocess.run([sys.executable, "-m", "operant.cli", *map(str, args)], capture_output=True, text=True)
     assert not check or run.returncode == 0, run.stderr
     return run
+
+
+def inside(*args, check=True):
+    """The same in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([str(a) for a in args])
+        except SystemExit as stop:  # of the parser
+            code = stop.code or 0
+    assert not check or code == 0, err.getvalue()
+    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
 
 
 def kill_when(args, condition):
@@ -88,9 +104,9 @@ def test_a_killed_run_resumes_to_the_same_numbers(trained, tmp_path):
     kill_when([*TRAIN, f"--output_dir={folder}"], state.is_file)
     assert not (folder / "seed0" / "pass@16" / "prompts.jsonl").exists(), "it finished before it was killed"
 
-    again = operant(*TRAIN, f"--output_dir={folder}", check=False)
+    again = inside(*TRAIN, f"--output_dir={folder}", check=False)
     assert again.returncode == 2 and "--resume true" in again.stderr
-    other = operant(*TRAIN, f"--output_dir={folder}", "--resume=true", "--learning_rate=2e-3", check=False)
+    other = inside(*TRAIN, f"--output_dir={folder}", "--resume=true", "--learning_rate=2e-3", check=False)
     assert other.returncode == 2 and "learning_rate: 0.001 -> 0.002" in other.stderr
     operant(*TRAIN, f"--output_dir={folder}", "--resume=true")
     for branch in ("warm", "ce", "pass@16"):
@@ -121,7 +137,7 @@ def test_evaluate_samples_scores_and_reads_back_the_same_numbers(trained, tmp_pa
     assert "maj@k, %" in run.stdout and "exact pass@k, %" in run.stdout
     rows = read_records(tmp_path / "a" / "rollouts.jsonl")
     assert len(rows) == 160 and all(r["reward"] in (0.0, 1.0) for r in rows)
-    operant("evaluate", f"--rollouts_file={tmp_path / 'a' / 'rollouts.jsonl'}", f"--output_dir={tmp_path / 'b'}")
+    inside("evaluate", f"--rollouts_file={tmp_path / 'a' / 'rollouts.jsonl'}", f"--output_dir={tmp_path / 'b'}")
     first, second = (read_records(tmp_path / x / "prompts.jsonl") for x in "ab")
     for x, y in zip(first, second, strict=True):
         sampled = {k: v for k, v in x["values"].items() if not k.startswith("exact")}
@@ -131,7 +147,7 @@ def test_evaluate_samples_scores_and_reads_back_the_same_numbers(trained, tmp_pa
 def test_a_killed_evaluation_resumes_to_the_same_numbers(trained, tmp_path):
     model = trained[0] / "seed0" / "ce" / "model"
     settings = [f"--model={model}", "--data.test_limit=100", "--batch_size=2", "--max_new_tokens=6", "--rollouts=4"]
-    operant("evaluate", *settings, "--verifier=exact", f"--output_dir={tmp_path / 'whole'}")
+    inside("evaluate", *settings, "--verifier=exact", f"--output_dir={tmp_path / 'whole'}")
     folder = tmp_path / "killed"
     command = ["evaluate", *settings, "--verifier=exact", f"--output_dir={folder}"]
     kill_when(command, lambda: (folder / "sampling.jsonl").is_file())
@@ -146,12 +162,12 @@ def test_rollouts_with_any_text_survive_a_round_trip(tmp_path):
     lines = [{"prompt": i, "target": "72", "completion": t} for i in ("a", "b") for t in texts]
     source = tmp_path / "mine.jsonl"
     source.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in lines), encoding="utf-8")
-    operant("evaluate", f"--rollouts_file={source}", f"--output_dir={tmp_path / 'a'}")
+    inside("evaluate", f"--rollouts_file={source}", f"--output_dir={tmp_path / 'a'}")
     rows = read_records(tmp_path / "a" / "rollouts.jsonl")
     assert [r["completion"] for r in rows] == texts * 2
     assert [r["reward"] for r in rows[:6]] == [1, 0, 0, 1, 0, 1]
     assert rows[1]["answer"] is None and rows[2]["answer"] is None
-    operant("evaluate", f"--rollouts_file={tmp_path / 'a' / 'rollouts.jsonl'}", f"--output_dir={tmp_path / 'b'}")
+    inside("evaluate", f"--rollouts_file={tmp_path / 'a' / 'rollouts.jsonl'}", f"--output_dir={tmp_path / 'b'}")
     assert read_records(tmp_path / "a" / "prompts.jsonl") == read_records(tmp_path / "b" / "prompts.jsonl")
     values = read_records(tmp_path / "a" / "prompts.jsonl")[0]["values"]
     assert values["pass@1"] == pytest.approx(0.5) and values["pass@4"] == 1.0
@@ -169,7 +185,7 @@ def test_plan_reads_what_evaluate_wrote_and_report_shows_it_again(tmp_path):
             rows.append({"prompt": f"q{i}", "reward": float(right), "answer": answer})
     source = tmp_path / "mine.jsonl"
     source.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    operant("evaluate", f"--rollouts_file={source}", f"--output_dir={tmp_path / 'eval'}")
+    inside("evaluate", f"--rollouts_file={source}", f"--output_dir={tmp_path / 'eval'}")
     command = ["plan", tmp_path / "eval" / "rollouts.jsonl", f"--output_dir={tmp_path / 'plan'}"]
     run = operant(*command, '--strategies=[pass@4, maj@4, "mix(pass@1:0.25, pass@4:0.75)"]', "--price=0.001")
     assert "With a verifier: deploy pass@4" in run.stdout and "dead at 2N" in run.stdout
@@ -181,9 +197,9 @@ def test_plan_reads_what_evaluate_wrote_and_report_shows_it_again(tmp_path):
         for point in curves[f"{family}@N"]["points"]:
             mean = sum(v[f"{family}@{point['n']}"] for v in evaluated) / 40
             assert point["value"] == pytest.approx(mean)
-    again = operant("report", tmp_path / "plan")
+    again = inside("report", tmp_path / "plan")
     assert again.stdout in run.stdout
-    refused = operant(*command, check=False)
+    refused = inside(*command, check=False)
     assert refused.returncode == 2 and "in use already" in refused.stderr
 
 
@@ -192,9 +208,7 @@ def test_demo_runs_small(tmp_path):
     for branch in ("ce", "pass@16", "pass@64", "mix(pass@1:0.25, pass@64:0.75)"):
         assert branch in run.stdout
     assert (tmp_path / "d" / "report" / "scaling.png").stat().st_size > 1000
-    again = operant(
-        "demo", "--seeds=1", "--warm_steps=2", "--steps=2", f"--output_dir={tmp_path / 'd'}", "--open=false"
-    )
+    again = inside("demo", "--seeds=1", "--warm_steps=2", "--steps=2", f"--output_dir={tmp_path / 'd'}", "--open=false")
     table = run.stdout[run.stdout.index("mean, %") :]
     assert "nothing is left to train" in again.stdout and table in again.stdout
 
@@ -206,9 +220,9 @@ def test_audit_prints_and_draws_what_each_rule_optimises(tmp_path):
     assert "2 of 4 rules optimise pass@3 from 6 rollouts" in run.stdout and {"operant", "grpo"} <= set(rows)
     page = (folder / "report" / "index.html").read_bytes()
     assert (folder / "report" / "one-sample.png").stat().st_size > 1000
-    again = operant("audit", f"--output_dir={folder}", check=False)
+    again = inside("audit", f"--output_dir={folder}", check=False)
     assert again.returncode == 2 and "holds something already" in again.stderr
-    shown = operant("report", folder)
+    shown = inside("report", folder)
     assert shown.stdout == run.stdout and (folder / "report" / "index.html").read_bytes() == page
 
 
@@ -260,7 +274,7 @@ def test_extrapolate_explains_predicts_and_draws(tmp_path):
 )
 def test_bad_input_gets_one_clear_message(tmp_path, args, message):
     out = [] if args[0] == "report" else [f"--output_dir={tmp_path / 'x'}"]
-    run = operant(*args, *out, check=False)
+    run = inside(*args, *out, check=False)
     assert run.returncode == 2
     assert message in run.stderr and "Traceback" not in run.stderr
 
@@ -278,17 +292,17 @@ def test_bad_input_gets_one_clear_message(tmp_path, args, message):
     ],
 )
 def test_help_teaches(verb, taught):
-    assert taught in operant(verb, "--help").stdout
+    assert taught in inside(verb, "--help").stdout
 
 
 def test_a_pattern_with_hashes_reaches_the_config():
     """YAML would take it for a comment, and the whole solution for the answer."""
-    printed = operant("train", "--data.target_pattern", "#### (.+)", "--print_config").stdout
+    printed = inside("train", "--data.target_pattern", "#### (.+)", "--print_config").stdout
     assert "target_pattern: '#### (.+)'" in printed
 
 
 def test_print_config_is_a_config(tmp_path):
-    printed = operant(*TRAIN, "--print_config").stdout
+    printed = inside(*TRAIN, "--print_config").stdout
     (tmp_path / "run.yaml").write_text(printed)
-    again = operant("train", f"--config={tmp_path / 'run.yaml'}", "--print_config").stdout
+    again = inside("train", f"--config={tmp_path / 'run.yaml'}", "--print_config").stdout
     assert again == printed and "warm_steps: 4" in printed

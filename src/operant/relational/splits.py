@@ -21,6 +21,8 @@ SAME = 1e-6
 """Two values agree if they differ by at most this times the standard deviation of all values of the output."""
 POINTS = 64
 """At most so many points of a target are compared."""
+FEW = 4
+"""So many of them first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,23 +183,26 @@ def _same(
     a: TaskBank, which_a: NDArray[np.intp], b: TaskBank, which_b: NDArray[np.intp], tolerance: float
 ) -> list[tuple[int, int]]:
     """Positions (i in a, j in b) of tasks whose values agree at the points of the latter."""
-    targets = [b.tasks[j] for j in which_b]
-    spread = [np.unique(np.linspace(0, len(t.x) - 1, POINTS).astype(int)) for t in targets]
-    every = np.concatenate([t.x[rows] for t, rows in zip(targets, spread, strict=True)])
-    x, inverse = np.unique(every, axis=0, return_inverse=True)
-    own = np.split(inverse.reshape(-1), np.cumsum([len(rows) for rows in spread])[:-1])
-    sd = np.concatenate([t.y for t in (*a.tasks, *targets)]).std(0)
+    sd = np.concatenate([t.y for t in (*a.tasks, *(b.tasks[j] for j in which_b))]).std(0)
     scale = np.where(sd > 0, sd, 1.0)
+    points = [b.tasks[j].x for j in which_b]
+    few = [np.unique(np.linspace(0, len(x) - 1, FEW).astype(int)) for x in points]
+    x, inverse = np.unique(
+        np.concatenate([x[i] for x, i in zip(points, few, strict=True)]), axis=0, return_inverse=True
+    )
+    places = np.split(inverse.reshape(-1), np.cumsum([len(i) for i in few])[:-1])
     known, inside = a.values(x)[which_a] / scale, a.covers(x)[which_a]
     pairs: list[tuple[int, int]] = []
-    for j, target, rows, place in zip(which_b, targets, spread, own, strict=True):
-        wanted = target.y[rows] / scale
-        few = np.arange(0, len(rows), max(1, len(rows) // 4))  # all but a few tasks differ there already
-        maybe = np.flatnonzero(_agree(known[:, place[few]], wanted[few], inside[:, place[few]], tolerance))
-        common = inside[np.ix_(maybe, place)]
-        enough = common.sum(1) >= min(3, len(rows))  # curves that only touch may well agree where they touch
-        agree = _agree(known[np.ix_(maybe, place)], wanted, common, tolerance)
-        pairs += [(int(which_a[i]), int(j)) for i in maybe[enough & agree]]
+    for j, i, place in zip(which_b, few, places, strict=True):
+        wanted = b.tasks[j].y / scale
+        maybe = which_a[_agree(known[:, place], wanted[i], inside[:, place], tolerance)]
+        if maybe.size:  # all but a few tasks differ at a few points already
+            rows = np.unique(np.linspace(0, len(wanted) - 1, POINTS).astype(int))
+            at = b.tasks[j].x[rows]
+            common = a.covers(at)[maybe]
+            enough = common.sum(1) >= min(3, len(rows))  # curves that only touch may well agree where they touch
+            agree = _agree(np.stack([a.curve(int(k))(at) for k in maybe]) / scale, wanted[rows], common, tolerance)
+            pairs += [(int(k), int(j)) for k in maybe[enough & agree]]
     return pairs
 
 

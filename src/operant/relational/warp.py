@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from operant.relational.curves import Array
 from operant.relational.layout import Layout
+from operant.relational.linearfit import solve
 from operant.relational.operators import Adapted, CannotAdaptError, Context, Decomposition, Fitted, RelationalOperator
 from operant.relational.splits import position
 from operant.relational.tasks import TaskBank
@@ -24,6 +26,8 @@ from operant.relational.warpfit import FLOOR, GRID_NOISE, Candidates, model, ref
 
 INFLATIONS = (1.5, 8.0)
 """A target outside the bank may be transformed by this much more than bank tasks are; the evidence weighs them."""
+MOST = 16
+"""Candidates that are mixed, at most."""
 CHI2_MEDIAN = 0.455
 """Median of chi^2 with one degree of freedom: makes a variance of a median of squares."""
 Z90 = 1.6448536269514722
@@ -114,11 +118,13 @@ class FittedWarp(Fitted):
         which = self._anchors(context)
         mean, sd = self.prior.at(self.bank.params[which], context.params if self.operator.follow else None)
         floor = np.maximum(self.prior.noise, FLOOR)
-        rows, theta = search(
-            self.bank, self.layout, context, which, mean, INFLATIONS[-1] * sd, np.maximum(floor, GRID_NOISE)
-        )
         count = len(INFLATIONS)
-        found = refine(
+        rows, theta = np.arange(len(which)), mean
+        if self.layout.nonlinear:
+            rows, theta = search(
+                self.bank, self.layout, context, which, mean, INFLATIONS[-1] * sd, np.maximum(floor, GRID_NOISE)
+            )
+        found = _fit(
             self.bank,
             self.layout,
             context.x,
@@ -165,7 +171,7 @@ class AdaptedWarp(Adapted):
         weight = np.exp(evidence - evidence.max())
         self.kept: list[int] = []
         for i in np.argsort(-weight):
-            if weight[i] > 1e-4 and not any(self._twins(i, k) for k in self.kept):
+            if len(self.kept) < MOST and weight[i] > 1e-4 and not any(self._twins(i, k) for k in self.kept):
                 self.kept.append(int(i))
         self.weights = weight[self.kept] / weight[self.kept].sum()
 
@@ -256,6 +262,15 @@ class AdaptedWarp(Adapted):
         return mean, np.sqrt((w * (v + (m - mean) ** 2)).sum(0))
 
 
+def _fit(
+    bank: TaskBank, layout: Layout, x: Array, y: Array, anchor: NDArray[np.intp], theta: Array, **given: Any
+) -> Candidates:
+    """In closed form where the transformation is linear; ``theta`` is where the search starts otherwise."""
+    if layout.nonlinear:
+        return refine(bank, layout, x, y, anchor, theta, **given)
+    return solve(bank, layout, x, y, anchor, **given)
+
+
 def learn_prior(operator: Warp, bank: TaskBank, layout: Layout, *, targets: int = 12, near: int = 4) -> Prior:
     """Fit transformations between tasks of the bank: their spread is the prior.
 
@@ -274,16 +289,19 @@ def learn_prior(operator: Warp, bank: TaskBank, layout: Layout, *, targets: int 
             continue
         spots = {spot + step for step in range(-(near // 2), near // 2 + 1)} | {0, f - 1}
         others = np.array([order[s] for s in sorted(spots) if 0 <= s < f and s != spot])
-        context = Context(x[counts[target]], curves[target][counts[target]])
         mean, sd = np.tile(identity, (len(others), 1)), np.tile(wide, (len(others), 1))
-        rows, theta = search(bank, layout, context, others, mean, sd, np.full(bank.c, GRID_NOISE), keep=2 * len(others))
-        first = np.unique(rows, return_index=True)[1]  # the best of each anchor
-        to += [target] * len(first)
-        starts.append(theta[first])
-        anchors.append(others[rows[first]])
+        if layout.nonlinear:
+            context = Context(x[counts[target]], curves[target][counts[target]])
+            noise = np.full(bank.c, GRID_NOISE)
+            rows, theta = search(bank, layout, context, others, mean, sd, noise, keep=2 * len(others))
+            first = np.unique(rows, return_index=True)[1]  # the best of each anchor
+            others, mean = others[rows[first]], theta[first]
+        to += [target] * len(others)
+        starts.append(mean)
+        anchors.append(others)
     if not to:
         raise CannotAdaptError("no two tasks of the bank overlap: there is no transformation to learn from.")
-    found = refine(
+    found = _fit(
         bank,
         layout,
         x,

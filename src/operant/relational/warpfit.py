@@ -27,7 +27,7 @@ FLOOR = 1e-7
 GRID_NOISE = 0.03
 """The grid's own error acts as noise of this size."""
 KEEP = 8
-"""Candidates that are refined and mixed."""
+"""Candidates that are refined."""
 STEP = 1e-5
 """Half width of the difference that gives an anchor's slope, in scaled units."""
 
@@ -142,7 +142,7 @@ def refine(
         jacobian = np.where(better[:, None, None, None], new_jacobian, jacobian)
         damp = np.clip(np.where(better, damp / 30, damp * 100), 1e-14, 1e10)
         still = np.abs(move).max(1, initial=0.0) < 1e-7
-        settled = better & (still | (layout.nonlinear == 0)) | (damp >= 1e9)
+        settled = better & still | (damp >= 1e9)
         if noise is None:
             updated = fit.noise(residual, jacobian, sigma, floor)
             settled &= (np.abs(np.log(updated / sigma)) < 0.05).all(1)
@@ -181,16 +181,9 @@ class _Fit:
         self.mean, self.sd = mean, sd
         self.weight = np.ones(y.shape[:2]) if counts is None else counts.astype(np.float64)
         self.prior = np.eye(layout.size) / sd[:, None, :]
-        self.linear: tuple[Array, Array] | None = None
-        if not layout.nonlinear:  # anchors are asked once
-            self.linear = model(bank, layout, anchor, np.zeros_like(mean), x)
 
     def residual(self, theta: Array) -> tuple[Array, Array]:
-        if self.linear is None:
-            value, jacobian = model(self.bank, self.layout, self.anchor, theta, self.x)
-        else:
-            offset, jacobian = self.linear
-            value = offset + (jacobian @ theta[:, None, :, None])[..., 0]
+        value, jacobian = model(self.bank, self.layout, self.anchor, theta, self.x)
         return (self.y - value) * self.weight[..., None], jacobian * self.weight[..., None, None]
 
     def cost(self, residual: Array, theta: Array, sigma: Array) -> Array:
@@ -202,7 +195,7 @@ class _Fit:
     def step(self, theta: Array, residual: Array, jacobian: Array, sigma: Array, damp: Array) -> Array:
         j = self._whitened(jacobian, sigma)
         r = np.concatenate([(residual / sigma[:, None]).reshape(len(theta), -1), (self.mean - theta) / self.sd], axis=1)
-        scale = np.sqrt((j**2).sum(1) + 1 / self.sd**2) * np.sqrt(damp)[:, None] * (self.layout.nonlinear > 0)
+        scale = np.sqrt((j**2).sum(1) + 1 / self.sd**2) * np.sqrt(damp)[:, None]
         stacked = np.concatenate([j, self.prior, np.eye(self.layout.size) * scale[:, None]], axis=1)
         q, upper = np.linalg.qr(stacked)
         right = np.einsum("bit,bi->bt", q[:, : r.shape[1]], r)
