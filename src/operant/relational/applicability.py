@@ -31,9 +31,10 @@ class Applicability:
 
     Args:
         applicable: False if the evidence speaks against it.
-        score: log leave-one-out error on the context relative to its spread, in standard deviations of the same on
-            held-out bank tasks; larger is worse. NaN with a single context point.
-        p_value: probability of such a score for a member of the bank's family; NaN where it cannot be said.
+        score: log leave-one-out error on the context relative to its spread, of the operators that do best on the
+            bank's shell; larger is worse. NaN with a single context point.
+        p_value: probability of such a score for a member of the bank's family, if the noise is as large as the context
+            lets it be or as was said; NaN where it cannot be said.
         reason: "residual", "combination", "anchor coverage", "too few points", or "".
         text: the same in a sentence.
     """
@@ -57,11 +58,9 @@ def judge(
         calibration: of the same on the bank's shell.
         covered: share of the query where the operators use what is known.
     """
-    statistic = misfit(calibration.judges, left_out, spread_of(context.y))
+    score = misfit(calibration.judges, left_out, spread_of(context.y))
     s = calibration.statistic[np.isfinite(calibration.statistic)]
-    p = calibration.p_value(statistic)
-    sd = max(float(s.std(ddof=1)), 0.25) if len(s) > 2 else 1.0
-    score = (statistic - float(s.mean())) / sd if len(s) else float("nan")
+    p = calibration.p_value(score)
     combined = combination_p(bank, context)
     if combined < SIGNIFICANT:
         text = (
@@ -73,7 +72,7 @@ def judge(
         return Applicability(True, score, p, "too few points", "One context point cannot speak against the bank.")
     if np.isfinite(p) and p < SIGNIFICANT:
         text = (
-            f"The context points predict each other {np.exp(statistic - s.mean()):.1f} times worse, relative to "
+            f"The context points predict each other {np.exp(score - s.mean()):.1f} times worse, relative to "
             f"their spread, than those of held-out bank tasks do (p = {p:.2g})."
         )
         return Applicability(False, score, p, "residual", text)

@@ -9,8 +9,10 @@ points, each from the others:
 
 with e_k the error and r_k the leave-one-out error of operator k. beta, the a_k and their posterior variances are
 learned from the shell tasks; beta is drawn towards 1 (an operator that fits the context twice as badly errs twice as
-much). The weight of an operator is the probability that its error is the smallest, and the prediction is the weighted
-median of the operators, since the one that goes astray is not known beforehand.
+much). With noise, the shell is predicted a second time without it: what an operator cannot express grows beyond the
+bank, noise does not, so the error of an operator on the shell is taken as e_noisy^(1 - gamma) e_clean^gamma. The weight
+of an operator is the probability that its error is the smallest, and the prediction is the weighted median of the
+operators, since the one that goes astray is not known beforehand.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from operant.relational.warp import CHI2_MEDIAN
 
 BETA, BETA_WEIGHT = 1.0, 30.0
 """What beta is before the shell has spoken, with the weight of how much variation of log r."""
+GAMMA, LEAST = 0.2, 1e-4
+"""How much the shell without noise counts, and the least ratio of an error there to that with noise."""
 TRANSFER = 0.3
 """Standard deviation of what changes between the shell and the target, an operator's log error."""
 DRAWS = 1000
@@ -99,8 +103,13 @@ def _log(error: float) -> float:
     return float(np.log(error + TINY)) if np.isfinite(error) else float("nan")
 
 
-def learn_rule(trials: dict[str, Trial]) -> Rule:
-    """beta within operators, and the a_k, shrunk to each other as far as the shell does not tell them apart."""
+def learn_rule(trials: dict[str, Trial], clean: Mapping[str, Trial] | None = None) -> Rule:
+    """beta within operators, and the a_k, shrunk to each other as far as the shell does not tell them apart.
+
+    Args:
+        trials: on the shell with the target's noise.
+        clean: the same without noise.
+    """
     left_out = {n: _mean_log(t.left_out) for n, t in trials.items()}
     x, y = [], []
     for t in trials.values():
@@ -125,7 +134,16 @@ def learn_rule(trials: dict[str, Trial]) -> Rule:
             sd[n] = float(np.sqrt(own * tau2 / (own + tau2) + TRANSFER**2))
         else:
             level[n], sd[n] = log_mean(t.error), float(np.sqrt(own + TRANSFER**2))
+        level[n] += _unexpressed(n, trials, clean)
     return Rule(level, sd, left_out, beta)
+
+
+def _unexpressed(name: str, trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None) -> float:
+    """gamma (log e_clean - log e_noisy) of an operator; 0 without a shell without noise."""
+    if clean is None or name not in clean:
+        return 0.0
+    ratio = log_mean(clean[name].error) - log_mean(trials[name].error)
+    return GAMMA * max(ratio, float(np.log(LEAST)))
 
 
 def _mean_log(x: Array) -> float:
@@ -181,10 +199,10 @@ class Calibration:
         return float(student.sf((statistic - s.mean()) / sd, len(s) - 1))
 
 
-def calibrate(rehearsal: Rehearsal, rule: Rule) -> Calibration:
+def calibrate(rehearsal: Rehearsal, rule: Rule, clean: Mapping[str, Trial] | None = None) -> Calibration:
     """The mixture on each shell task, with the weights that its own context gives it."""
     ratios, statistic, errors = [], [], []
-    judges = choose_judges(rehearsal.trials)
+    judges = choose_judges(rehearsal.trials, clean)
     trials = rehearsal.trials
     for j in range(len(rehearsal.truth)):
         left_out = {n: float(t.left_out[j]) for n, t in trials.items() if np.isfinite(t.error[j])}
@@ -201,10 +219,14 @@ def calibrate(rehearsal: Rehearsal, rule: Rule) -> Calibration:
     return Calibration(flat, len(ratios), np.array(statistic), np.array(errors), judges)
 
 
-def choose_judges(trials: Mapping[str, Trial]) -> dict[str, float]:
+def choose_judges(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None) -> dict[str, float]:
     """Operators that use the bank, at most JUDGES of them, with errors up to half above the smallest on the shell."""
     alone = {op.name for op in (ContextMean(), Interpolation(), Polynomial(), ContextGP())}
-    error = {n: log_mean(t.error) for n, t in trials.items() if n not in alone and np.isfinite(t.left_out).any()}
+    error = {
+        n: log_mean(t.error) + _unexpressed(n, trials, clean)
+        for n, t in trials.items()
+        if n not in alone and np.isfinite(t.left_out).any()
+    }
     best = sorted(error, key=lambda n: error[n])[:JUDGES]
     kept = [n for n in best if error[n] <= error[best[0]] + np.log(1.5)]
     return {n: 1 / len(kept) for n in kept}
@@ -220,11 +242,19 @@ def misfit(weights: Mapping[str, float], left_out: Mapping[str, float], spread: 
     return float(np.log(max(mean / (0.1 + spread), EXPLAINED)))
 
 
-def noise_level(left_out: Mapping[str, float], spread: float) -> float:
-    """What the best leave-one-out error says of the noise, on a grid of two steps a decade; 0 below 1e-3.
+def noise_level(weights: Mapping[str, float], left_out: Mapping[str, float], spread: float) -> float:
+    """Geometric mean of the leave-one-out errors, on a grid of two steps a decade; 0 below 1e-3.
 
     At most MISFIT times the spread of the context.
+
+    Args:
+        weights: name -> weight of an operator by a rehearsal without noise: of those that would be right then. Of all
+            operators some predict a few points well by chance.
+        left_out: name -> leave-one-out error, finite.
+        spread: of the context.
     """
-    fine = [v for v in left_out.values() if np.isfinite(v)]
-    smallest = min(*fine, MISFIT * spread) if fine else 0.0
-    return 0.0 if smallest < 1e-3 else float(10 ** (round(2 * np.log10(smallest)) / 2))
+    if not weights:
+        return 0.0
+    mean = sum(w * np.log(left_out[n] + 1e-12) for n, w in weights.items()) / sum(weights.values())
+    size = min(float(np.exp(mean)), MISFIT * spread)
+    return 0.0 if size < 1e-3 else float(10 ** (round(2 * np.log10(size)) / 2))

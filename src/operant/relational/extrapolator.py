@@ -127,7 +127,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             DataError: for a bank that cannot be used.
         """
         self._check_settings()
-        self._rehearsals: dict[tuple[Any, ...], tuple[Rehearsal, Rule, Calibration]] = {}
+        self._rehearsals: dict[tuple[Any, ...], Rehearsal] = {}
+        self._rules: dict[tuple[Any, ...], tuple[Rule, Calibration]] = {}
         self._stages: dict[tuple[Any, ...], list[Stage]] = {}
         self._seed = self._draw_seed()
         if isinstance(X, TaskBank):
@@ -363,10 +364,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         if not adapted:
             raise CannotAdaptError("no operator can be adapted to this target: " + "; ".join(notes.values()))
         left_out = {n: gaps(a, context)[0] for n, a in adapted.items()}
-        spread = spread_of(context.y)
-        noise = noise_level(left_out, spread) if context.noise is None else float(np.mean(context.noise))
         try:
-            rehearsal, rule, calibration = self._rehearsed(context, query, noise, fitted, pinned)
+            rehearsal, rule, calibration = self._rehearsed(context, query, left_out, fitted, pinned)
         except DataError as error:  # too small a bank to take a shell from
             rehearsal, notes = None, notes | {"rehearsal": str(error)}
             rule = flat_rule(left_out)
@@ -400,38 +399,50 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         self,
         context: Context,
         query: Array | None,
-        noise: float,
+        left_out: dict[str, float],
         fitted: dict[str, Fitted],
         pinned: list[RelationalOperator] | None,
     ) -> tuple[Rehearsal, Rule, Calibration]:
-        """The rehearsal for targets like this one, made once."""
+        """The rehearsal for targets like this one, and what it teaches, made once."""
         bank = self.bank_
         assert bank is not None
         direction: Direction = toward(bank, context)
         points = bank.grid(40) if query is None else query
         layout = layout_of(bank, context)
         stage_name = (direction.name, context.params is not None, None if pinned is None else str(pinned))
-        signature = (
-            *(*stage_name, len(context.x), layout.tobytes(), noise),
-            *(tuple(sorted(context.facts.items())), points.tobytes()),
-        )
-        if signature not in self._rehearsals:
-            if stage_name not in self._stages:
-                known = context.params is not None
-                operators = self._operators(bank, params=known) if pinned is None else pinned
-                operators = [op for op in operators if op.name in fitted]
-                self._stages[stage_name] = set_stages(bank, operators, direction, self.shell)
-            rehearsal = join(
-                [
-                    rehearse(stage, context, points, layout=layout, noise=noise, seed=self._seed)
-                    for stage in self._stages[stage_name]
-                ]
-            )
-            if not rehearsal.trials:
-                raise DataError("no operator could be rehearsed on the bank's shell")
-            rule = learn_rule(rehearsal.trials)
-            self._rehearsals[signature] = rehearsal, rule, calibrate(rehearsal, rule)
-        return self._rehearsals[signature]
+        facts = tuple(sorted(context.facts.items()))
+        signature = (*stage_name, len(context.x), layout.tobytes(), facts, points.tobytes())
+        if stage_name not in self._stages:
+            operators = self._operators(bank, params=context.params is not None) if pinned is None else pinned
+            operators = [op for op in operators if op.name in fitted]
+            self._stages[stage_name] = set_stages(bank, operators, direction, self.shell)
+
+        def once(noise: float) -> Rehearsal:
+            if (*signature, noise) not in self._rehearsals:
+                rehearsal = join(
+                    [
+                        rehearse(stage, context, points, layout=layout, noise=noise, seed=self._seed)
+                        for stage in self._stages[stage_name]
+                    ]
+                )
+                if not rehearsal.trials:
+                    raise DataError("no operator could be rehearsed on the bank's shell")
+                self._rehearsals[*signature, noise] = rehearsal
+            return self._rehearsals[*signature, noise]
+
+        def learned(noise: float) -> tuple[Rehearsal, Rule, Calibration]:
+            if (*signature, noise) not in self._rules:
+                rehearsal, clean = once(noise), once(0.0).trials if noise else None
+                rule = learn_rule(rehearsal.trials, clean)
+                self._rules[*signature, noise] = rule, calibrate(rehearsal, rule, clean)
+            return once(noise), *self._rules[*signature, noise]
+
+        if context.noise is not None:
+            return learned(float(np.mean(context.noise)))
+        quiet = learned(0.0)
+        spoken = {n: e for n, e in left_out.items() if np.isfinite(e)}
+        noise = noise_level(quiet[1].weights(spoken, len(context.x)), spoken, spread_of(context.y))
+        return learned(noise) if noise else quiet
 
     def _inapplicable(
         self, evidence: Applicability, weights: dict[str, float], simple: dict[str, float]

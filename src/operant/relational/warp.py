@@ -251,11 +251,14 @@ class AdaptedWarp(Adapted):
         return self.fitted.bank.subset((int(self.found.anchor[first]),)).covers(a[0] * x + b[0])[0]
 
     def left_out(self) -> tuple[Array, Array]:
-        """See :meth:`Adapted.left_out`: r_i / (1 - h_ii), linearised, for each candidate; weights as they are."""
+        """See :meth:`Adapted.left_out`: r_i / (1 - h_ii), linearised, for each candidate; weights as they are.
+
+        NaN for a point that the fit goes through whatever its value, as where there are as many factors as points.
+        """
         f, kept = self.found, self.kept
         noise = f.noise[kept][:, None]  # (B, 1, C)
         lever = np.einsum("bpct,btu,bpcu->bpc", f.jacobian[kept], f.covariance[kept], f.jacobian[kept]) / noise**2
-        left = 1 - np.clip(lever, 0, 1 - 1e-6)
+        left = np.where(lever < 1 - 1e-6, 1 - lever, np.nan)  # a point that fixes the fit cannot speak
         m, v = self.context.y - f.residual[kept] / left, noise**2 / left
         w = self.weights[:, None, None]
         mean = (w * m).sum(0)
