@@ -42,7 +42,7 @@ def test_the_posterior_and_the_evidence_are_those_of_a_dense_gaussian(form: str)
     scores = []
     for b, i in enumerate(ANCHOR):
         columns, offset = layout.design(bank.curve(int(i))(X)[None], X)
-        place = layout.linear(np.arange(layout.size))
+        place = layout.linear(np.arange(layout.size, dtype=np.float64)).astype(int)
         design = np.zeros((len(X), 2, layout.size))
         for output in range(2):
             design[:, output, place[output]] = columns[0, :, output]

@@ -79,7 +79,7 @@ def solve(
     theta = layout.join(np.empty((b, 0)), centre + (v * (d * q / variance)[:, :, None]).sum(-1))
     score = _log_likelihood(free, lost, d, q, sigma)
     least = sigma[np.argmax(score)]
-    place = layout.linear(np.arange(layout.size)).astype(np.intp)  # (C, L)
+    place = layout.linear(np.arange(layout.size, dtype=np.float64)).astype(np.intp)  # (C, L)
     jacobian, covariance = np.zeros((b, p, c, layout.size)), np.zeros((b, layout.size, layout.size))
     for i in range(c):
         jacobian[:, :, i, place[i]] = columns[:, :, i]
