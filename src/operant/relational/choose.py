@@ -9,10 +9,11 @@ points, each from the others:
 
 with e_k the error and r_k the leave-one-out error of operator k. beta, the a_k and their posterior variances are
 learned from the shell tasks; beta is drawn towards 1 (an operator that fits the context twice as badly errs twice as
-much). With noise, the shell is predicted a second time without it: what an operator cannot express grows beyond the
-bank, noise does not, so the error of an operator on the shell is taken as e_noisy^(1 - gamma) e_clean^gamma. The weight
-of an operator is the probability that its error is the smallest, and the prediction is the weighted median of the
-operators, since the one that goes astray is not known beforehand.
+much). The weight of an operator is the probability that its error is the smallest, and the prediction is the weighted
+median of the operators, since the one that goes astray is not known beforehand.
+
+With noise, the shell is predicted a second time without it, which says what an operator cannot express. That chooses
+the judges of applicability, and the operators whose leave-one-out errors are taken for the noise.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from operant.relational.warp import CHI2_MEDIAN
 BETA, BETA_WEIGHT = 1.0, 30.0
 """What beta is before the shell has spoken, with the weight of how much variation of log r."""
 GAMMA, LEAST = 0.2, 1e-4
-"""How much the shell without noise counts, and the least ratio of an error there to that with noise."""
+"""How much the shell without noise counts for a judge, and the least ratio of an error there to that with noise."""
 TRANSFER = 0.3
 """Standard deviation of what changes between the shell and the target, an operator's log error."""
 DRAWS = 1000
@@ -103,13 +104,8 @@ def _log(error: float) -> float:
     return float(np.log(error + TINY)) if np.isfinite(error) else float("nan")
 
 
-def learn_rule(trials: dict[str, Trial], clean: Mapping[str, Trial] | None = None) -> Rule:
-    """beta within operators, and the a_k, shrunk to each other as far as the shell does not tell them apart.
-
-    Args:
-        trials: on the shell with the target's noise.
-        clean: the same without noise.
-    """
+def learn_rule(trials: dict[str, Trial]) -> Rule:
+    """beta within operators, and the a_k, shrunk to each other as far as the shell does not tell them apart."""
     left_out = {n: _mean_log(t.left_out) for n, t in trials.items()}
     x, y = [], []
     for t in trials.values():
@@ -134,7 +130,6 @@ def learn_rule(trials: dict[str, Trial], clean: Mapping[str, Trial] | None = Non
             sd[n] = float(np.sqrt(own * tau2 / (own + tau2) + TRANSFER**2))
         else:
             level[n], sd[n] = log_mean(t.error), float(np.sqrt(own + TRANSFER**2))
-        level[n] += _unexpressed(n, trials, clean)
     return Rule(level, sd, left_out, beta)
 
 
