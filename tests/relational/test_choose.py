@@ -12,13 +12,16 @@ from operant.core.checks import DataError
 from operant.relational import choose, rehearsal
 from operant.relational.baselines import BankPCA, ContextMean, Interpolation, Nearest, Polynomial
 from operant.relational.choose import (
+    FURTHER,
     JUDGES,
     MISFIT,
+    TRIM,
     Calibration,
     Rule,
     calibrate,
     choose_judges,
     flat_rule,
+    further_out,
     learn_rule,
     misfit,
     mix,
@@ -29,13 +32,12 @@ from operant.relational.gp import TaskGP
 from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
 from operant.relational.rehearsal import (
     SHELL_TASKS,
-    TINY,
     Direction,
     Rehearsal,
     Trial,
     bank_is_dense,
     candidates,
-    gaps,
+    gap,
     join,
     rehearse,
     set_stages,
@@ -123,7 +125,7 @@ def test_the_rehearsal_is_a_loop_over_the_shell() -> None:
             trial = found.trials[op.name]
             if np.isfinite(trial.error[j]):  # the race drops hopeless ones
                 assert trial.error[j] == pytest.approx(error), op.name
-                assert trial.left_out[j] == pytest.approx(gaps(adapted, inner)[0], nan_ok=True)
+                assert trial.left_out[j] == pytest.approx(gap(adapted, inner), nan_ok=True)
             else:
                 assert j >= rehearsal.RACE[0] and error > 3 * found.trials["bank PCA"].error[j]
     assert found.truth == pytest.approx(stage.tasks.values(query))
@@ -181,28 +183,69 @@ def test_an_operator_that_cannot_be_used_is_noted() -> None:
     assert {TaskGP().name, "shift * scale by parameters"} <= set(names) - without
 
 
-def trial(error: Array, left_out: Array) -> Trial:
+def trial(error: Array, left_out: Array, doubt: Array | None = None) -> Trial:
     blank = np.zeros((len(error), 1, 1))
-    return Trial(blank, blank, error, left_out, np.ones(len(error)))
+    return Trial(blank, blank, error, left_out, np.ones(len(error)) if doubt is None else doubt)
 
 
-def test_the_rule_finds_levels_and_slope() -> None:
-    """log e = a_k + 0.6 log r + noise, with 400 shell tasks."""
+def sure(names) -> dict[str, float]:
+    """Operators that are all as sure as the next."""
+    return dict.fromkeys(names, 1.0)
+
+
+def test_the_rule_finds_levels_and_slopes() -> None:
+    """log e = t_j + a_k + 0.6 log r + 0.3 log s + noise, with 400 shell tasks that differ widely."""
     rng = np.random.default_rng(0)
-    a, trials = {"one": -1.0, "two": 0.5, "three": 2.0}, {}
+    a, trials, hard = {"one": -1.0, "two": 0.5, "three": 2.0}, {}, rng.normal(0, 3, 400)
     for name, level in a.items():
-        log_r = rng.normal(-2, 1.5, 400)
-        trials[name] = trial(np.exp(level + 0.6 * log_r + 0.1 * rng.normal(size=400)), np.exp(log_r))
+        log_r, log_s = rng.normal(-2, 1.5, 400), rng.normal(-1, 1.5, 400)
+        log_e = hard + level + 0.6 * log_r + 0.3 * log_s + 0.1 * rng.normal(size=400)
+        trials[name] = trial(np.exp(log_e), np.exp(log_r), np.exp(log_s))
     rule = learn_rule(trials)
-    assert rule.beta == pytest.approx(0.6, abs=0.02)
+    assert rule.beta == pytest.approx(0.6, abs=0.02) and rule.gamma == pytest.approx(0.3, abs=0.02)
+    assert max(rule.sd.values()) < 0.31  # how hard a task is does not blur the operators
     for name in a:
         assert rule.left_out[name] == pytest.approx(-2, abs=0.3)
-    predicted = rule.predicted(dict.fromkeys(a, float(np.exp(-3))), 10**6)
+    predicted = rule.predicted(dict.fromkeys(a, float(np.exp(-3))), sure(a), 10**6)
     # large errors weigh more than in the mean of the logarithm, alike for all
     assert predicted["two"] - predicted["one"] == pytest.approx(1.5, abs=0.25)
     assert predicted["three"] - predicted["two"] == pytest.approx(1.5, abs=0.25)
-    other = rule.predicted({**dict.fromkeys(a, float(np.exp(-3))), "two": float(np.exp(-4))}, 10**6)
+    other = rule.predicted({**dict.fromkeys(a, float(np.exp(-3))), "two": float(np.exp(-4))}, sure(a), 10**6)
     assert predicted["two"] - other["two"] == pytest.approx(rule.beta, abs=1e-3)
+    doubtful = rule.predicted(dict.fromkeys(a, float(np.exp(-3))), {**sure(a), "two": float(np.e)}, 10**6)
+    assert doubtful["two"] - predicted["two"] == pytest.approx(rule.gamma, abs=1e-3)
+
+
+def test_the_rule_with_gaps() -> None:
+    """A tenth of errors and leave-one-out errors is missing; dropped operators do not count."""
+    rng = np.random.default_rng(3)
+    a, trials, hard = {"one": -1.0, "two": 0.5, "three": 2.0}, {}, rng.normal(0, 1, 400)
+    for name, level in a.items():
+        log_r = rng.normal(-2, 1.5, 400)
+        error, r = np.exp(hard + level + 0.6 * log_r + 0.1 * rng.normal(size=400)), np.exp(log_r)
+        error[rng.uniform(size=400) < 0.1], r[rng.uniform(size=400) < 0.1] = np.nan, np.nan
+        error[7] = np.nan
+        trials[name] = trial(error, r)
+    trials["dropped"] = trial(np.where(np.arange(400) < 4, 1e3, np.nan), np.ones(400))
+    rule = learn_rule(trials)
+    assert set(rule.level) == set(a)
+    assert rule.beta == pytest.approx(0.6, abs=0.1)  # missing r are filled with the operator's mean
+    predicted = rule.predicted(dict.fromkeys(a, 0.05), sure(a), 10**6)
+    assert predicted["two"] - predicted["one"] == pytest.approx(1.5, abs=0.3)
+
+
+def test_what_an_operator_cannot_express_is_worse_further_out() -> None:
+    """sqrt(e^2 + 3 b^2): 1 without bias, FURTHER where there is nothing but bias, and never more."""
+    error, r = np.full(6, 0.1), np.full(6, 0.1)
+    noisy = {n: trial(error, r) for n in ("exact", "half", "biased", "worse")}
+    clean = {n: trial(error * k, r) for n, k in (("exact", 1e-9), ("half", 0.5), ("biased", 1.0), ("worse", 2.0))}
+    grown = {n: float(np.exp(further_out(n, noisy, clean))) for n in noisy}
+    wanted = {"exact": 1, "half": np.sqrt(1 + (FURTHER**2 - 1) / 4), "biased": FURTHER, "worse": FURTHER}
+    assert grown == pytest.approx(wanted, abs=1e-3)
+    assert further_out("half", noisy, None) == 0.0
+    before, after = learn_rule(noisy), learn_rule(noisy, clean)
+    for n in noisy:
+        assert after.level[n] - before.level[n] == pytest.approx(np.log(grown[n]))
 
 
 def test_levels_are_drawn_together_where_the_shell_tells_little() -> None:
@@ -218,21 +261,27 @@ def test_levels_are_drawn_together_where_the_shell_tells_little() -> None:
 
 
 def test_few_points_are_not_believed() -> None:
-    rule = Rule({"a": 0.0}, {"a": 0.3}, {"a": np.log(0.1)}, 1.0)
-    near, far = (rule.predicted({"a": 1e-4}, n)["a"] for n in (1, 10**9))
+    rule = Rule({"a": 0.0}, {"a": 0.3}, {"a": np.log(0.1)}, 1.0, 0.0)
+    near, far = (rule.predicted({"a": 1e-4}, {"a": 1.0}, n)["a"] for n in (1, 10**9))
     assert near == pytest.approx(np.log(0.1 / np.sqrt(2)), abs=1e-3)
     assert far == pytest.approx(np.log(1e-4), abs=0.01)
 
 
 def test_an_operator_without_leave_one_out_errors_moves_with_the_others() -> None:
-    rule = Rule({"a": 0.0, "b": -1.0}, {"a": 0.3, "b": 0.3}, {"a": np.log(0.1), "b": np.nan}, 1.0)
-    assert rule.predicted({"a": 0.3, "b": np.nan}, 10**9)["b"] == pytest.approx(-1 + np.log(3), abs=1e-3)
+    rule = Rule({"a": 0.0, "b": -1.0}, {"a": 0.3, "b": 0.3}, {"a": np.log(0.1), "b": np.nan}, 1.0, 0.0)
+    assert rule.predicted({"a": 0.3, "b": np.nan}, sure("ab"), 10**9)["b"] == pytest.approx(-1 + np.log(3), abs=1e-3)
+    known = Rule({"a": 0.0, "b": -1.0}, {"a": 0.3, "b": 0.3}, {"a": np.log(0.1), "b": np.log(0.5)}, 1.0, 0.0)
+    assert known.predicted({"a": 0.3, "b": np.nan}, sure("ab"), 10**9)["b"] == pytest.approx(-1 + np.log(1.5), abs=1e-3)
+    assert rule.predicted({"a": 0.3}, {"a": 1.0, "b": np.nan}, 5)["a"] < np.inf
+    lost = Rule({"a": 0.0}, {"a": 0.3}, {"a": 0.0}, 1.0, 0.5).predicted({"a": 0.3}, {"a": np.nan}, 5)
+    assert lost == {"a": np.inf}  # an operator that cannot say how sure it is comes last
 
 
 def test_weights_are_the_probability_of_the_smallest_error() -> None:
     """By quadrature: P(k smallest) = int phi(e) prod_j P(e_j > e)."""
     level, sd = {"a": 0.0, "b": 0.2, "c": 0.5, "d": 9.0}, {"a": 0.3, "b": 0.6, "c": 0.3, "d": 0.3}
-    weights = Rule(level, sd, dict.fromkeys(level, np.nan), 1.0).weights(dict.fromkeys(level, np.nan), 5)
+    rule = Rule(level, sd, dict.fromkeys(level, np.nan), 1.0, 0.0)
+    weights = rule.weights(dict.fromkeys(level, np.nan), sure(level), 5)
     e = np.linspace(-5, 5, 4001)
     wanted = {}
     for k in level:
@@ -242,28 +291,32 @@ def test_weights_are_the_probability_of_the_smallest_error() -> None:
     assert list(weights) == sorted(weights, key=lambda k: -weights[k])
     for k in "abc":
         assert weights[k] == pytest.approx(wanted[k], abs=4 * np.sqrt(0.25 / choose.DRAWS))
-    assert Rule(level, sd, {}, 1.0).weights({}, 5) == {}
+    assert Rule(level, sd, {}, 1.0, 0.0).weights({}, {}, 5) == {}
 
 
 def test_without_a_shell_the_context_decides() -> None:
     rule = flat_rule({"good": 0.01, "bad": 1.0, "mute": float("nan")})
-    weights = rule.weights({"good": 0.01, "bad": 1.0}, 5)
+    weights = rule.weights({"good": 0.01, "bad": 1.0}, {"good": 1.0, "bad": 1.0, "mute": 1.0}, 5)
     assert list(weights) == ["good"]
 
 
-def test_the_mixture_is_the_weighted_median() -> None:
+def test_the_mixture_is_the_trimmed_weighted_mean() -> None:
+    """By slow sums over the quantile function: 1 / (1 - 2 TRIM) int_TRIM^(1 - TRIM) Q(u) du."""
     rng = np.random.default_rng(2)
     means, sds, w = rng.normal(size=(5, 4, 2)), rng.uniform(0.1, 1, (5, 4, 2)), rng.dirichlet(np.ones(5))
-    middle, spread = mix(list(means), list(sds), w.tolist())
+    middle, spread = mix(list(means), list(sds), (3 * w).tolist())
+    u = TRIM + (1 - 2 * TRIM) * (np.arange(20000) + 0.5) / 20000
     for q in range(4):
         for c in range(2):
-            below = [sum(w[means[:, q, c] <= v]) for v in means[:, q, c]]
-            wanted = min(v for v, b in zip(means[:, q, c], below, strict=True) if b >= 0.5)
-            assert middle[q, c] == wanted
-            second = sum(w * (sds[:, q, c] ** 2 + (means[:, q, c] - wanted) ** 2))
+            order = np.argsort(means[:, q, c])
+            wanted = means[order[np.searchsorted(np.cumsum(w[order]), u)], q, c].mean()
+            assert middle[q, c] == pytest.approx(wanted, abs=1e-3)
+            second = sum(w * (sds[:, q, c] ** 2 + (means[:, q, c] - middle[q, c]) ** 2))
             assert spread[q, c] == pytest.approx(np.sqrt(second))
     alone = mix([means[0]], [sds[0]], [0.3])
-    assert np.array_equal(alone[0], means[0]) and alone[1] == pytest.approx(sds[0])
+    assert alone[0] == pytest.approx(means[0]) and alone[1] == pytest.approx(sds[0])
+    astray = [np.zeros((1, 1)), np.full((1, 1), 1e9), np.full((1, 1), 1.0)]
+    assert mix(astray, [np.ones((1, 1))] * 3, [0.5, 0.2, 0.3])[0] < 1  # less than TRIM of the weight moves nothing
 
 
 def test_the_factor_is_the_conformal_quantile() -> None:
@@ -307,7 +360,7 @@ def test_the_calibration_is_the_mixture_on_each_shell_task() -> None:
     ratios, errors, statistic = [], [], []
     for j in range(s):
         left_out = {n: float(t.left_out[j]) for n, t in trials.items()}
-        w = rule.weights(left_out, 5)
+        w = rule.weights(left_out, sure(trials), 5)
         mean, sd = mix([trials[n].mean[j] for n in w], [trials[n].sd[j] for n in w], list(w.values()))
         gap = np.abs(mean - truth[j])[seen[j]]
         ratios += list((gap / sd[seen[j]]).ravel())
@@ -341,6 +394,8 @@ def test_the_noise_level_comes_in_two_steps_a_decade() -> None:
     assert noise_level({"a": 1.0}, {"a": 0.1, "b": 0.001}, 10.0) == pytest.approx(0.1)
     assert noise_level({"a": 0.5, "b": 0.5}, {"a": 0.01, "b": 1.0}, 10.0) == pytest.approx(0.1)
     assert noise_level({"a": 1.0}, {"a": 0.9}, 0.5) == pytest.approx(10 ** (round(2 * np.log10(MISFIT * 0.5)) / 2))
+    assert noise_level({"a": 1.0}, {"a": 0.9, "interpolation": 0.4}, 0.5) == pytest.approx(10**-0.5)  # no better alone
+    assert noise_level({"a": 1.0}, {"a": 0.9, "interpolation": 1e-3}, 0.5) == pytest.approx(0.1)
     assert noise_level({"a": 1.0}, {"a": 5e-4}, 1.0) == 0.0 == noise_level({}, {}, 1.0)
 
 
@@ -353,16 +408,13 @@ def test_what_an_operator_cannot_express_counts_against_a_judge() -> None:
     assert choose_judges(ties, exact) == {"span": 1.0}
 
 
-def test_gaps_of_leave_one_out() -> None:
+def test_the_gap_is_the_root_mean_square_leave_one_out_error() -> None:
     bank = bank_of()
     context = target(bank, 2.3)
     adapted = ContextMean().fit(bank).adapt(context)
-    mean, sd = adapted.left_out()
-    error, z = gaps(adapted, context)
-    assert error == pytest.approx(np.sqrt(np.mean((mean - context.y) ** 2)))
-    assert z == pytest.approx(np.sqrt(np.mean(((mean - context.y) / np.maximum(sd, TINY)) ** 2)))
+    assert gap(adapted, context) == pytest.approx(np.sqrt(np.mean((adapted.left_out()[0] - context.y) ** 2)))
     single = Context(context.x[:1], context.y[:1])
-    assert np.isnan(gaps(ContextMean().fit(bank).adapt(single), single)).all()
+    assert np.isnan(gap(ContextMean().fit(bank).adapt(single), single))
 
 
 def test_dense_banks() -> None:

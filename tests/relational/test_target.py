@@ -76,7 +76,10 @@ def test_the_explanation(target: Target, model: Extrapolator) -> None:
     weights = [d.weight for d in target.decompositions_]
     assert weights == sorted(weights, reverse=True)
     assert target.explain(np.linspace(0, 3, 9))["share_covered"] == 1.0
-    assert target.explain(np.linspace(3.1, 9, 9))["share_covered"] == 0.0
+    assert model.bank_ is not None
+    x, units = X[::2, None], model.scaling_
+    span = Extrapolator("span").fit(model.bank_).adapt(units.x_in(x), units.y_in(curve(1.5, x)))
+    assert span.explain(np.linspace(1.1, 5, 9))["share_covered"] == 0.0
     anchored = Extrapolator("shift * scale").fit(model_bank()).adapt(X[::2], 1.2 * curve(2.0, X[::2]) + 1)
     found = anchored.explain()
     assert found["anchor"] == 19 and found["transformation"].get("scale")[0] == pytest.approx(1.2, abs=0.01)

@@ -2,18 +2,19 @@
 
 The bank tasks that lie furthest in the direction of the target are taken out, and every operator predicts them from the
 rest, with context points where the target has its own, as noisy as the target's seem to be. What an operator's error
-will be on the target follows from two things, how it did on the shell and how well it predicts the target's context
-points, each from the others:
+will be on the target follows from how it did on the shell, how well it predicts the target's context points, each from
+the others, and how sure it says it is:
 
-    log e_k = m + a_k + beta log r_k,      a_k ~ N(0, tau^2),      noise of a shell task ~ N(0, s^2)
+    log e_jk = t_j + a_k + beta log r_jk + gamma log s_jk + noise,      a_k ~ N(m, tau^2)
 
-with e_k the error and r_k the leave-one-out error of operator k. beta, the a_k and their posterior variances are
-learned from the shell tasks; beta is drawn towards 1 (an operator that fits the context twice as badly errs twice as
-much). The weight of an operator is the probability that its error is the smallest, and the prediction is the weighted
-median of the operators, since the one that goes astray is not known beforehand.
+with e_jk the error of operator k on shell task j, t_j what makes the task hard for all operators alike, r_jk the
+leave-one-out error, and s_jk the operator's own standard deviation at the query points. The weight of an operator is
+the probability that its error is the smallest. The prediction is the mean of the operators without the quarter of the
+weight at either end, point by point, since the one that goes astray is not known beforehand.
 
-With noise, the shell is predicted a second time without it, which says what an operator cannot express. That chooses
-the judges of applicability, and the operators whose leave-one-out errors are taken for the noise.
+With noise, the shell is predicted a second time without it, which says what an operator cannot express, b_k. A target
+lies further out than the shell does from the rest of the bank, and there b_k will be larger while the noise will not:
+a_k is for the error sqrt(e_k^2 + (FURTHER^2 - 1) b_k^2).
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from operant.relational.gp import ContextGP
 from operant.relational.rehearsal import TINY, Rehearsal, Trial, log_mean
 from operant.relational.warp import CHI2_MEDIAN
 
-BETA, BETA_WEIGHT = 1.0, 30.0
-"""What beta is before the shell has spoken, with the weight of how much variation of log r."""
-GAMMA, LEAST = 0.2, 1e-4
-"""How much the shell without noise counts for a judge, and the least ratio of an error there to that with noise."""
+BETA_GAMMA, WEIGHT = np.array([0.2, 0.0]), 100.0
+"""What beta and gamma are before the shell has spoken, with the weight of how much variation of log r and log s."""
+FURTHER = 2.0
+"""How many times larger what an operator cannot express is taken to be on a target than on the shell."""
+TRIM = 0.25
+"""Part of the weight that is left out at either end of the operators' predictions."""
 TRANSFER = 0.3
 """Standard deviation of what changes between the shell and the target, an operator's log error."""
 DRAWS = 1000
@@ -43,9 +46,12 @@ DRAWS = 1000
 JUDGES = 3
 """Operators that say whether a target is one of the bank's family, at most."""
 MISFIT = 0.2
-"""Leave-one-out errors above this part of the context's spread are misfit, not noise, unless the noise is given."""
+"""Leave-one-out errors above this part of the context's spread are misfit, not noise, unless the noise is given or what
+knows nothing of the bank does not do better."""
 EXPLAINED = 1e-3
 """Leave-one-out errors below this, relative to the context's spread, speak for a member of the bank's family."""
+ALONE = frozenset(op.name for op in (ContextMean(), Interpolation(), Polynomial(), ContextGP()))
+"""Operators that know nothing of the bank but its scale."""
 Z90 = 1.6448536269514722
 
 
@@ -54,21 +60,24 @@ class Rule:
     """What the shell says of errors to come.
 
     Args:
-        level: name -> m + a_k, or the mean log error of an operator without leave-one-out errors.
+        level: name -> a_k, or the mean log error of an operator without leave-one-out errors.
         sd: name -> standard deviation of that.
         left_out: name -> mean log leave-one-out error on the shell, NaN if it has none.
         beta: how much of the leave-one-out error goes into the error.
+        gamma: how much of the operator's own standard deviation does.
     """
 
     level: dict[str, float]
     sd: dict[str, float]
     left_out: dict[str, float]
     beta: float
+    gamma: float
 
-    def predicted(self, left_out: Mapping[str, float], points: int) -> dict[str, float]:
-        """name -> predicted log error of a target with these leave-one-out errors from ``points`` points.
+    def predicted(self, left_out: Mapping[str, float], doubt: Mapping[str, float], points: int) -> dict[str, float]:
+        """name -> predicted log error of a target with these leave-one-out errors and own standard deviations.
 
-        A few points can agree by chance: r^2 is taken as (points r^2 + r_shell^2) / (points + 1).
+        A few context points can agree by chance: of so many ``points``, r^2 is taken as
+        (points r^2 + r_shell^2) / (points + 1).
         """
         log_r: dict[str, float] = {}
         for name, shell in self.left_out.items():
@@ -77,11 +86,17 @@ class Rule:
                 log_r[name] = 0.5 * float(np.log((points * r**2 + np.exp(2 * shell)) / (points + 1) + TINY**2))
         moves = [r - self.left_out[n] for n, r in log_r.items()]
         typical = float(np.median(moves)) if moves else 0.0
-        return {n: v + self.beta * log_r.get(n, typical) for n, v in self.level.items()}
+        return {
+            n: v
+            + self.beta * log_r.get(n, typical + float(np.nan_to_num(self.left_out[n])))
+            + self.gamma * float(np.nan_to_num(np.log(doubt[n] + TINY), nan=np.inf))
+            for n, v in self.level.items()
+            if n in doubt
+        }
 
-    def weights(self, left_out: Mapping[str, float], points: int) -> dict[str, float]:
+    def weights(self, left_out: Mapping[str, float], doubt: Mapping[str, float], points: int) -> dict[str, float]:
         """name -> probability of the smallest error, those above 1 % of the largest; sums to 1."""
-        log_error = {n: e for n, e in self.predicted(left_out, points).items() if n in left_out}
+        log_error = {n: e for n, e in self.predicted(left_out, doubt, points).items() if n in left_out}
         if not log_error:
             return {}
         names = list(log_error)
@@ -96,7 +111,11 @@ class Rule:
 def flat_rule(left_out: Mapping[str, float]) -> Rule:
     """Without a shell: the error is the leave-one-out error."""
     return Rule(
-        dict.fromkeys(left_out, 0.0), dict.fromkeys(left_out, TRANSFER), {n: _log(e) for n, e in left_out.items()}, 1.0
+        level=dict.fromkeys(left_out, 0.0),
+        sd=dict.fromkeys(left_out, TRANSFER),
+        left_out={n: _log(e) for n, e in left_out.items()},
+        beta=1.0,
+        gamma=0.0,
     )
 
 
@@ -104,41 +123,62 @@ def _log(error: float) -> float:
     return float(np.log(error + TINY)) if np.isfinite(error) else float("nan")
 
 
-def learn_rule(trials: dict[str, Trial]) -> Rule:
-    """beta within operators, and the a_k, shrunk to each other as far as the shell does not tell them apart."""
-    left_out = {n: _mean_log(t.left_out) for n, t in trials.items()}
-    x, y = [], []
-    for t in trials.values():
-        fine = np.isfinite(t.error) & np.isfinite(t.left_out)
-        if fine.sum() >= 3:
-            lx, ly = np.log(t.left_out[fine] + TINY), np.log(t.error[fine] + TINY)
-            x.append(lx - lx.mean())
-            y.append(ly - ly.mean())
-    a, b = (np.concatenate(v) if v else np.zeros(1) for v in (x, y))
-    beta = float(np.clip((a @ b + BETA_WEIGHT * BETA) / (a @ a + BETA_WEIGHT), 0.0, 1.0))
-    within = max(float(np.mean((b - beta * a) ** 2)), 0.01)
-    raw = {n: log_mean(t.error) - beta * left_out[n] for n, t in trials.items() if np.isfinite(left_out[n])}
+def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None) -> Rule:
+    """beta, gamma and the a_k, shrunk to each other as far as the shell does not tell them apart.
+
+    Args:
+        trials: name -> errors on the shell. Operators that were dropped on the way are not in the rule.
+        clean: the same without noise.
+    """
     count = {n: int(np.isfinite(t.error).sum()) for n, t in trials.items()}
-    middle = float(np.median(list(raw.values()))) if raw else 0.0
-    between = float(np.median([(v - middle) ** 2 for v in raw.values()])) / CHI2_MEDIAN if raw else 0.0
-    tau2 = max(between - within / float(np.median(list(count.values()))), 0.01)
+    names = [n for n, c in count.items() if c > max(count.values()) / 2]
+    left_out = {n: _mean_log(trials[n].left_out) for n in names}
+    spoken = np.array([np.isfinite(left_out[n]) for n in names])
+    e, r, own = (
+        np.log(np.stack([getattr(trials[n], f) for n in names], axis=1) + TINY) for f in ("error", "left_out", "doubt")
+    )
+    r = np.where(spoken, np.where(np.isfinite(r), r, np.nan_to_num(list(left_out.values()))), 0.0)  # (S, K)
+    y, *x = (_centred(np.where(np.isfinite(e), v, np.nan))[:, spoken] for v in (e, r, own))
+    x = np.stack([v[np.isfinite(y)] for v in x])
+    gram = x @ x.T + WEIGHT * np.eye(2)
+    beta, gamma = np.clip(np.linalg.solve(gram, x @ y[np.isfinite(y)] + WEIGHT * BETA_GAMMA), 0.0, 1.0)
+    rest = e - beta * r - gamma * own
+    fine = np.isfinite(rest).any(1)
+    rest[fine] -= _task_effects(rest[fine])[:, None]
+    raw = np.array([log_mean(np.exp(v)) for v in rest.T])
+    within = max(float(np.nanmean((rest - np.nanmean(rest, 0)) ** 2)), 0.01)
+    middle = float(np.median(raw[spoken])) if spoken.any() else 0.0
+    between = float(np.median((raw[spoken] - middle) ** 2)) / CHI2_MEDIAN if spoken.any() else 0.0
+    tau2 = max(between - within / float(np.median([count[n] for n in names])), 0.01)
     level, sd = {}, {}
-    for n, t in trials.items():
-        own = within / count[n]
-        if n in raw:
-            level[n] = middle + tau2 / (tau2 + own) * (raw[n] - middle)
-            sd[n] = float(np.sqrt(own * tau2 / (own + tau2) + TRANSFER**2))
-        else:
-            level[n], sd[n] = log_mean(t.error), float(np.sqrt(own + TRANSFER**2))
-    return Rule(level, sd, left_out, beta)
+    for n, value, has in zip(names, raw, spoken, strict=True):
+        variance = within / count[n]
+        share = tau2 / (tau2 + variance) if has else 1.0
+        level[n] = middle + share * (float(value) - middle) + further_out(n, trials, clean)
+        sd[n] = float(np.sqrt(variance * share + TRANSFER**2))
+    return Rule(level, sd, left_out, float(beta), float(gamma))
 
 
-def _unexpressed(name: str, trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None) -> float:
-    """gamma (log e_clean - log e_noisy) of an operator; 0 without a shell without noise."""
+def _centred(x: Array) -> Array:
+    """(S, K) without the means of columns and rows; NaN are left out."""
+    x = x - np.nanmean(x, axis=0)
+    fine = np.isfinite(x).any(1)
+    x[fine] -= np.nanmean(x[fine], axis=1, keepdims=True)
+    return x
+
+
+def _task_effects(rest: Array) -> Array:
+    """(S,) t_j, of mean 0: the median over operators of what a task adds to their means."""
+    t = np.nanmedian(rest - np.nanmean(rest, axis=0), axis=1)
+    return t - t.mean()
+
+
+def further_out(name: str, trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None) -> float:
+    """log of the factor by which an operator's error grows from the shell to the target; 0 without a clean shell."""
     if clean is None or name not in clean:
         return 0.0
-    ratio = log_mean(clean[name].error) - log_mean(trials[name].error)
-    return GAMMA * max(ratio, float(np.log(LEAST)))
+    ratio = np.exp(min(log_mean(clean[name].error) - log_mean(trials[name].error), 0.0))
+    return float(0.5 * np.log1p((FURTHER**2 - 1) * ratio**2))
 
 
 def _mean_log(x: Array) -> float:
@@ -147,12 +187,14 @@ def _mean_log(x: Array) -> float:
 
 
 def mix(means: Sequence[Array], sds: Sequence[Array], weights: Sequence[float]) -> tuple[Array, Array]:
-    """Weighted median of the means, and the root mean square distance of the mixture from it."""
-    m, s, w = np.array(means), np.array(sds), np.array(weights)
+    """Trimmed weighted mean of the means, and the root mean square distance of the mixture from it."""
+    m, s, w = np.array(means), np.array(sds), np.array(weights) / np.sum(weights)
     order = np.argsort(m, axis=0)
-    below = np.cumsum(w[order], axis=0) / w.sum()
-    middle = np.take_along_axis(np.take_along_axis(m, order, 0), (below >= 0.5).argmax(0)[None], 0)[0]
-    w = w.reshape(-1, *(1,) * (m.ndim - 1)) / w.sum()
+    share = w[order]
+    above = np.cumsum(share, axis=0)
+    kept = np.maximum(np.minimum(above, 1 - TRIM) - np.maximum(above - share, TRIM), 0.0)
+    middle = (kept * np.take_along_axis(m, order, 0)).sum(0) / kept.sum(0)
+    w = w.reshape(-1, *(1,) * (m.ndim - 1))
     return middle, np.sqrt((w * (s**2 + (m - middle) ** 2)).sum(0))
 
 
@@ -200,8 +242,9 @@ def calibrate(rehearsal: Rehearsal, rule: Rule, clean: Mapping[str, Trial] | Non
     judges = choose_judges(rehearsal.trials, clean)
     trials = rehearsal.trials
     for j in range(len(rehearsal.truth)):
-        left_out = {n: float(t.left_out[j]) for n, t in trials.items() if np.isfinite(t.error[j])}
-        weights = rule.weights(left_out, rehearsal.points)
+        did = {n: t for n, t in trials.items() if np.isfinite(t.error[j])}
+        left_out, doubt = ({n: float(getattr(t, f)[j]) for n, t in did.items()} for f in ("left_out", "doubt"))
+        weights = rule.weights(left_out, doubt, rehearsal.points)
         seen = rehearsal.seen[j]
         if not weights or not seen.any():
             continue
@@ -216,11 +259,10 @@ def calibrate(rehearsal: Rehearsal, rule: Rule, clean: Mapping[str, Trial] | Non
 
 def choose_judges(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None) -> dict[str, float]:
     """Operators that use the bank, at most JUDGES of them, with errors up to half above the smallest on the shell."""
-    alone = {op.name for op in (ContextMean(), Interpolation(), Polynomial(), ContextGP())}
     error = {
-        n: log_mean(t.error) + _unexpressed(n, trials, clean)
+        n: log_mean(t.error) + further_out(n, trials, clean)
         for n, t in trials.items()
-        if n not in alone and np.isfinite(t.left_out).any()
+        if n not in ALONE and np.isfinite(t.left_out).any()
     }
     best = sorted(error, key=lambda n: error[n])[:JUDGES]
     kept = [n for n in best if error[n] <= error[best[0]] + np.log(1.5)]
@@ -240,7 +282,8 @@ def misfit(weights: Mapping[str, float], left_out: Mapping[str, float], spread: 
 def noise_level(weights: Mapping[str, float], left_out: Mapping[str, float], spread: float) -> float:
     """Geometric mean of the leave-one-out errors, on a grid of two steps a decade; 0 below 1e-3.
 
-    At most MISFIT times the spread of the context.
+    At most MISFIT times the spread of the context, or the smallest error of the operators that know nothing of the
+    bank: if a smooth curve through the points leaves less, the rest is no noise.
 
     Args:
         weights: name -> weight of an operator by a rehearsal without noise: of those that would be right then. Of all
@@ -251,5 +294,6 @@ def noise_level(weights: Mapping[str, float], left_out: Mapping[str, float], spr
     if not weights:
         return 0.0
     mean = sum(w * np.log(left_out[n] + 1e-12) for n, w in weights.items()) / sum(weights.values())
-    size = min(float(np.exp(mean)), MISFIT * spread)
+    smooth = min((e for n, e in left_out.items() if n in ALONE), default=0.0)
+    size = min(float(np.exp(mean)), max(MISFIT * spread, smooth))
     return 0.0 if size < 1e-3 else float(10 ** (round(2 * np.log10(size)) / 2))

@@ -29,10 +29,11 @@ from operant.relational.rehearsal import (
     adapt_all,
     candidates,
     fit_all,
-    gaps,
+    gap,
     join,
     layout_of,
     rehearse,
+    rms,
     set_stages,
     spread_of,
     toward,
@@ -213,11 +214,12 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         adapted, more = adapt_all(fitted, context)
         if not adapted:
             raise DataError("no operator works on a single task of these points: " + "; ".join((notes | more).values()))
-        left_out = {n: gaps(a, context)[0] for n, a in adapted.items()}
+        left_out = {n: gap(a, context) for n, a in adapted.items()}
+        doubt = {n: rms(a.predict(context.x)[1]) for n, a in adapted.items()}
         rule = flat_rule(left_out)
         choice = Choice(
-            weights=rule.weights(left_out, len(context.x)),
-            predicted={n: float(np.exp(e)) for n, e in rule.predicted(left_out, len(context.x)).items()},
+            weights=rule.weights(left_out, doubt, len(context.x)),
+            predicted={n: float(np.exp(e)) for n, e in rule.predicted(left_out, doubt, len(context.x)).items()},
             left_out=left_out,
             rehearsal=None,
             calibration=Calibration(np.empty(0), 0, np.empty(0), np.empty(0)),
@@ -363,9 +365,11 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         notes = notes | more
         if not adapted:
             raise CannotAdaptError("no operator can be adapted to this target: " + "; ".join(notes.values()))
-        left_out = {n: gaps(a, context)[0] for n, a in adapted.items()}
+        left_out = {n: gap(a, context) for n, a in adapted.items()}
+        points = bank.grid(40) if query is None else query
+        doubt = {n: rms(a.predict(points)[1]) for n, a in adapted.items()}
         try:
-            rehearsal, rule, calibration = self._rehearsed(context, query, left_out, fitted, pinned)
+            rehearsal, rule, calibration = self._rehearsed(context, points, left_out, doubt, fitted, pinned)
         except DataError as error:  # too small a bank to take a shell from
             rehearsal, notes = None, notes | {"rehearsal": str(error)}
             rule = flat_rule(left_out)
@@ -373,16 +377,15 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         else:
             notes = notes | rehearsal.notes
         plain = frozenset(op.name for op in (p() for p in PLAIN))
-        weights = rule.weights(left_out, len(context.x))
+        weights = rule.weights(left_out, doubt, len(context.x))
         if not weights:
             weights = {n: 1 / len(adapted) for n in adapted}
-        points = bank.grid(40) if query is None else query
         covered = sum(w * float(adapted[n].covered(points).mean()) for n, w in weights.items())
         evidence = judge(bank, context, left_out, calibration, covered)
         if not evidence.applicable:
             simple = {n: e for n, e in left_out.items() if n in plain}
-            weights = self._inapplicable(evidence, weights, rule.weights(simple, len(context.x)))
-        predicted = {n: float(np.exp(e)) for n, e in rule.predicted(left_out, len(context.x)).items() if n in adapted}
+            weights = self._inapplicable(evidence, weights, rule.weights(simple, doubt, len(context.x)))
+        predicted = {n: float(np.exp(e)) for n, e in rule.predicted(left_out, doubt, len(context.x)).items()}
         return Target(
             key=key,
             bank=bank,
@@ -398,8 +401,9 @@ class Extrapolator(RegressorMixin, BaseEstimator):
     def _rehearsed(
         self,
         context: Context,
-        query: Array | None,
+        points: Array,
         left_out: dict[str, float],
+        doubt: dict[str, float],
         fitted: dict[str, Fitted],
         pinned: list[RelationalOperator] | None,
     ) -> tuple[Rehearsal, Rule, Calibration]:
@@ -407,7 +411,6 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         bank = self.bank_
         assert bank is not None
         direction: Direction = toward(bank, context)
-        points = bank.grid(40) if query is None else query
         layout = layout_of(bank, context)
         stage_name = (direction.name, context.params is not None, None if pinned is None else str(pinned))
         facts = tuple(sorted(context.facts.items()))
@@ -433,7 +436,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         def learned(noise: float) -> tuple[Rehearsal, Rule, Calibration]:
             if (*signature, noise) not in self._rules:
                 rehearsal, clean = once(noise), once(0.0).trials if noise else None
-                rule = learn_rule(rehearsal.trials)
+                rule = learn_rule(rehearsal.trials, clean)
                 self._rules[*signature, noise] = rule, calibrate(rehearsal, rule, clean)
             return once(noise), *self._rules[*signature, noise]
 
@@ -441,7 +444,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             return learned(float(np.mean(context.noise)))
         quiet = learned(0.0)
         spoken = {n: e for n, e in left_out.items() if np.isfinite(e)}
-        noise = noise_level(quiet[1].weights(spoken, len(context.x)), spoken, spread_of(context.y))
+        noise = noise_level(quiet[1].weights(spoken, doubt, len(context.x)), spoken, spread_of(context.y))
         return learned(noise) if noise else quiet
 
     def _inapplicable(

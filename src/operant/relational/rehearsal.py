@@ -61,14 +61,14 @@ class Trial:
         sd: (S, Q, C) standard deviations.
         error: (S,) root mean square error over the query points.
         left_out: (S,) root mean square leave-one-out error on the context.
-        gap_z: (S,) root mean square of the leave-one-out errors over their standard deviations.
+        doubt: (S,) root mean square standard deviation over the query points.
     """
 
     mean: Array
     sd: Array
     error: Array
     left_out: Array
-    gap_z: Array
+    doubt: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,21 +248,20 @@ def _try(f: Fitted, inner: Context, query: Array, j: int, seen: Array, truth: Ar
     except CannotAdaptError:
         return
     out.mean[j], out.sd[j] = adapted.predict(query)
-    out.error[j] = np.sqrt(np.mean((out.mean[j] - truth)[seen] ** 2))
-    out.left_out[j], out.gap_z[j] = gaps(adapted, inner)
+    out.error[j] = rms((out.mean[j] - truth)[seen])
+    out.left_out[j], out.doubt[j] = gap(adapted, inner), rms(out.sd[j][seen])
 
 
-def gaps(adapted: Adapted, context: Context) -> tuple[float, float]:
-    """Root mean square of the leave-one-out errors, and of the same over their standard deviations; NaN if none."""
-    mean, sd = adapted.left_out()
-    error = mean - context.y
-    fine = np.isfinite(error) & np.isfinite(sd)
-    if not fine.any():
-        return float("nan"), float("nan")
-    return (
-        float(np.sqrt(np.mean(error[fine] ** 2))),
-        float(np.sqrt(np.mean((error[fine] / np.maximum(sd[fine], TINY)) ** 2))),
-    )
+def rms(x: Array) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(x**2)))
+
+
+def gap(adapted: Adapted, context: Context) -> float:
+    """Root mean square of the leave-one-out errors; NaN if there are none."""
+    error = adapted.left_out()[0] - context.y
+    fine = np.isfinite(error)
+    return rms(error[fine]) if fine.any() else float("nan")
 
 
 def _race(fitted: dict[str, Fitted], trials: dict[str, Trial], count: int) -> dict[str, Fitted]:
@@ -312,7 +311,7 @@ def _spread(bank: TaskBank, limit: int) -> TaskBank:
 
 def spread_of(y: Array) -> float:
     """Root mean square distance of values (P, C) from their mean."""
-    return float(np.sqrt(np.mean((y - y.mean(0)) ** 2)))
+    return rms(y - y.mean(0))
 
 
 def log_mean(error: Array) -> float:
