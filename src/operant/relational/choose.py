@@ -5,16 +5,17 @@ rest, with context points where the target has its own, as noisy as the target's
 will be on the target follows from how it did on the shell, how well it predicts the target's context points, each from
 the others, and how sure it says it is:
 
-    log e_jk = t_j + a_k + beta log r_jk + gamma log s_jk + noise,      a_k ~ N(m, tau^2)
+    log e_jk = t_j + a_k + beta rho_k log r_jk + gamma log s_jk + noise,      a_k ~ N(m, tau^2)
 
 with e_jk the error of operator k on shell task j, t_j what makes the task hard for all operators alike, r_jk the
 leave-one-out error, and s_jk the operator's own standard deviation at the query points. The weight of an operator is
 the probability that its error is the smallest. The prediction is the mean of the operators without the quarter of the
 weight at either end, point by point, since the one that goes astray is not known beforehand.
 
-With noise, the shell is predicted a second time without it, which says what an operator cannot express, b_k. A target
-lies further out than the shell does from the rest of the bank, and there b_k will be larger while the noise will not:
-a_k is for the error sqrt(e_k^2 + (FURTHER^2 - 1) b_k^2).
+With noise, the shell is predicted a second time without it, which says what an operator cannot express, b_k. Of that
+the leave-one-out errors speak, and hardly of what the noise does: rho_k = b_k / e_k, 1 without noise. And a target lies
+further out than the shell does from the rest of the bank, where b_k will be larger while the noise will not: a_k is for
+the error sqrt(e_k^2 + (FURTHER^2 - 1) b_k^2).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from operant.relational.gp import ContextGP
 from operant.relational.rehearsal import TINY, Rehearsal, Trial, log_mean
 from operant.relational.warp import CHI2_MEDIAN
 
-BETA_GAMMA, WEIGHT = np.array([0.2, 0.0]), 100.0
-"""What beta and gamma are before the shell has spoken, with the weight of how much variation of log r and log s."""
+BETA_GAMMA, WEIGHTS = np.array([1.0, 0.0]), np.array([100.0, 30.0])
+"""What beta and gamma are before the shell has spoken, with the weight of how much variation of rho log r and log s."""
 FURTHER = 2.0
 """How many times larger what an operator cannot express is taken to be on a target than on the shell."""
 TRIM = 0.25
@@ -63,6 +64,7 @@ class Rule:
         level: name -> a_k, or the mean log error of an operator without leave-one-out errors.
         sd: name -> standard deviation of that.
         left_out: name -> mean log leave-one-out error on the shell, NaN if it has none.
+        rho: name -> part of the error that is not due to noise.
         beta: how much of the leave-one-out error goes into the error.
         gamma: how much of the operator's own standard deviation does.
     """
@@ -70,6 +72,7 @@ class Rule:
     level: dict[str, float]
     sd: dict[str, float]
     left_out: dict[str, float]
+    rho: dict[str, float]
     beta: float
     gamma: float
 
@@ -88,7 +91,7 @@ class Rule:
         typical = float(np.median(moves)) if moves else 0.0
         return {
             n: v
-            + self.beta * log_r.get(n, typical + float(np.nan_to_num(self.left_out[n])))
+            + self.beta * self.rho[n] * log_r.get(n, typical + float(np.nan_to_num(self.left_out[n])))
             + self.gamma * float(np.nan_to_num(np.log(doubt[n] + TINY), nan=np.inf))
             for n, v in self.level.items()
             if n in doubt
@@ -114,6 +117,7 @@ def flat_rule(left_out: Mapping[str, float]) -> Rule:
         level=dict.fromkeys(left_out, 0.0),
         sd=dict.fromkeys(left_out, TRANSFER),
         left_out={n: _log(e) for n, e in left_out.items()},
+        rho=dict.fromkeys(left_out, 1.0),
         beta=1.0,
         gamma=0.0,
     )
@@ -137,11 +141,13 @@ def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = 
     e, r, own = (
         np.log(np.stack([getattr(trials[n], f) for n in names], axis=1) + TINY) for f in ("error", "left_out", "doubt")
     )
+    rho = {n: biased(n, trials, clean) for n in names}
     r = np.where(spoken, np.where(np.isfinite(r), r, np.nan_to_num(list(left_out.values()))), 0.0)  # (S, K)
+    r = r * list(rho.values())
     y, *x = (_centred(np.where(np.isfinite(e), v, np.nan))[:, spoken] for v in (e, r, own))
     x = np.stack([v[np.isfinite(y)] for v in x])
-    gram = x @ x.T + WEIGHT * np.eye(2)
-    beta, gamma = np.clip(np.linalg.solve(gram, x @ y[np.isfinite(y)] + WEIGHT * BETA_GAMMA), 0.0, 1.0)
+    gram = x @ x.T + np.diag(WEIGHTS)
+    beta, gamma = np.clip(np.linalg.solve(gram, x @ y[np.isfinite(y)] + WEIGHTS * BETA_GAMMA), 0.0, 1.0)
     rest = e - beta * r - gamma * own
     fine = np.isfinite(rest).any(1)
     rest[fine] -= _task_effects(rest[fine])[:, None]
@@ -154,9 +160,9 @@ def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = 
     for n, value, has in zip(names, raw, spoken, strict=True):
         variance = within / count[n]
         share = tau2 / (tau2 + variance) if has else 1.0
-        level[n] = middle + share * (float(value) - middle) + further_out(n, trials, clean)
+        level[n] = middle + share * (float(value) - middle) + further_out(rho[n])
         sd[n] = float(np.sqrt(variance * share + TRANSFER**2))
-    return Rule(level, sd, left_out, float(beta), float(gamma))
+    return Rule(level, sd, left_out, rho, float(beta), float(gamma))
 
 
 def _centred(x: Array) -> Array:
@@ -173,12 +179,16 @@ def _task_effects(rest: Array) -> Array:
     return t - t.mean()
 
 
-def further_out(name: str, trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None) -> float:
-    """log of the factor by which an operator's error grows from the shell to the target; 0 without a clean shell."""
+def biased(name: str, trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None) -> float:
+    """Error without noise over that with it, 1 at most, and where there is no shell without noise."""
     if clean is None or name not in clean:
-        return 0.0
-    ratio = np.exp(min(log_mean(clean[name].error) - log_mean(trials[name].error), 0.0))
-    return float(0.5 * np.log1p((FURTHER**2 - 1) * ratio**2))
+        return 1.0
+    return float(np.exp(min(log_mean(clean[name].error) - log_mean(trials[name].error), 0.0)))
+
+
+def further_out(rho: float) -> float:
+    """log of the factor by which an operator's error grows from the shell to the target."""
+    return float(0.5 * np.log1p((FURTHER**2 - 1) * rho**2))
 
 
 def _mean_log(x: Array) -> float:
@@ -260,7 +270,7 @@ def calibrate(rehearsal: Rehearsal, rule: Rule, clean: Mapping[str, Trial] | Non
 def choose_judges(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None) -> dict[str, float]:
     """Operators that use the bank, at most JUDGES of them, with errors up to half above the smallest on the shell."""
     error = {
-        n: log_mean(t.error) + further_out(n, trials, clean)
+        n: log_mean(t.error) + further_out(biased(n, trials, clean))
         for n, t in trials.items()
         if n not in ALONE and np.isfinite(t.left_out).any()
     }
