@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from operant.core.checks import DataError
 from operant.relational import choose, rehearsal
-from operant.relational.baselines import BankPCA, ContextMean, Interpolation, Nearest, Polynomial
+from operant.relational.baselines import ContextMean, Interpolation, Nearest, Polynomial
 from operant.relational.choose import (
     FURTHER,
     JUDGES,
@@ -31,6 +31,7 @@ from operant.relational.choose import (
 from operant.relational.curves import Array
 from operant.relational.gp import TaskGP
 from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.pca import BankPCA
 from operant.relational.rehearsal import (
     SHELL_TASKS,
     Direction,

@@ -13,7 +13,8 @@ the probability that its error is the smallest. The prediction is the mean of th
 weight at either end, point by point, since the one that goes astray is not known beforehand.
 
 With noise, the shell is predicted a second time without it, which says what an operator cannot express, b_k. Of that
-the leave-one-out errors speak, and hardly of what the noise does: rho_k = b_k / e_k, 1 without noise. And a target lies
+the leave-one-out errors speak, and hardly of what the noise does: rho_k = b_k / e_k, 1 without noise, and r_jk^2 has
+the variance of the noise added, since one below the other is luck. And a target lies
 further out than the shell does from the rest of the bank, where b_k will be larger while the noise will not: a_k is for
 the error sqrt(e_k^2 + (FURTHER^2 - 1) b_k^2).
 """
@@ -34,7 +35,7 @@ from operant.relational.gp import ContextGP
 from operant.relational.rehearsal import TINY, Rehearsal, Trial, log_mean
 from operant.relational.warp import CHI2_MEDIAN
 
-BETA_GAMMA, WEIGHTS = np.array([1.0, 0.0]), np.array([100.0, 30.0])
+BETA_GAMMA, WEIGHTS = np.array([1.0, 0.0]), np.array([100.0, 50.0])
 """What beta and gamma are before the shell has spoken, with the weight of how much variation of rho log r and log s."""
 FURTHER = 2.0
 """How many times larger what an operator cannot express is taken to be on a target than on the shell."""
@@ -67,6 +68,7 @@ class Rule:
         rho: name -> part of the error that is not due to noise.
         beta: how much of the leave-one-out error goes into the error.
         gamma: how much of the operator's own standard deviation does.
+        noise: standard deviation of the values of the context.
     """
 
     level: dict[str, float]
@@ -75,6 +77,7 @@ class Rule:
     rho: dict[str, float]
     beta: float
     gamma: float
+    noise: float = 0.0
 
     def predicted(self, left_out: Mapping[str, float], doubt: Mapping[str, float], points: int) -> dict[str, float]:
         """name -> predicted log error of a target with these leave-one-out errors and own standard deviations.
@@ -84,7 +87,7 @@ class Rule:
         """
         log_r: dict[str, float] = {}
         for name, shell in self.left_out.items():
-            r = left_out.get(name, np.nan)
+            r = np.hypot(left_out.get(name, np.nan), self.noise)
             if np.isfinite(shell) and np.isfinite(r):
                 log_r[name] = 0.5 * float(np.log((points * r**2 + np.exp(2 * shell)) / (points + 1) + TINY**2))
         moves = [r - self.left_out[n] for n, r in log_r.items()]
@@ -127,28 +130,26 @@ def _log(error: float) -> float:
     return float(np.log(error + TINY)) if np.isfinite(error) else float("nan")
 
 
-def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None) -> Rule:
+def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None, *, noise: float = 0.0) -> Rule:
     """beta, gamma and the a_k, shrunk to each other as far as the shell does not tell them apart.
 
     Args:
         trials: name -> errors on the shell. Operators that were dropped on the way are not in the rule.
         clean: the same without noise.
+        noise: standard deviation of the values of the context.
     """
     count = {n: int(np.isfinite(t.error).sum()) for n, t in trials.items()}
     names = [n for n, c in count.items() if c > max(count.values()) / 2]
-    left_out = {n: _mean_log(trials[n].left_out) for n in names}
-    spoken = np.array([np.isfinite(left_out[n]) for n in names])
-    e, r, own = (
-        np.log(np.stack([getattr(trials[n], f) for n in names], axis=1) + TINY) for f in ("error", "left_out", "doubt")
-    )
+    e, r, own = (np.stack([getattr(trials[n], f) for n in names], axis=1) for f in ("error", "left_out", "doubt"))
+    r = np.hypot(r, noise)  # (S, K), as e and own
+    left_out = {n: _mean_log(v) for n, v in zip(names, r.T, strict=True)}
     rho = {n: biased(n, trials, clean) for n in names}
-    r = np.where(spoken, np.where(np.isfinite(r), r, np.nan_to_num(list(left_out.values()))), 0.0)  # (S, K)
-    r = r * list(rho.values())
-    y, *x = (_centred(np.where(np.isfinite(e), v, np.nan))[:, spoken] for v in (e, r, own))
-    x = np.stack([v[np.isfinite(y)] for v in x])
-    gram = x @ x.T + np.diag(WEIGHTS)
-    beta, gamma = np.clip(np.linalg.solve(gram, x @ y[np.isfinite(y)] + WEIGHTS * BETA_GAMMA), 0.0, 1.0)
-    rest = e - beta * r - gamma * own
+    typical = np.array(list(left_out.values()))
+    spoken = np.isfinite(typical)
+    log_e, log_own, log_r = np.log(e + TINY), np.log(own + TINY), np.where(np.isfinite(r), np.log(r + TINY), typical)
+    log_r = np.where(spoken, log_r, 0.0) * list(rho.values())
+    beta, gamma = _slopes(log_e[:, spoken], np.stack([log_r, log_own])[..., spoken])
+    rest = log_e - beta * log_r - gamma * log_own
     fine = np.isfinite(rest).any(1)
     rest[fine] -= _task_effects(rest[fine])[:, None]
     raw = np.array([log_mean(np.exp(v)) for v in rest.T])
@@ -162,7 +163,17 @@ def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = 
         share = tau2 / (tau2 + variance) if has else 1.0
         level[n] = middle + share * (float(value) - middle) + further_out(rho[n])
         sd[n] = float(np.sqrt(variance * share + TRANSFER**2))
-    return Rule(level, sd, left_out, rho, float(beta), float(gamma))
+    return Rule(level, sd, left_out, rho, beta, gamma, noise)
+
+
+def _slopes(log_e: Array, features: Array) -> tuple[float, float]:
+    """beta and gamma by ridge regression within operators and tasks: (S, K) errors, (2, S, K) features."""
+    y, *x = (_centred(np.where(np.isfinite(log_e), v, np.nan)) for v in (log_e, *features))
+    fine = np.isfinite(y)
+    phi = np.stack([v[fine] for v in x])
+    gram = phi @ phi.T + np.diag(WEIGHTS)
+    beta, gamma = np.clip(np.linalg.solve(gram, phi @ y[fine] + WEIGHTS * BETA_GAMMA), 0.0, 1.0)
+    return float(beta), float(gamma)
 
 
 def _centred(x: Array) -> Array:

@@ -436,7 +436,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         def learned(noise: float) -> tuple[Rehearsal, Rule, Calibration]:
             if (*signature, noise) not in self._rules:
                 rehearsal, clean = once(noise), once(0.0).trials if noise else None
-                rule = learn_rule(rehearsal.trials, clean)
+                rule = learn_rule(rehearsal.trials, clean, noise=noise)
                 self._rules[*signature, noise] = rule, calibrate(rehearsal, rule, clean)
             return once(noise), *self._rules[*signature, noise]
 
