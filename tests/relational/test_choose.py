@@ -279,28 +279,28 @@ def test_levels_are_drawn_together_where_the_shell_tells_little() -> None:
 
 
 def test_few_points_are_not_believed() -> None:
-    rule = Rule({"a": 0.0}, {"a": 0.3}, {"a": np.log(0.1)}, sure("ab"), 1.0, 0.0)
+    rule = Rule({"a": 0.0}, {"a": 0.3}, {"a": np.log(0.1)}, sure("ab"), 0.0, 1.0, 0.0)
     near, far = (rule.predicted({"a": 1e-4}, {"a": 1.0}, n)["a"] for n in (1, 10**9))
     assert near == pytest.approx(np.log(0.1 / np.sqrt(2)), abs=1e-3)
     assert far == pytest.approx(np.log(1e-4), abs=0.01)
 
 
 def test_an_operator_without_leave_one_out_errors_moves_with_the_others() -> None:
-    rule = Rule({"a": 0.0, "b": -1.0}, {"a": 0.3, "b": 0.3}, {"a": np.log(0.1), "b": np.nan}, sure("ab"), 1.0, 0.0)
+    rule = Rule({"a": 0.0, "b": -1.0}, {"a": 0.3, "b": 0.3}, {"a": np.log(0.1), "b": np.nan}, sure("ab"), 0.0, 1.0, 0.0)
     assert rule.predicted({"a": 0.3, "b": np.nan}, sure("ab"), 10**9)["b"] == pytest.approx(-1 + np.log(3), abs=1e-3)
     known = Rule(
-        {"a": 0.0, "b": -1.0}, {"a": 0.3, "b": 0.3}, {"a": np.log(0.1), "b": np.log(0.5)}, sure("ab"), 1.0, 0.0
+        {"a": 0.0, "b": -1.0}, {"a": 0.3, "b": 0.3}, {"a": np.log(0.1), "b": np.log(0.5)}, sure("ab"), 0.0, 1.0, 0.0
     )
     assert known.predicted({"a": 0.3, "b": np.nan}, sure("ab"), 10**9)["b"] == pytest.approx(-1 + np.log(1.5), abs=1e-3)
     assert rule.predicted({"a": 0.3}, {"a": 1.0, "b": np.nan}, 5)["a"] < np.inf
-    lost = Rule({"a": 0.0}, {"a": 0.3}, {"a": 0.0}, sure("a"), 1.0, 0.5).predicted({"a": 0.3}, {"a": np.nan}, 5)
+    lost = Rule({"a": 0.0}, {"a": 0.3}, {"a": 0.0}, sure("a"), 0.0, 1.0, 0.5).predicted({"a": 0.3}, {"a": np.nan}, 5)
     assert lost == {"a": np.inf}  # an operator that cannot say how sure it is comes last
 
 
 def test_weights_are_the_probability_of_the_smallest_error() -> None:
     """By quadrature: P(k smallest) = int phi(e) prod_j P(e_j > e)."""
     level, sd = {"a": 0.0, "b": 0.2, "c": 0.5, "d": 9.0}, {"a": 0.3, "b": 0.6, "c": 0.3, "d": 0.3}
-    rule = Rule(level, sd, dict.fromkeys(level, np.nan), sure(level), 1.0, 0.0)
+    rule = Rule(level, sd, dict.fromkeys(level, np.nan), sure(level), 0.0, 1.0, 0.0)
     weights = rule.weights(dict.fromkeys(level, np.nan), sure(level), 5)
     e = np.linspace(-5, 5, 4001)
     wanted = {}
@@ -311,7 +311,7 @@ def test_weights_are_the_probability_of_the_smallest_error() -> None:
     assert list(weights) == sorted(weights, key=lambda k: -weights[k])
     for k in "abc":
         assert weights[k] == pytest.approx(wanted[k], abs=4 * np.sqrt(0.25 / choose.DRAWS))
-    assert Rule(level, sd, {}, {}, 1.0, 0.0).weights({}, {}, 5) == {}
+    assert Rule(level, sd, {}, {}, 0.0, 1.0, 0.0).weights({}, {}, 5) == {}
 
 
 def test_without_a_shell_the_context_decides() -> None:

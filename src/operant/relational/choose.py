@@ -5,7 +5,7 @@ rest, with context points where the target has its own, as noisy as the target's
 will be on the target follows from how it did on the shell, how well it predicts the target's context points, each from
 the others, and how sure it says it is:
 
-    log e_jk = t_j + a_k + beta rho_k log r_jk + gamma log s_jk + noise,      a_k ~ N(m, tau^2)
+    log e_jk = t_j + a_k + beta rho_k log(r_jk / c) + gamma log s_jk + noise,      a_k ~ N(m, tau^2)
 
 with e_jk the error of operator k on shell task j, t_j what makes the task hard for all operators alike, r_jk the
 leave-one-out error, and s_jk the operator's own standard deviation at the query points. The weight of an operator is
@@ -35,7 +35,7 @@ from operant.relational.gp import ContextGP
 from operant.relational.rehearsal import TINY, Rehearsal, Trial, log_mean
 from operant.relational.warp import CHI2_MEDIAN
 
-BETA_GAMMA, WEIGHTS = np.array([1.0, 0.0]), np.array([100.0, 50.0])
+BETA_GAMMA, WEIGHT = np.array([0.7, 0.0]), 100.0
 """What beta and gamma are before the shell has spoken, with the weight of how much variation of rho log r and log s."""
 FURTHER = 2.0
 """How many times larger what an operator cannot express is taken to be on a target than on the shell."""
@@ -62,10 +62,11 @@ class Rule:
     """What the shell says of errors to come.
 
     Args:
-        level: name -> a_k, or the mean log error of an operator without leave-one-out errors.
+        level: name -> a_k.
         sd: name -> standard deviation of that.
         left_out: name -> mean log leave-one-out error on the shell, NaN if it has none.
         rho: name -> part of the error that is not due to noise.
+        centre: log c, the median of the ``left_out``.
         beta: how much of the leave-one-out error goes into the error.
         gamma: how much of the operator's own standard deviation does.
         noise: standard deviation of the values of the context.
@@ -75,6 +76,7 @@ class Rule:
     sd: dict[str, float]
     left_out: dict[str, float]
     rho: dict[str, float]
+    centre: float
     beta: float
     gamma: float
     noise: float = 0.0
@@ -92,13 +94,13 @@ class Rule:
                 log_r[name] = 0.5 * float(np.log((points * r**2 + np.exp(2 * shell)) / (points + 1) + TINY**2))
         moves = [r - self.left_out[n] for n, r in log_r.items()]
         typical = float(np.median(moves)) if moves else 0.0
-        return {
-            n: v
-            + self.beta * self.rho[n] * log_r.get(n, typical + float(np.nan_to_num(self.left_out[n])))
-            + self.gamma * float(np.nan_to_num(np.log(doubt[n] + TINY), nan=np.inf))
-            for n, v in self.level.items()
-            if n in doubt
-        }
+        predicted: dict[str, float] = {}
+        for n in (n for n in self.level if n in doubt):
+            move = log_r.get(n, self.left_out[n] + typical) - self.centre
+            predicted[n] = self.level[n] + self.beta * self.rho[n] * (move if np.isfinite(move) else typical)
+            own = float(np.log(doubt[n] + TINY)) if np.isfinite(doubt[n]) else np.inf
+            predicted[n] += self.gamma * own if self.gamma else 0.0
+        return predicted
 
     def weights(self, left_out: Mapping[str, float], doubt: Mapping[str, float], points: int) -> dict[str, float]:
         """name -> probability of the smallest error, those above 1 % of the largest; sums to 1."""
@@ -121,6 +123,7 @@ def flat_rule(left_out: Mapping[str, float]) -> Rule:
         sd=dict.fromkeys(left_out, TRANSFER),
         left_out={n: _log(e) for n, e in left_out.items()},
         rho=dict.fromkeys(left_out, 1.0),
+        centre=0.0,
         beta=1.0,
         gamma=0.0,
     )
@@ -144,10 +147,12 @@ def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = 
     r = np.hypot(r, noise)  # (S, K), as e and own
     left_out = {n: _mean_log(v) for n, v in zip(names, r.T, strict=True)}
     rho = {n: biased(n, trials, clean) for n in names}
-    typical = np.array(list(left_out.values()))
-    spoken = np.isfinite(typical)
-    log_e, log_own, log_r = np.log(e + TINY), np.log(own + TINY), np.where(np.isfinite(r), np.log(r + TINY), typical)
-    log_r = np.where(spoken, log_r, 0.0) * list(rho.values())
+    mean_r = np.array(list(left_out.values()))
+    spoken = np.isfinite(mean_r)
+    centre = float(np.median(mean_r[spoken])) if spoken.any() else 0.0
+    log_e, log_own = (np.log(v + TINY) for v in (e, own))
+    log_r = np.where(np.isfinite(r), np.log(r + TINY), mean_r)  # typical where it is not known
+    log_r = np.nan_to_num(log_r - centre) * list(rho.values())
     beta, gamma = _slopes(log_e[:, spoken], np.stack([log_r, log_own])[..., spoken])
     rest = log_e - beta * log_r - gamma * log_own
     fine = np.isfinite(rest).any(1)
@@ -163,7 +168,7 @@ def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = 
         share = tau2 / (tau2 + variance) if has else 1.0
         level[n] = middle + share * (float(value) - middle) + further_out(rho[n])
         sd[n] = float(np.sqrt(variance * share + TRANSFER**2))
-    return Rule(level, sd, left_out, rho, beta, gamma, noise)
+    return Rule(level, sd, left_out, rho, centre, beta, gamma, noise)
 
 
 def _slopes(log_e: Array, features: Array) -> tuple[float, float]:
@@ -171,8 +176,8 @@ def _slopes(log_e: Array, features: Array) -> tuple[float, float]:
     y, *x = (_centred(np.where(np.isfinite(log_e), v, np.nan)) for v in (log_e, *features))
     fine = np.isfinite(y)
     phi = np.stack([v[fine] for v in x])
-    gram = phi @ phi.T + np.diag(WEIGHTS)
-    beta, gamma = np.clip(np.linalg.solve(gram, phi @ y[fine] + WEIGHTS * BETA_GAMMA), 0.0, 1.0)
+    gram = phi @ phi.T + WEIGHT * np.eye(2)
+    beta, gamma = np.clip(np.linalg.solve(gram, phi @ y[fine] + WEIGHT * BETA_GAMMA), 0.0, 1.0)
     return float(beta), float(gamma)
 
 
