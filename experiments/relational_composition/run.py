@@ -19,8 +19,8 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from operant.relational.baselines import ContextMean, Interpolation, Polynomial
 from operant.relational.compose import Compose
-from operant.relational.families import KINDS, composed, primitive_params, primitives
 from operant.relational.operators import Context, RelationalOperator
+from operant.relational.primitives import KINDS, composed, primitive_params, primitives
 from operant.relational.tasks import TaskBank
 
 HELD_OUT = [r for r in np.ndindex(3, 3, 3) if (1, 2) in (r[:2], r[1:])]

@@ -14,8 +14,8 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from operant.relational.baselines import Polynomial
 from operant.relational.extend import Extend
-from operant.relational.families import polynomial_params, polynomial_values, polynomials
 from operant.relational.operators import Context
+from operant.relational.primitives import polynomial_params, polynomial_values, polynomials
 from operant.relational.tasks import TaskBank
 
 METHODS = ("context mean", "interpolation", "polynomial, degree by LOO", "Gaussian process", "kriging, bank covariance")

@@ -9,8 +9,9 @@ from operant.relational.baselines import Interpolation
 from operant.relational.chain import Tables, forward, profile, refine
 from operant.relational.compose import Compose, FittedCompose
 from operant.relational.curves import Array
-from operant.relational.families import FAMILIES, KINDS, composed, primitive_params, primitive_values, primitives
+from operant.relational.families import FAMILIES
 from operant.relational.operators import CannotAdaptError, Context
+from operant.relational.primitives import KINDS, composed, primitive_params, primitive_values, primitives
 from operant.relational.tasks import TaskBank
 
 THREE = tuple(KINDS) * 12

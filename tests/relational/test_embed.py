@@ -13,7 +13,8 @@ from sklearn.decomposition import PCA
 
 from operant.core.checks import BudgetError, InputError
 from operant.relational import embed
-from operant.relational.families import FAMILIES, polynomials
+from operant.relational.families import FAMILIES
+from operant.relational.primitives import polynomials
 from operant.relational.tasks import TaskBank
 
 BANKS = {

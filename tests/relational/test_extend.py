@@ -5,8 +5,9 @@ import pytest
 
 from operant.relational.curves import Array
 from operant.relational.extend import Extend, FittedExtend, Posterior
-from operant.relational.families import FAMILIES, polynomial_params, polynomial_values, polynomials
+from operant.relational.families import FAMILIES
 from operant.relational.operators import CannotAdaptError, Context, leave_one_out
+from operant.relational.primitives import polynomial_params, polynomial_values, polynomials
 from operant.relational.tasks import TaskBank
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from operant.core.checks import DataError
-from operant.relational.baselines import Components, Nearest
+from operant.relational.baselines import Nearest
 from operant.relational.curves import Array
 from operant.relational.operators import Adapted, Context
 from operant.relational.pairs import Layers, Sampler
+from operant.relational.pca import Components
 from operant.relational.psi import Bilinear, Psi
 from operant.relational.ridge import ridge
 from operant.relational.tasks import TaskBank

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from operant.core.checks import DataError
-from operant.relational.families import FAMILIES, KINDS, composed, polynomials, primitive_params
+from operant.relational.families import FAMILIES
+from operant.relational.primitives import KINDS, composed, polynomials, primitive_params
 from operant.relational.splits import Split, assert_no_leak, combination, order, outer, position
 from operant.relational.tasks import TaskBank
 

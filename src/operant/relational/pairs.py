@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from operant.core.checks import DataError
-from operant.relational.baselines import Components
 from operant.relational.curves import Array
+from operant.relational.pca import Components
 from operant.relational.splits import outer
 from operant.relational.tasks import TaskBank
 

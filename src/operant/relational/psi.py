@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from operant.core.checks import DataError
-from operant.relational.baselines import Components
 from operant.relational.curves import Array
 from operant.relational.operators import Adapted, Context, Decomposition, Fitted, RelationalOperator, leave_one_out
 from operant.relational.pairs import COMPONENTS, FLOOR, LARGEST, OCTAVES, Call, Layers, Pairs, Plan, features, train
+from operant.relational.pca import Components
 from operant.relational.ridge import Ridge, ridge
 from operant.relational.tasks import TaskBank
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from operant.core.checks import OperantError
 from operant.core.rng import numpy_generator
-from operant.relational.baselines import BankPCA, ContextMean, Interpolation, Nearest, Polynomial
+from operant.relational.baselines import ContextMean, Interpolation, Nearest, Polynomial
 from operant.relational.curves import Array
 from operant.relational.gp import ContextGP, TaskGP
 from operant.relational.operators import Adapted, CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.pca import BankPCA
 from operant.relational.span import Span
 from operant.relational.splits import outer
 from operant.relational.tasks import TaskBank
