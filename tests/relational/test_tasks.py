@@ -12,7 +12,8 @@ import pytest
 from operant.core.checks import DataError, InputError
 from operant.relational.curves import cover, interpolator
 from operant.relational.families import FAMILIES
-from operant.relational.tasks import RelationalWarning, Scaling, Task, TaskBank, clean, read_csv
+from operant.relational.reading import RelationalWarning, clean, read_csv
+from operant.relational.tasks import Scaling, Task, TaskBank
 
 X = np.linspace(0, 1, 9)
 

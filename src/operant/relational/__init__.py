@@ -14,9 +14,10 @@ from operant.relational.compose import Compose
 from operant.relational.extend import Extend
 from operant.relational.extrapolator import Extrapolator, parse_operator
 from operant.relational.operators import CannotAdaptError, RelationalOperator
+from operant.relational.reading import RelationalWarning, read_csv
 from operant.relational.span import Span
 from operant.relational.target import Target
-from operant.relational.tasks import RelationalWarning, Task, TaskBank, read_csv
+from operant.relational.tasks import Task, TaskBank
 from operant.relational.transforms import Copy, Scale, Shift, Transformation, Trend, XScale, XShift, XWarp
 from operant.relational.warp import Warp
 

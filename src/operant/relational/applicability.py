@@ -10,8 +10,9 @@ from scipy.stats import t as student
 from operant.core.checks import OperantError
 from operant.relational.choose import Calibration, misfit
 from operant.relational.operators import Context
+from operant.relational.reading import RelationalWarning
 from operant.relational.rehearsal import spread_of
-from operant.relational.tasks import RelationalWarning, TaskBank
+from operant.relational.tasks import TaskBank
 
 SIGNIFICANT = 0.05
 """p-value below which a target is said not to be a member of the bank's family."""

@@ -21,6 +21,7 @@ from operant.relational.curves import Array
 from operant.relational.extend import Extend
 from operant.relational.gp import ContextGP
 from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.reading import clean
 from operant.relational.rehearsal import (
     PLAIN,
     Direction,
@@ -40,7 +41,7 @@ from operant.relational.rehearsal import (
 )
 from operant.relational.span import Span
 from operant.relational.target import Choice, Target
-from operant.relational.tasks import Scaling, TaskBank, clean
+from operant.relational.tasks import Scaling, TaskBank
 from operant.relational.transforms import Transformation
 from operant.relational.warp import Warp
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from operant.core.checks import DataError, InputError, check_int
 from operant.core.record import append_record, environment
 from operant.relational.curves import Array
-from operant.relational.tasks import RelationalWarning, TaskBank, read_csv
+from operant.relational.reading import RelationalWarning, read_csv
+from operant.relational.tasks import TaskBank
 
 if TYPE_CHECKING:
     from operant.relational.extrapolator import Extrapolator

@@ -6,9 +6,7 @@ parameters.
 
 from __future__ import annotations
 
-import csv
 import json
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,13 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from operant.core.checks import DataError, InputError
 from operant.relational.curves import Array, Curve, Ragged, choose_method, cover, interpolator
+from operant.relational.reading import clean, long_form, matrix, names, plain
 
 Batch = Callable[[Array, Array], Array]
 """(F, K) parameters, (Q, D) points -> (F, Q, C) values of F functions at once."""
-
-
-class RelationalWarning(UserWarning):
-    """A bank or a target that can be worked with, not as well as it seems."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,7 +314,7 @@ class TaskBank:
         TaskBank(2 measured tasks, 5 points, y of x, by p)
         """
         named = dict(tasks) if isinstance(tasks, Mapping) else dict(enumerate(tasks))
-        known = None if params is None else _matrix("params", params, rows=len(named), what="tasks")
+        known = None if params is None else matrix("params", params, rows=len(named), what="tasks")
         built, notes = [], []
         for i, (key, (x, y)) in enumerate(named.items()):
             points, values, note = clean(x, y, f"task {key!r}")
@@ -335,9 +330,9 @@ class TaskBank:
             raise DataError("A bank needs at least two tasks, got none.")
         return cls(
             tuple(built),
-            _names("x", x_names, built[0].x.shape[1]),
-            _names("y", y_names, built[0].y.shape[1]),
-            _names("p", param_names, 0 if known is None else known.shape[1]),
+            names("x", x_names, built[0].x.shape[1]),
+            names("y", y_names, built[0].y.shape[1]),
+            names("p", param_names, 0 if known is None else known.shape[1]),
             notes=tuple(notes),
         )
 
@@ -369,36 +364,7 @@ class TaskBank:
                 than two points.
             InputError: for a value that is missing or no number, with its row.
         """
-        inputs, outputs = ([x] if isinstance(x, str) else list(x)), ([y] if isinstance(y, str) else list(y))
-        columns = {
-            name: _column(frame, name)
-            for name in {task, *inputs, *outputs, *params, *labels, *([unit] if unit else [])}
-        }
-        if unit is not None and len(units := sorted(set(map(str, columns[unit])))) > 1:
-            raise DataError(f"column {unit!r} mixes units: {', '.join(units)}. Convert all rows to one of them first.")
-        numbers = {name: _numbers(name, columns[name]) for name in (*inputs, *outputs, *params)}
-        tasks: dict[Any, list[int]] = {}
-        for row, key in enumerate(columns[task].tolist()):
-            tasks.setdefault(key, []).append(row)
-        points, values = (np.column_stack([numbers[n] for n in names]) for names in (inputs, outputs))
-        facts, known = [], []
-        for key, rows in tasks.items():
-            for name in (*params, *labels):
-                if len(set(columns[name][rows].tolist())) > 1:
-                    raise DataError(
-                        f"column {name!r} must be constant within a task, task {key!r} has "
-                        f"{columns[name][rows].tolist()[:4]}."
-                    )
-            facts.append({name: columns[name][rows[0]] for name in labels})
-            known.append([numbers[name][rows[0]] for name in params])
-        return cls.from_arrays(
-            {key: (points[rows], values[rows]) for key, rows in tasks.items()},
-            params=known if params else None,
-            labels=facts,
-            x_names=inputs,
-            y_names=outputs,
-            param_names=list(params),
-        )
+        return cls.from_arrays(**long_form(frame, task=task, x=x, y=y, params=params, labels=labels, unit=unit))
 
     @classmethod
     def from_callables(
@@ -432,12 +398,12 @@ class TaskBank:
         >>> TaskBank.from_callables(lambda p, x: p[:, :1] * x[:, 0], [0.0, 1.0, 2.0], params=[1.0, 2.0])
         TaskBank(2 callable tasks, 6 points, y of x, by p)
         """
-        grid = _matrix("x", x)
+        grid = matrix("x", x)
         if callable(functions):
             given = params if hidden is None else hidden
             if given is None:
                 raise InputError("One function for all tasks needs their params (F, K), or hidden ones.")
-            known = _matrix("params" if hidden is None else "hidden", given)
+            known = matrix("params" if hidden is None else "hidden", given)
             values = np.asarray(functions(known, grid), dtype=np.float64)
             values = values[:, :, None] if values.ndim == 2 else values
             if values.shape[:2] != (len(known), len(grid)):
@@ -454,9 +420,7 @@ class TaskBank:
             y_names=y_names,
             param_names=param_names,
         )
-        unknown = (
-            np.empty((len(bank), 0)) if hidden is None else _matrix("hidden", hidden, rows=len(bank), what="tasks")
-        )
+        unknown = np.empty((len(bank), 0)) if hidden is None else matrix("hidden", hidden, rows=len(bank), what="tasks")
         tasks = tuple(replace(t, function=f, hidden=u) for t, f, u in zip(bank.tasks, each, unknown, strict=True))
         return replace(bank, tasks=tasks, batch=functions if callable(functions) else None)
 
@@ -471,9 +435,7 @@ class TaskBank:
             "method": self.method,
             "notes": self.notes,
             "callable": self.callable,
-            "tasks": [
-                {"key": _plain(t.key), "labels": {k: _plain(v) for k, v in t.labels.items()}} for t in self.tasks
-            ],
+            "tasks": [{"key": plain(t.key), "labels": {k: plain(v) for k, v in t.labels.items()}} for t in self.tasks],
         }
         arrays = {f"x{i}": t.x for i, t in enumerate(self.tasks)} | {f"y{i}": t.y for i, t in enumerate(self.tasks)}
         (folder / "bank.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
@@ -506,100 +468,6 @@ class TaskBank:
         return bank
 
 
-def read_csv(path: Path | str) -> dict[str, NDArray[Any]]:
-    """Columns of a CSV file with a header, for :meth:`TaskBank.from_frame`; numbers where all cells are numbers.
-
-    Raises:
-        DataError: if there is no header, no row, or a row of another length.
-    """
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if len(rows) < 2:
-        raise DataError(f"{path}: expected a header and at least one row.")
-    header, body = [name.strip() for name in rows[0]], rows[1:]
-    for number, row in enumerate(body, 2):
-        if len(row) != len(header):
-            raise DataError(f"{path}, line {number}: expected {len(header)} cells, got {len(row)}.")
-    columns: dict[str, NDArray[Any]] = {}
-    for name, cells in zip(header, zip(*body, strict=True), strict=True):
-        text = np.array([c.strip() for c in cells])
-        try:
-            columns[name] = text.astype(np.float64)
-        except ValueError:
-            columns[name] = text
-    return columns
-
-
-def clean(x: ArrayLike, y: ArrayLike, what: str) -> tuple[Array, Array, list[str]]:
-    """Points (P, D), values (P, C), and a note where values at the same point were averaged.
-
-    Raises:
-        InputError: for NaN, infinities, or another number of points than values.
-    """
-    points, values = _matrix(f"x of {what}", x), _matrix(f"y of {what}", y)
-    if len(points) != len(values):
-        raise InputError(f"{what}: expected as many points as values, got {len(points)} and {len(values)}.")
-    distinct, where, count = np.unique(points, axis=0, return_inverse=True, return_counts=True)
-    if len(distinct) == len(points):
-        return points, values, []
-    mean = np.zeros((len(distinct), values.shape[1]))
-    np.add.at(mean, where.reshape(-1), values)
-    note = f"{what}: {len(points) - len(distinct)} repeated points were averaged"
-    warnings.warn(note, RelationalWarning, stacklevel=4)
-    return distinct, mean / count[:, None], [note]
-
-
-def _matrix(name: str, value: ArrayLike, *, rows: int | None = None, what: str = "") -> Array:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must hold numbers ({error}).") from error
-    array = array[:, None] if array.ndim == 1 else array
-    if array.ndim != 2:
-        raise InputError(f"{name} must be one- or two-dimensional, got shape {array.shape}.")
-    if rows is not None and len(array) != rows:
-        raise InputError(f"{name}: expected {rows} rows, one for each of the {what}, got {len(array)}.")
-    bad = ~np.isfinite(array)
-    if bad.any():
-        row, column = (int(i[0]) for i in np.nonzero(bad))
-        raise InputError(
-            f"{name} must be finite, got {array[row, column]} in row {row} ({int(bad.sum())} of {array.size} values). "
-            "Drop or repair these rows first."
-        )
-    return array
-
-
-def _column(frame: Any, name: str) -> NDArray[Any]:
-    try:
-        return np.asarray(frame[name])
-    except (KeyError, IndexError, TypeError) as error:
-        there = ", ".join(map(str, getattr(frame, "columns", frame)))
-        raise DataError(f"no column {name!r}; there are: {there}.") from error
-    except Exception as error:  # polars has an error type of its own
-        raise DataError(f"no column {name!r} ({error}).") from error
-
-
-def _numbers(name: str, column: NDArray[Any]) -> Array:
-    try:
-        values = column.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"column {name!r} must hold numbers ({error}).") from error
-    if (bad := np.flatnonzero(~np.isfinite(values))).size:
-        raise InputError(
-            f"column {name!r}: expected a number in row {bad[0]}, got {_plain(column[bad[0]])!r} "
-            f"({bad.size} such rows). Drop or repair them first."
-        )
-    return values
-
-
-def _names(stem: str, given: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    if given is None:
-        return tuple(stem if i == 0 else f"{stem}{i + 1}" for i in range(count))
-    if len(given) != count:
-        raise InputError(f"expected {count} names, got {list(given)}.")
-    return tuple(given)
-
-
 def _one(batch: Batch, p: Array) -> Curve:
     return lambda x: _shape(batch(p[None], x)[0], len(x))
 
@@ -620,7 +488,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _tuples(v) for k, v in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
