@@ -24,7 +24,8 @@ from sklearn.decomposition import PCA
 
 from operant.relational.chain import Tables, profile
 from operant.relational.embed import Probe, fisher, kernel, principal, probe_gradient, train_probe
-from operant.relational.extrapolator import Extrapolator, parse_operator
+from operant.relational.extrapolator import Extrapolator
+from operant.relational.named import parse_operator
 from operant.relational.operators import Context
 from operant.relational.primitives import KINDS, polynomials, primitive_params, primitives
 from operant.relational.tasks import TaskBank

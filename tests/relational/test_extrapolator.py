@@ -15,13 +15,14 @@ from operant.core.checks import DataError, InputError, OperantError, ParseError
 from operant.relational import NotApplicableError, NotApplicableWarning
 from operant.relational.baselines import Interpolation, Nearest, Polynomial
 from operant.relational.curves import Array
-from operant.relational.extrapolator import NAMED, Extrapolator, parse_operator
+from operant.relational.extrapolator import Extrapolator
+from operant.relational.named import NAMED, parse_operator
 from operant.relational.span import Span
 from operant.relational.tasks import TaskBank
 from operant.relational.transforms import Scale, Shift, Transformation, XShift
 from operant.relational.warp import Warp
 
-REPEATED = pytest.mark.filterwarnings("ignore::operant.relational.tasks.RelationalWarning")
+REPEATED = pytest.mark.filterwarnings("ignore::operant.relational.reading.RelationalWarning")
 
 
 @parametrize_with_checks([Extrapolator("polynomial")])

@@ -12,7 +12,8 @@ True
 from operant.relational.applicability import Applicability, NotApplicableError, NotApplicableWarning
 from operant.relational.compose import Compose
 from operant.relational.extend import Extend
-from operant.relational.extrapolator import Extrapolator, parse_operator
+from operant.relational.extrapolator import Extrapolator
+from operant.relational.named import parse_operator
 from operant.relational.operators import CannotAdaptError, RelationalOperator
 from operant.relational.reading import RelationalWarning, read_csv
 from operant.relational.span import Span

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,63 +13,31 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from operant.core.checks import DataError, InputError, ParseError
+from operant.core.checks import DataError, InputError
 from operant.relational.applicability import Applicability, NotApplicableError, NotApplicableWarning, judge
 from operant.relational.baselines import Interpolation, Polynomial
-from operant.relational.choose import Calibration, Rule, calibrate, flat_rule, learn_rule, noise_level
+from operant.relational.choose import Calibration, flat_rule
 from operant.relational.curves import Array
 from operant.relational.extend import Extend
 from operant.relational.gp import ContextGP
+from operant.relational.named import is_named, parse_operator
 from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
 from operant.relational.reading import clean
 from operant.relational.rehearsal import (
     PLAIN,
-    Direction,
-    Rehearsal,
-    Stage,
     adapt_all,
     candidates,
     fit_all,
     gap,
-    join,
-    layout_of,
-    rehearse,
     rms,
-    set_stages,
-    spread_of,
-    toward,
 )
-from operant.relational.span import Span
+from operant.relational.shell import Shell
 from operant.relational.target import Choice, Target
 from operant.relational.tasks import Scaling, TaskBank
 from operant.relational.transforms import Transformation
 from operant.relational.warp import Warp
 
-_KINDS: tuple[Callable[[], RelationalOperator], ...] = (*PLAIN, Span, Extend)
-NAMED: dict[str, Callable[[], RelationalOperator]] = {kind().name: kind for kind in _KINDS}
-"""Operators by name; any product of transformations is one too, such as "shift * xshift" or "scale by parameters"."""
-FOLLOWS = " by parameters"
 FORMAT = 1
-
-
-def parse_operator(text: str) -> RelationalOperator:
-    """An operator from its name.
-
-    Raises:
-        ParseError: with what is allowed.
-
-    >>> parse_operator("shift * xshift").name
-    'shift * xshift'
-    """
-    if text in NAMED:
-        return NAMED[text]()
-    try:
-        return Warp(Transformation.parse(text.removesuffix(FOLLOWS)), follow=text.endswith(FOLLOWS))
-    except ParseError as error:
-        raise ParseError(
-            f"expected 'auto', one of {', '.join(NAMED)}, or a transformation such as 'shift * xshift', got {text!r}: "
-            f"{error}"
-        ) from error
 
 
 class Extrapolator(RegressorMixin, BaseEstimator):
@@ -81,8 +49,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
 
     Args:
         operator: "auto" rehearses all operators on the bank's outer shell and mixes the best; a name, see
-            :data:`NAMED`, a transformation such as "shift * xshift", a :class:`RelationalOperator`, or a list of these
-            to choose from.
+            :data:`operant.relational.named.NAMED`, a transformation such as "shift * xshift", a
+            :class:`RelationalOperator`, or a list of these to choose from.
         level: probability that intervals hold.
         on_inapplicable: what to do about a target that the bank does not explain: "warn", "raise", or "baseline", which
             predicts with the best plain baseline.
@@ -129,9 +97,6 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             DataError: for a bank that cannot be used.
         """
         self._check_settings()
-        self._rehearsals: dict[tuple[Any, ...], Rehearsal] = {}
-        self._rules: dict[tuple[Any, ...], tuple[Rule, Calibration]] = {}
-        self._stages: dict[tuple[Any, ...], list[Stage]] = {}
         self._seed = self._draw_seed()
         if isinstance(X, TaskBank):
             return self._fit_bank(X)
@@ -177,6 +142,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         self.scaling_ = bank.scaling
         self.bank_: TaskBank | None = bank.scaled(self.scaling_)
         self.n_features_in_ = bank.d
+        self._shell = Shell(self.bank_, self.shell, self._seed)
         self._fitted, self.notes_ = fit_all(self._operators(self.bank_, params=True), self.bank_)
         if not self._fitted:
             raise DataError("no operator can be fitted to this bank: " + "; ".join(self.notes_.values()))
@@ -370,7 +336,9 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         points = bank.grid(40) if query is None else query
         doubt = {n: rms(a.predict(points)[1]) for n, a in adapted.items()}
         try:
-            rehearsal, rule, calibration = self._rehearsed(context, points, left_out, doubt, fitted, pinned)
+            rehearsal, rule, calibration = self._shell.teaches(
+                context, points, left_out, doubt, self._rehearsed(fitted, context) if pinned is None else pinned
+            )
         except DataError as error:  # too small a bank to take a shell from
             rehearsal, notes = None, notes | {"rehearsal": str(error)}
             rule = flat_rule(left_out)
@@ -399,54 +367,10 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             seed=self._seed,
         )
 
-    def _rehearsed(
-        self,
-        context: Context,
-        points: Array,
-        left_out: dict[str, float],
-        doubt: dict[str, float],
-        fitted: dict[str, Fitted],
-        pinned: list[RelationalOperator] | None,
-    ) -> tuple[Rehearsal, Rule, Calibration]:
-        """The rehearsal for targets like this one, and what it teaches, made once."""
-        bank = self.bank_
-        assert bank is not None
-        direction: Direction = toward(bank, context)
-        layout = layout_of(bank, context)
-        stage_name = (direction.name, context.params is not None, None if pinned is None else str(pinned))
-        facts = tuple(sorted(context.facts.items()))
-        signature = (*stage_name, len(context.x), layout.tobytes(), facts, points.tobytes())
-        if stage_name not in self._stages:
-            operators = self._operators(bank, params=context.params is not None) if pinned is None else pinned
-            operators = [op for op in operators if op.name in fitted]
-            self._stages[stage_name] = set_stages(bank, operators, direction, self.shell)
-
-        def once(noise: float) -> Rehearsal:
-            if (*signature, noise) not in self._rehearsals:
-                rehearsal = join(
-                    [
-                        rehearse(stage, context, points, layout=layout, noise=noise, seed=self._seed)
-                        for stage in self._stages[stage_name]
-                    ]
-                )
-                if not rehearsal.trials:
-                    raise DataError("no operator could be rehearsed on the bank's shell")
-                self._rehearsals[*signature, noise] = rehearsal
-            return self._rehearsals[*signature, noise]
-
-        def learned(noise: float) -> tuple[Rehearsal, Rule, Calibration]:
-            if (*signature, noise) not in self._rules:
-                rehearsal, clean = once(noise), once(0.0).trials if noise else None
-                rule = learn_rule(rehearsal.trials, clean, noise=noise)
-                self._rules[*signature, noise] = rule, calibrate(rehearsal, rule, clean)
-            return once(noise), *self._rules[*signature, noise]
-
-        if context.noise is not None:
-            return learned(float(np.mean(context.noise)))
-        quiet = learned(0.0)
-        spoken = {n: e for n, e in left_out.items() if np.isfinite(e)}
-        noise = noise_level(quiet[1].weights(spoken, doubt, len(context.x)), spoken, spread_of(context.y))
-        return learned(noise) if noise else quiet
+    def _rehearsed(self, fitted: dict[str, Fitted], context: Context) -> list[RelationalOperator]:
+        """Those of the operators that this target can have."""
+        assert self.bank_ is not None
+        return [op for op in self._operators(self.bank_, params=context.params is not None) if op.name in fitted]
 
     def _inapplicable(
         self, evidence: Applicability, weights: dict[str, float], simple: dict[str, float]
@@ -472,7 +396,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
         names = [o if isinstance(o, str) else o.name for o in listed]
         for operator, name in zip(listed, names, strict=True):
-            if isinstance(operator, RelationalOperator) and not _is_named(operator):
+            if isinstance(operator, RelationalOperator) and not is_named(operator):
                 raise InputError(
                     f"{operator!r} has settings that its name {name!r} does not tell, and only names are saved. Save "
                     "the bank and make the estimator again in code."
@@ -504,14 +428,6 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         if settings.pop("format") != FORMAT:
             raise DataError(f"{path} is of another format than {FORMAT}: save it again with this version.")
         return cls(**settings).fit(TaskBank.load(folder))
-
-
-def _is_named(operator: RelationalOperator) -> bool:
-    """Whether the name gives the same operator back."""
-    try:
-        return parse_operator(operator.name) == operator
-    except ParseError:
-        return False
 
 
 def _inverse(s: Scaling) -> Scaling:
