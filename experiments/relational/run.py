@@ -56,12 +56,13 @@ def cell(path: Path, family: str, protocol: str, seed: int, tasks: int) -> None:
     path.write_text(json.dumps(rows), encoding="utf-8")
 
 
-def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % hierarchical bootstrap of the mean of (seeds, tasks)."""
+def interval(values: np.ndarray, over: np.ndarray | None = None, seed: int = 0) -> tuple[float, float]:
+    """95 % hierarchical bootstrap of the mean of (seeds, tasks), or of its ratio to another mean of the same tasks."""
     rng = np.random.default_rng(seed)
     s, n = values.shape
-    draws = [values[rng.integers(s, size=s)][np.arange(s)[:, None], rng.integers(n, size=(s, n))] for _ in range(1000)]
-    low, high = np.quantile([d.mean() for d in draws], [0.025, 0.975])
+    drawn = [(rng.integers(s, size=s)[:, None], rng.integers(n, size=(s, n))) for _ in range(1000)]
+    means = [values[d].mean() / (1.0 if over is None else over[d].mean()) for d in drawn]
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -82,10 +83,12 @@ def table(folder: Path, protocol: str, seeds: int) -> None:
         holds = np.mean([r["holds"] for rows in data for r in rows])
         alarms = np.mean([r["p_value"] < 0.05 for rows in data for r in rows])
         low, high = interval(mse["auto"])
+        least, most = interval(mse["auto"], mse[rival])
         print(f"  {family} ({len(data)} seeds x {len(data[0])} targets)")
         print(f"    auto {mean['auto']:.2e} ({low:.1e} to {high:.1e}), median {np.median(mse['auto']):.1e}; ", end="")
         print(f"90 % intervals hold {holds:.0%}; flagged {alarms:.0%}")
-        print(f"    best plain: {rival} {mean[rival]:.2e}, auto is {mean['auto'] / mean[rival]:.2g} of it; ", end="")
+        print(f"    best plain: {rival} {mean[rival]:.2e}, auto is {mean['auto'] / mean[rival]:.3g} of it ", end="")
+        print(f"({least:.2g} to {most:.2g}); ", end="")
         print(f"best of all: {best} {mean[best]:.2e}")
         shown = sorted(
             plain | {"shift * scale", "shift * scale * trend", "scale * xscale", "shift * scale * xscale", "span"}

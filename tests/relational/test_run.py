@@ -204,3 +204,41 @@ def test_bad_input_is_refused_and_leaves_nothing(
     with pytest.raises(error, match=message):
         extrapolate(replace(config, **change(tmp_path)))  # pyright: ignore[reportArgumentType]
     assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_the_bank_and_facts_of_the_target(tmp_path: Path) -> None:
+    """Polynomials of orders 1 to 4, and one of order 5: extend continues the recursion, with the order told or not."""
+    rng, x = np.random.default_rng(0), np.linspace(-1, 1, 15)
+    rows = [
+        [f"{order}-{i}", order, v, np.polyval(c, v)]
+        for order in range(1, 5)
+        for i in range(6)
+        for c in [rng.normal(size=order + 1)]
+        for v in x
+    ]
+    high = rng.normal(size=6)
+    truth = np.polyval(high, x)
+    target = [["high", 5, v, y if i % 2 else ""] for i, (v, y) in enumerate(zip(x, truth, strict=True))]
+    config = ExtrapolateConfig(
+        bank=write(tmp_path / "bank.csv", ["task", "order", "x", "y"], rows),
+        target=write(tmp_path / "target.csv", ["task", "order", "x", "y"], target),
+        task="task",
+        x="x",
+        y="y",
+        labels="order",
+        operator="extend",
+        output_dir=tmp_path / "out",
+    )
+    bank = read_bank(config)
+    (asked,) = read_targets(config, bank)
+    assert asked.facts == {"order": 5.0} and bank.tasks[-1].labels == {"order": 4.0}
+    extrapolate(config)
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as file:
+        predicted = [float(r["y"]) for r in csv.DictReader(file)]
+    np.testing.assert_allclose(predicted, truth[::2], atol=1e-3)
+    unknown = write(tmp_path / "unknown.csv", ["task", "x", "y"], [[t, v, y] for t, _, v, y in target])
+    (asked,) = read_targets(replace(config, target=unknown), bank)
+    assert asked.facts == {}
+    twice = write(tmp_path / "twice.csv", ["task", "order", "x", "y"], [["a", 5, 0.0, 1.0], ["a", 6, 0.5, 1.0]])
+    with pytest.raises(DataError, match="order must be constant within target 'a'"):
+        read_targets(replace(config, target=twice), bank)

@@ -36,6 +36,8 @@ class ExtrapolateConfig:
         x: columns of the inputs.
         y: columns of the outputs.
         params: columns with known parameters of the tasks, constant within each.
+        labels: columns with further facts, constant within each task, such as the order that the operator extend goes
+            on with. The targets' file may lack them.
         query: CSV file of points to predict: of each target, or of all of them if it lacks the column of the task.
             Values of y in it are shown beside the predictions and never used.
         query_points: where nothing is asked, so many points over the range of the bank.
@@ -53,6 +55,7 @@ class ExtrapolateConfig:
     x: list[str] | str
     y: list[str] | str
     params: list[str] | str = field(default_factory=list[str])
+    labels: list[str] | str = field(default_factory=list[str])
     query: Path | None = None
     query_points: int = 50
     operator: str = "auto"
@@ -72,6 +75,7 @@ class Asked:
         x: (P, D) points of the context.
         y: (P, C) values there.
         params: (K,) known parameters; None if there are none.
+        facts: what its labels say.
         query: (Q, D) points to predict.
         truth: (Q, C) known values there, NaN where there is none.
     """
@@ -80,6 +84,7 @@ class Asked:
     x: Array
     y: Array
     params: Array | None
+    facts: dict[str, Any]
     query: Array
     truth: Array
 
@@ -145,6 +150,7 @@ def read_bank(config: ExtrapolateConfig) -> TaskBank:
         x=_names(config.x),
         y=_names(config.y),
         params=_names(config.params),
+        labels=_names(config.labels),
     )
 
 
@@ -167,6 +173,7 @@ def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
         raise DataError(
             f"{config.target}, {_row(half)}: expected all of {', '.join(bank.y_names)} or none of them in a row."
         )
+    labels = [n for n in _names(config.labels) if n in columns]
     extra = _Query(config.query, config, bank) if config.query else None
     found: list[Asked] = []
     for key in dict.fromkeys(keys):
@@ -176,6 +183,9 @@ def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
             raise DataError(f"{config.target}: target {key!r} has no row with a value of {', '.join(bank.y_names)}.")
         if (params[rows] != params[rows][0]).any():
             raise DataError(f"{config.target}: {', '.join(bank.param_names)} must be constant within target {key!r}.")
+        facts = {n: set(columns[n][rows].tolist()) for n in labels}
+        if several := [n for n, values in facts.items() if len(values) > 1]:
+            raise DataError(f"{config.target}: {several[0]} must be constant within target {key!r}.")
         query, truth = x[rows & ~known], y[rows & ~known]
         if extra is not None:
             asked, values = extra.of(key)
@@ -184,7 +194,8 @@ def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
             query = _whole_range(bank, x[known], config.query_points)
             truth = np.full((len(query), bank.c), np.nan)
         given = params[rows][0] if bank.param_names else None
-        found.append(Asked(key, x[known], y[known], given, query, truth))
+        told = {n: values.pop() for n, values in facts.items()}
+        found.append(Asked(key, x[known], y[known], given, told, query, truth))
     return found
 
 
@@ -213,7 +224,9 @@ def _whole_range(bank: TaskBank, context: Array, points: int) -> Array:
 
 
 def _target_record(model: Extrapolator, asked: Asked, noise: float | None) -> dict[str, Any]:
-    target = model.adapt(asked.x, asked.y, params=asked.params, query=asked.query, noise=noise, key=str(asked.key))
+    target = model.adapt(
+        asked.x, asked.y, params=asked.params, facts=asked.facts, query=asked.query, noise=noise, key=str(asked.key)
+    )
     known = ~np.isnan(asked.truth).any(1)
     return target.record(asked.query, (asked.query[known], asked.truth[known]) if known.any() else None)
 
