@@ -8,15 +8,15 @@ the others, and how sure it says it is:
     log e_jk = t_j + a_k + beta rho_k log(r_jk / c) + gamma log s_jk + noise,      a_k ~ N(m, tau^2)
 
 with e_jk the error of operator k on shell task j, t_j what makes the task hard for all operators alike, r_jk the
-leave-one-out error, and s_jk the operator's own standard deviation at the query points. The weight of an operator is
-the probability that its error is the smallest. The prediction is the mean of the operators without the quarter of the
-weight at either end, point by point, since the one that goes astray is not known beforehand.
+leave-one-out error, c a typical one, and s_jk the operator's own standard deviation at the query points. The weight of
+an operator is the probability that its error is the smallest. The prediction is the mean of the operators without the
+quarter of the weight at either end, point by point, since the one that goes astray is not known beforehand.
 
 With noise, the shell is predicted a second time without it, which says what an operator cannot express, b_k. Of that
 the leave-one-out errors speak, and hardly of what the noise does: rho_k = b_k / e_k, 1 without noise, and r_jk^2 has
-the variance of the noise added, since one below the other is luck. And a target lies
-further out than the shell does from the rest of the bank, where b_k will be larger while the noise will not: a_k is for
-the error sqrt(e_k^2 + (FURTHER^2 - 1) b_k^2).
+the variance of the noise added, since one below the other is luck. And a target lies further out than the shell does
+from the rest of the bank, where b_k will be larger while the noise will not: a_k is for the error
+sqrt(e_k^2 + (FURTHER^2 - 1) b_k^2).
 """
 
 from __future__ import annotations
