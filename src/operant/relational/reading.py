@@ -64,7 +64,7 @@ def long_form(
     tasks: dict[Any, list[int]] = {}
     for row, key in enumerate(columns[task].tolist()):
         tasks.setdefault(key, []).append(row)
-    points, values = (np.column_stack([numbers[n] for n in names]) for names in (inputs, outputs))
+    points, values = (np.column_stack([numbers[n] for n in group]) for group in (inputs, outputs))
     facts, known = [], []
     for key, rows in tasks.items():
         for name in (*params, *labels):
