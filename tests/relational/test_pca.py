@@ -5,23 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from operant.relational.curves import Array
 from operant.relational.operators import Context
 from operant.relational.pca import BankPCA
 from operant.relational.tasks import TaskBank
-
-
-def cubic(p: Array, x: Array) -> Array:
-    return p[:, :1] * x[:, 0] ** 3 + p[:, 1:2] * x[:, 0] + p[:, 2:3]
-
-
-def bank_of(kind: str, rng: np.random.Generator) -> TaskBank:
-    """Cubics known by formula, or on shared points."""
-    params = rng.uniform(-1, 1, (24, 3))
-    x = np.linspace(-1, 1, 41)[:, None]
-    if kind == "callable":
-        return TaskBank.from_callables(cubic, x, params=params)
-    return TaskBank.from_arrays([(x, cubic(p[None], x)[0]) for p in params])
+from tests.relational.test_baselines import bank_of, cubic
 
 
 @pytest.mark.parametrize("kind", ["callable", "shared"])
