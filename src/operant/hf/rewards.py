@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from operant.core.checks import InputError
+from operant.hf.columns import clean_target
 from operant.hf.tasks import Prompt
 from operant.hf.verify import Check
 
@@ -40,7 +41,7 @@ class VerifierReward:
         prompts: Sequence[str | Sequence[Message]],
         completions: Sequence[str | Sequence[Message]],
         *,
-        target: Sequence[str],
+        target: Sequence[Any],
         id: Sequence[Any] | None = None,  # noqa: A002 - the column's name
         info: Sequence[str] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
@@ -51,7 +52,7 @@ class VerifierReward:
             Prompt(
                 i if id is None else id[i],
                 text_of(prompt),
-                target[i],
+                clean_target(target[i], f"prompt {i + 1} of the batch, column target"),
                 json.loads(info[i]) if info is not None and info[i] else {},
             )
             for i, prompt in enumerate(prompts)

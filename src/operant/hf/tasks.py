@@ -15,6 +15,7 @@ from typing import Any
 from operant.core.checks import DataError
 from operant.core.record import read_records
 from operant.core.rng import child_seed
+from operant.hf.columns import clean_target
 from operant.hf.gym import GYM, draw
 from operant.hf.judges import find
 
@@ -206,15 +207,14 @@ def _prompt(i: int, row: Mapping[str, Any], source: str, config: DataConfig) -> 
                 f"{where}: expected a column {column!r}, found {sorted(row)}. Set data.prompt and data.target."
             )
     text = str(row[config.prompt])
-    target = str(row[config.target]) if config.target else ""
+    target = clean_target(row[config.target], f"{where}, {config.target}") if config.target else ""
     if config.target_pattern:
         match = re.search(config.target_pattern, target)
         if match is None or not match.groups():
             raise DataError(
                 f"{where}: data.target_pattern {config.target_pattern!r} finds no group in {target[-80:]!r}."
             )
-        target = match.group(1)
-    target = target.strip()
+        target = match.group(1).strip()
     if not text.strip() or (config.target and not target):
         raise DataError(f"{where}: expected a prompt and an answer, got {text[:40]!r} and {target[:40]!r}.")
     return Prompt(i, text, target, _rest(row, {config.prompt, config.target}))
