@@ -30,7 +30,7 @@ from operant.relational.choose import (
 )
 from operant.relational.curves import Array
 from operant.relational.gp import TaskGP
-from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator, labelled
 from operant.relational.pca import BankPCA
 from operant.relational.rehearsal import (
     SHELL_TASKS,
@@ -108,7 +108,7 @@ def test_the_rehearsal_is_a_loop_over_the_shell() -> None:
     context = target(bank, 2.3, params=np.array([2.3]))
     query = np.linspace(-1, 1, 13)[:, None]
     direction = toward(bank, context)
-    (stage,) = set_stages(bank, PLAIN, direction, 1 / 3)
+    (stage,) = set_stages(bank, labelled(PLAIN), direction, 1 / 3)
     found = rehearse(stage, context, query, layout=context.x, noise=0.0, seed=0)
 
     split = outer(bank, share=1 / 3, end="high", along=direction.along)
@@ -141,7 +141,7 @@ def test_of_the_context_only_the_points_are_used() -> None:
     context = target(bank, 2.3)
     shuffled = replace(context, y=np.random.default_rng(0).permutation(context.y))
     query = np.linspace(-1, 1, 13)[:, None]
-    (stage, *_) = set_stages(bank, PLAIN, toward(bank, context), 1 / 3)
+    (stage, *_) = set_stages(bank, labelled(PLAIN), toward(bank, context), 1 / 3)
     a, b = (rehearse(stage, c, query, layout=c.x, noise=0.1, seed=0) for c in (context, shuffled))
     for name, trial in a.trials.items():
         assert np.array_equal(trial.mean, b.trials[name].mean, equal_nan=True)
@@ -150,7 +150,7 @@ def test_of_the_context_only_the_points_are_used() -> None:
 
 def test_small_banks_are_rehearsed_twice() -> None:
     bank = bank_of(30)
-    stages = set_stages(bank, PLAIN, Direction("inside"), 1 / 3)
+    stages = set_stages(bank, labelled(PLAIN), Direction("inside"), 1 / 3)
     context, query = target(bank, 1.5), np.linspace(-1, 1, 7)[:, None]
     each = [rehearse(s, context, query, layout=context.x, noise=0.0, seed=0) for s in stages]
     both = join(each)
@@ -160,7 +160,7 @@ def test_small_banks_are_rehearsed_twice() -> None:
         parts = [r.trials[name].error if name in r.trials else np.full(len(r.truth), np.nan) for r in each]
         assert np.array_equal(trial.error, np.concatenate(parts), equal_nan=True)
     with pytest.raises(DataError, match="expected at least two known"):
-        set_stages(bank_of(3), PLAIN, Direction("inside"), 1 / 3)
+        set_stages(bank_of(3), labelled(PLAIN), Direction("inside"), 1 / 3)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class _Broken(RelationalOperator):
 
 def test_an_operator_that_cannot_be_used_is_noted() -> None:
     bank = bank_of()
-    (stage, _) = set_stages(bank, [*PLAIN, _Broken()], Direction("inside"), 1 / 3)
+    (stage, _) = set_stages(bank, labelled([*PLAIN, _Broken()]), Direction("inside"), 1 / 3)
     assert stage.notes == {"broken": "it is broken"}
     context = target(bank, 2.3, points=3)
     found = rehearse(stage, context, np.linspace(-1, 1, 5)[:, None], layout=context.x, noise=0.0, seed=0)
@@ -395,10 +395,12 @@ def test_judges_use_the_bank_and_are_among_the_best() -> None:
     error, r = np.array([0.1, 0.1, 0.1]), np.ones(3)
     names = ("interpolation", "polynomial", "span", "bank PCA", "shift", "scale", "trend")
     trials = {n: trial(error * (1 + 0.1 * i), r) for i, n in enumerate(names)} | {"mute": trial(error, r * np.nan)}
-    assert choose_judges(trials) == {"span": 1 / JUDGES, "bank PCA": 1 / JUDGES, "shift": 1 / JUDGES}
+    alone = frozenset(names[:2])
+    three = {"span": 1 / JUDGES, "bank PCA": 1 / JUDGES, "shift": 1 / JUDGES}
+    assert choose_judges(trials, alone=alone) == three and set(choose_judges(trials)) == {*names[:3]}
     trials["span"] = trial(error / 9, r)
-    assert choose_judges(trials) == {"span": 1.0}
-    assert choose_judges({n: trials[n] for n in names[:2]}) == {}
+    assert choose_judges(trials, alone=alone) == {"span": 1.0}
+    assert choose_judges({n: trials[n] for n in names[:2]}, alone=alone) == {}
 
 
 def test_misfit_is_relative_to_the_spread() -> None:
@@ -414,8 +416,10 @@ def test_the_noise_level_comes_in_two_steps_a_decade() -> None:
     assert noise_level({"a": 1.0}, {"a": 0.1, "b": 0.001}, 10.0) == pytest.approx(0.1)
     assert noise_level({"a": 0.5, "b": 0.5}, {"a": 0.01, "b": 1.0}, 10.0) == pytest.approx(0.1)
     assert noise_level({"a": 1.0}, {"a": 0.9}, 0.5) == pytest.approx(10 ** (round(2 * np.log10(MISFIT * 0.5)) / 2))
-    assert noise_level({"a": 1.0}, {"a": 0.9, "interpolation": 0.4}, 0.5) == pytest.approx(10**-0.5)  # no better alone
-    assert noise_level({"a": 1.0}, {"a": 0.9, "interpolation": 1e-3}, 0.5) == pytest.approx(0.1)
+    line = frozenset({"line"})
+    rough, fine = {"a": 0.9, "line": 0.4}, {"a": 0.9, "line": 1e-3}
+    assert noise_level({"a": 1.0}, rough, 0.5, alone=line) == pytest.approx(10**-0.5)  # no better alone
+    assert noise_level({"a": 1.0}, rough, 0.5) == noise_level({"a": 1.0}, fine, 0.5, alone=line) == pytest.approx(0.1)
     assert noise_level({"a": 1.0}, {"a": 5e-4}, 1.0) == 0.0 == noise_level({}, {}, 1.0)
 
 

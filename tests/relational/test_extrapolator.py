@@ -17,6 +17,7 @@ from operant.relational.baselines import Interpolation, Nearest, Polynomial
 from operant.relational.curves import Array
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.named import NAMED, parse_operator
+from operant.relational.operators import RelationalOperator, labelled
 from operant.relational.span import Span
 from operant.relational.tasks import TaskBank
 from operant.relational.transforms import Scale, Shift, Transformation, XShift
@@ -376,3 +377,25 @@ def test_shifts_of_x_are_found_by_name() -> None:
     anchor = np.linspace(-1, 1, 12)[best.anchor]
     assert best.transformation.get("xshift")[0] == pytest.approx(anchor - 1.3, abs=1e-3)
     assert replace(best).operator == "xshift"
+
+
+def test_operators_of_one_name_are_kept_by_their_values() -> None:
+    """A straight line, a cubic and the one that chooses its degree are three operators, each with its own answer."""
+    three: list[str | RelationalOperator] = [Polynomial(1), Polynomial(3), "polynomial", Polynomial(3), "span"]
+    target = Extrapolator(three).fit(bank_of()).adapt(*CONTEXT)
+    names = ["polynomial [degree=1]", "polynomial [degree=3]", "polynomial", "span"]
+    assert list(target.each(QUERY)) == names
+    assert {row["operator"]: row["plain"] for row in target.choice_table()} == {n: n != "span" for n in names}
+    for name, operator in zip(names, (Polynomial(1), Polynomial(3), Polynomial(), Span()), strict=True):
+        alone = Extrapolator(operator).fit(bank_of()).adapt(*CONTEXT)
+        assert np.array_equal(alone.each(QUERY)[operator.name], target.each(QUERY)[name])
+    assert target.choice_.rehearsal is not None
+    assert target.choice_.rehearsal.alone == set(names[:3])
+    assert list(labelled([Nearest(), Nearest()])) == ["nearest task"]
+    single = Extrapolator([Polynomial(1), Polynomial(2)]).fit(X[:, None], curve(2.4, X)).target_
+    assert set(single.each(QUERY)) == {"polynomial [degree=1]", "polynomial [degree=2]"}
+
+
+def test_two_pinned_anchors_do_not_share_a_rehearsal(model: Extrapolator) -> None:
+    one, two = (model.adapt(*CONTEXT, anchor=f"task {i}").choice_.rehearsal for i in (3, 12))
+    assert one is not two

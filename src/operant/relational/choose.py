@@ -29,9 +29,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from operant.core.rng import numpy_generator
-from operant.relational.baselines import ContextMean, Interpolation, Polynomial
 from operant.relational.curves import Array
-from operant.relational.gp import ContextGP
 from operant.relational.rehearsal import TINY, Rehearsal, Trial, log_mean
 from operant.relational.warp import CHI2_MEDIAN
 
@@ -52,8 +50,6 @@ MISFIT = 0.2
 knows nothing of the bank does not do better."""
 EXPLAINED = 1e-3
 """Leave-one-out errors below this, relative to the context's spread, speak for a member of the bank's family."""
-ALONE = frozenset(op.name for op in (ContextMean(), Interpolation(), Polynomial(), ContextGP()))
-"""Operators that know nothing of the bank but its scale."""
 Z90 = 1.6448536269514722
 
 
@@ -265,7 +261,7 @@ class Calibration:
 def calibrate(rehearsal: Rehearsal, rule: Rule, clean: Mapping[str, Trial] | None = None) -> Calibration:
     """The mixture on each shell task, with the weights that its own context gives it."""
     ratios, statistic, errors = [], [], []
-    judges = choose_judges(rehearsal.trials, clean)
+    judges = choose_judges(rehearsal.trials, clean, alone=rehearsal.alone)
     trials = rehearsal.trials
     for j in range(len(rehearsal.truth)):
         did = {n: t for n, t in trials.items() if np.isfinite(t.error[j])}
@@ -283,12 +279,20 @@ def calibrate(rehearsal: Rehearsal, rule: Rule, clean: Mapping[str, Trial] | Non
     return Calibration(flat, len(ratios), np.array(statistic), np.array(errors), judges)
 
 
-def choose_judges(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None) -> dict[str, float]:
-    """Operators that use the bank, at most JUDGES of them, with errors up to half above the smallest on the shell."""
+def choose_judges(
+    trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None, *, alone: frozenset[str] = frozenset()
+) -> dict[str, float]:
+    """Operators that use the bank, at most JUDGES of them, with errors up to half above the smallest on the shell.
+
+    Args:
+        trials: name -> errors on the shell.
+        clean: the same without noise.
+        alone: names of the operators that do not use the bank.
+    """
     error = {
         n: log_mean(t.error) + further_out(biased(n, trials, clean))
         for n, t in trials.items()
-        if n not in ALONE and np.isfinite(t.left_out).any()
+        if n not in alone and np.isfinite(t.left_out).any()
     }
     best = sorted(error, key=lambda n: error[n])[:JUDGES]
     kept = [n for n in best if error[n] <= error[best[0]] + np.log(1.5)]
@@ -305,7 +309,13 @@ def misfit(weights: Mapping[str, float], left_out: Mapping[str, float], spread: 
     return float(np.log(max(mean / (0.1 + spread), EXPLAINED)))
 
 
-def noise_level(weights: Mapping[str, float], left_out: Mapping[str, float], spread: float) -> float:
+def noise_level(
+    weights: Mapping[str, float],
+    left_out: Mapping[str, float],
+    spread: float,
+    *,
+    alone: frozenset[str] = frozenset(),
+) -> float:
     """Geometric mean of the leave-one-out errors, on a grid of two steps a decade; 0 below 1e-3.
 
     At most MISFIT times the spread of the context, or the smallest error of the operators that know nothing of the
@@ -316,10 +326,11 @@ def noise_level(weights: Mapping[str, float], left_out: Mapping[str, float], spr
             operators some predict a few points well by chance.
         left_out: name -> leave-one-out error, finite.
         spread: of the context.
+        alone: names of the operators that know nothing of the bank.
     """
     if not weights:
         return 0.0
     mean = sum(w * np.log(left_out[n] + 1e-12) for n, w in weights.items()) / sum(weights.values())
-    smooth = min((e for n, e in left_out.items() if n in ALONE), default=0.0)
+    smooth = min((e for n, e in left_out.items() if n in alone), default=0.0)
     size = min(float(np.exp(mean)), max(MISFIT * spread, smooth))
     return 0.0 if size < 1e-3 else float(10 ** (round(2 * np.log10(size)) / 2))

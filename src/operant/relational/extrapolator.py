@@ -21,7 +21,7 @@ from operant.relational.curves import Array
 from operant.relational.extend import Extend
 from operant.relational.gp import ContextGP
 from operant.relational.named import is_named, parse_operator
-from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator, labelled
 from operant.relational.reading import clean
 from operant.relational.rehearsal import (
     PLAIN,
@@ -29,6 +29,7 @@ from operant.relational.rehearsal import (
     candidates,
     fit_all,
     gap,
+    of_kind,
     rms,
 )
 from operant.relational.shell import Shell
@@ -132,18 +133,19 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         return int(np.random.SeedSequence().entropy % 2**31) if self.random_state is None else int(self.random_state)  # pyright: ignore
 
     def _operators(self, bank: TaskBank, *, params: bool) -> list[RelationalOperator]:
+        """What may be tried; ``params``: whether those of the target are known."""
         if isinstance(self.operator, str) and self.operator == "auto":
             extra: list[RelationalOperator] = [Extend()] if all("order" in t.labels for t in bank.tasks) else []
             return candidates(bank, params=params) + extra
-        listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
-        return [parse_operator(o) if isinstance(o, str) else o for o in listed]
+        return self._operators_named()
 
     def _fit_bank(self, bank: TaskBank) -> Extrapolator:
         self.scaling_ = bank.scaling
         self.bank_: TaskBank | None = bank.scaled(self.scaling_)
         self.n_features_in_ = bank.d
         self._shell = Shell(self.bank_, self.shell, self._seed)
-        self._fitted, self.notes_ = fit_all(self._operators(self.bank_, params=True), self.bank_)
+        self._labelled = labelled(self._operators(self.bank_, params=True))
+        self._fitted, self.notes_ = fit_all(self._labelled, self.bank_)
         if not self._fitted:
             raise DataError("no operator can be fitted to this bank: " + "; ".join(self.notes_.values()))
         return self
@@ -177,7 +179,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             x_names=[f"x{i}" for i in range(context.x.shape[1])],
             y_names=[f"y{i}" for i in range(context.y.shape[1])],
         )
-        fitted, notes = fit_all(operators, bank)
+        fitted, notes = fit_all(labelled(operators), bank)
         adapted, more = adapt_all(fitted, context)
         if not adapted:
             raise DataError("no operator works on a single task of these points: " + "; ".join((notes | more).values()))
@@ -327,7 +329,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
     ) -> Target:
         bank = self.bank_
         assert bank is not None
-        fitted, notes = (self._fitted, self.notes_) if pinned is None else fit_all(pinned, bank)
+        known = self._labelled if pinned is None else labelled(pinned)
+        fitted, notes = (self._fitted, self.notes_) if pinned is None else fit_all(known, bank)
         adapted, more = adapt_all(fitted, context)
         notes = notes | more
         if not adapted:
@@ -337,7 +340,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         doubt = {n: rms(a.predict(points)[1]) for n, a in adapted.items()}
         try:
             rehearsal, rule, calibration = self._shell.teaches(
-                context, points, left_out, doubt, self._rehearsed(fitted, context) if pinned is None else pinned
+                context, points, left_out, doubt, self._rehearsed(fitted, context) if pinned is None else known
             )
         except DataError as error:  # too small a bank to take a shell from
             rehearsal, notes = None, notes | {"rehearsal": str(error)}
@@ -345,7 +348,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             calibration = Calibration(np.empty(0), 0, np.empty(0), np.empty(0))
         else:
             notes = notes | rehearsal.notes
-        plain = frozenset(op.name for op in (p() for p in PLAIN))
+        plain = of_kind(known, PLAIN)
         weights = rule.weights(left_out, doubt, len(context.x))
         if not weights:
             weights = {n: 1 / len(adapted) for n in adapted}
@@ -367,10 +370,11 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             seed=self._seed,
         )
 
-    def _rehearsed(self, fitted: dict[str, Fitted], context: Context) -> list[RelationalOperator]:
+    def _rehearsed(self, fitted: dict[str, Fitted], context: Context) -> dict[str, RelationalOperator]:
         """Those of the operators that this target can have."""
         assert self.bank_ is not None
-        return [op for op in self._operators(self.bank_, params=context.params is not None) if op.name in fitted]
+        tried = self._operators(self.bank_, params=context.params is not None)
+        return {label: op for label, op in self._labelled.items() if label in fitted and op in tried}
 
     def _inapplicable(
         self, evidence: Applicability, weights: dict[str, float], simple: dict[str, float]

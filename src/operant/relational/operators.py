@@ -8,7 +8,8 @@ deviation. Operators work in the scaled units of the bank (:class:`operant.relat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,36 @@ class RelationalOperator(ABC):
         Raises:
             CannotAdaptError: if the bank has not what it needs.
         """
+
+
+def labelled(operators: Iterable[RelationalOperator]) -> dict[str, RelationalOperator]:
+    """Label -> operator; equal operators once. The label is the name, with settings where several share the name.
+
+    Everything that is kept by operator is kept by these labels, so that two operators of one name are two.
+    """
+    values: list[RelationalOperator] = []
+    for op in operators:
+        if op not in values:
+            values.append(op)
+    names = [op.name for op in values]
+    out: dict[str, RelationalOperator] = {}
+    for op in values:
+        label = op.name if names.count(op.name) == 1 else op.name + _settings(op)
+        same = sum(known == label or known.startswith(f"{label} #") for known in out)
+        out[f"{label} #{same + 1}" if same else label] = op
+    return out
+
+
+def _settings(op: RelationalOperator) -> str:
+    """The settings that are not the defaults, such as " [degree=3]"."""
+    if not is_dataclass(op):
+        return ""
+    told: list[str] = []
+    for f in fields(op):
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        if (value := getattr(op, f.name)) != default and default is not MISSING:
+            told.append(f"{f.name}={value!r}")
+    return f" [{', '.join(told)}]" if told else ""
 
 
 def leave_one_out(fitted: Fitted, context: Context) -> tuple[Array, Array]:

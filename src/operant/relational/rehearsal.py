@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -32,6 +32,8 @@ TINY = 1e-6
 
 PLAIN = (ContextMean, Nearest, Interpolation, Polynomial, ContextGP, BankPCA, TaskGP)
 """Operators that a sceptic would try first."""
+ALONE = (ContextMean, Interpolation, Polynomial, ContextGP)
+"""Operators that know nothing of the bank but its scale."""
 
 
 def candidates(bank: TaskBank, *, params: bool) -> list[RelationalOperator]:
@@ -81,8 +83,9 @@ class Rehearsal:
         truth: (S, Q, C) values of the shell tasks at the query points.
         seen: (S, Q) which of them count: where the task is known.
         spread: (S,) spread of the context values.
-        trials: by name of the operator.
+        trials: by label of the operator.
         points: number of context points.
+        alone: labels of operators that know nothing of the bank.
         notes: name -> why an operator could not be used.
     """
 
@@ -92,6 +95,7 @@ class Rehearsal:
     spread: Array
     trials: dict[str, Trial]
     points: int
+    alone: frozenset[str] = frozenset()
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -144,12 +148,13 @@ class Stage:
 
     tasks: TaskBank
     fitted: dict[str, Fitted]
+    alone: frozenset[str]
     notes: dict[str, str]
     why: str
 
 
 def set_stages(
-    bank: TaskBank, operators: Sequence[RelationalOperator], direction: Direction, share: float
+    bank: TaskBank, operators: Mapping[str, RelationalOperator], direction: Direction, share: float
 ) -> list[Stage]:
     """Take a shell out in this direction, and fit every operator to the rest; of a small bank also a larger shell.
 
@@ -158,10 +163,11 @@ def set_stages(
     """
     end: Literal["both", "high"] = "both" if direction.along is None else "high"
     stages = []
+    alone = of_kind(operators, ALONE)
     for part in (share, 1.5 * share) if len(bank) <= SMALL and 1.5 * share < 0.8 else (share,):
         split = outer(bank, share=part, end=end, along=direction.along)
         fitted, notes = fit_all(operators, split.train)
-        stages.append(Stage(_spread(split.test, SHELL_TASKS), fitted, notes, split.why))
+        stages.append(Stage(_spread(split.test, SHELL_TASKS), fitted, alone, notes, split.why))
     return stages
 
 
@@ -173,7 +179,7 @@ def join(rehearsals: Sequence[Rehearsal]) -> Rehearsal:
     notes = {n: t for r in rehearsals for n, t in r.notes.items() if n not in names}
     truth, seen, spread = (np.concatenate([getattr(r, f) for r in rehearsals]) for f in ("truth", "seen", "spread"))
     in_order = {n: trials[n] for n in sorted(names)}
-    return Rehearsal(first.why, truth, seen, spread, in_order, first.points, notes)
+    return Rehearsal(first.why, truth, seen, spread, in_order, first.points, first.alone, notes)
 
 
 def _join_trials(trials: Sequence[Trial]) -> Trial:
@@ -216,23 +222,28 @@ def rehearse(stage: Stage, context: Context, query: Array, *, layout: Array, noi
             fitted = _race(fitted, blank, j + 1)
     done = {name: t for name, t in blank.items() if np.isfinite(t.error).sum() >= min(2, s)}
     notes |= {name: "failed on the shell" for name in blank if name not in done}
-    return Rehearsal(stage.why, truth, seen, spread, done, len(context.x), notes)
+    return Rehearsal(stage.why, truth, seen, spread, done, len(context.x), stage.alone, notes)
 
 
-def fit_all(operators: Sequence[RelationalOperator], bank: TaskBank) -> tuple[dict[str, Fitted], dict[str, str]]:
-    """Those that can be fitted to the bank, by name; and why the others cannot."""
+def of_kind(operators: Mapping[str, RelationalOperator], kinds: tuple[type, ...]) -> frozenset[str]:
+    """Labels of the operators of these kinds."""
+    return frozenset(label for label, op in operators.items() if isinstance(op, kinds))
+
+
+def fit_all(operators: Mapping[str, RelationalOperator], bank: TaskBank) -> tuple[dict[str, Fitted], dict[str, str]]:
+    """Those that can be fitted to the bank, by label; and why the others cannot."""
     fitted: dict[str, Fitted] = {}
     notes: dict[str, str] = {}
-    for op in operators:
+    for label, op in operators.items():
         try:
-            fitted[op.name] = op.fit(bank)
+            fitted[label] = op.fit(bank)
         except OperantError as error:
-            notes[op.name] = str(error)
+            notes[label] = str(error)
     return fitted, notes
 
 
 def adapt_all(fitted: dict[str, Fitted], context: Context) -> tuple[dict[str, Adapted], dict[str, str]]:
-    """Those that can be adapted to the context, by name; and why the others cannot."""
+    """Those that can be adapted to the context, by label; and why the others cannot."""
     adapted: dict[str, Adapted] = {}
     notes: dict[str, str] = {}
     for name, f in fitted.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,7 @@ class Shell:
         points: Array,
         left_out: Mapping[str, float],
         doubt: Mapping[str, float],
-        operators: Sequence[RelationalOperator],
+        operators: Mapping[str, RelationalOperator],
     ) -> Lesson:
         """The rehearsal for targets like this one, at the noise that its context seems to have.
 
@@ -61,20 +61,21 @@ class Shell:
             points: (Q, D) that matter.
             left_out: name -> leave-one-out error on the context.
             doubt: name -> standard deviation at the points.
-            operators: that are rehearsed.
+            operators: label -> an operator that is rehearsed.
 
         Raises:
             DataError: if the bank is too small, or no operator could be rehearsed.
         """
         direction = toward(self.bank, context)
-        kind = (direction.name, context.params is not None, str(operators))
+        kind = (direction.name, context.params is not None, tuple(operators.items()))
         if kind not in self._stages:
             self._stages[kind] = set_stages(self.bank, operators, direction, self.share)
         if context.noise is not None:
             return self._lesson(kind, context, points, float(np.mean(context.noise)))
         quiet = self._lesson(kind, context, points, 0.0)
         spoken = {n: e for n, e in left_out.items() if np.isfinite(e)}
-        noise = noise_level(quiet[1].weights(spoken, doubt, len(context.x)), spoken, spread_of(context.y))
+        weights = quiet[1].weights(spoken, doubt, len(context.x))
+        noise = noise_level(weights, spoken, spread_of(context.y), alone=quiet[0].alone)
         return self._lesson(kind, context, points, noise) if noise else quiet
 
     def _rehearsal(
