@@ -200,7 +200,7 @@ def test_plan_reads_what_evaluate_wrote_and_report_shows_it_again(tmp_path):
     again = inside("report", tmp_path / "plan")
     assert again.stdout in run.stdout
     refused = inside(*command, check=False)
-    assert refused.returncode == 2 and "in use already" in refused.stderr
+    assert refused.returncode == 2 and "holds a run of operant plan already" in refused.stderr
 
 
 def test_demo_runs_small(tmp_path):
@@ -221,7 +221,10 @@ def test_audit_prints_and_draws_what_each_rule_optimises(tmp_path):
     page = (folder / "report" / "index.html").read_bytes()
     assert (folder / "report" / "one-sample.png").stat().st_size > 1000
     again = inside("audit", f"--output_dir={folder}", check=False)
-    assert again.returncode == 2 and "holds something already" in again.stderr
+    assert (
+        again.returncode == 2
+        and "holds a run of operant audit already. Give --output_dir another name." in again.stderr
+    )
     shown = inside("report", folder)
     assert shown.stdout == run.stdout and (folder / "report" / "index.html").read_bytes() == page
 

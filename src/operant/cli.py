@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
 
-from operant.core.checks import DataError, OperantError
+from operant.core.checks import OperantError
 
 TRAIN = """Train a language model for the strategy it will be deployed with, beside a baseline that starts from the
 same weights and sees the same prompts: cross-entropy for --method sft, TRL's own trainer for grpo and rloo.
@@ -173,17 +173,13 @@ def plan(config: Any) -> None:
 
 def audit(config: AuditConfig) -> None:
     """Audit, then show it."""
-    from operant.core.record import append_record, environment, write_records
+    from operant.core.record import claim_folder, write_records
     from operant.strategies.audit import audit_records
 
     folder = config.output_dir
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} holds something already. Give --output_dir another name.")
     records = audit_records(config.rules, strategy=config.strategy, n=config.n, m=config.m)
-    settings = asdict(config) | {"output_dir": str(folder)}
-    append_record(folder / "record.jsonl", "run", command="audit", name=folder.name, config=settings)
-    append_record(folder / "record.jsonl", "environment", **environment())
-    write_records(folder / "audit.jsonl", records)
+    with claim_folder(folder, "audit", asdict(config) | {"output_dir": str(folder)}):
+        write_records(folder / "audit.jsonl", records)
     _report(folder, open_page=config.open)
 
 

@@ -82,23 +82,39 @@ def test_a_torn_last_line_costs_one_record_wherever_it_was_torn(tmp_path: Path) 
         path.write_bytes(whole[:cut])
         assert [r["number"] for r in read_records(path)] == [1]
         append_record(path, "step", number=3)
-        append_record(path, "step", number=4)
-        assert [r["number"] for r in read_records(path)] == [1, 3, 4], f"torn after {whole[start:cut]!r}"
+        assert path.read_bytes().startswith(whole[:start] + b'{"kind": "step"'), "the torn line is gone"
+        assert [r["number"] for r in read_records(path)] == [1, 3], f"torn after {whole[start:cut]!r}"
     path.write_bytes(whole[:-1])  # only the newline is missing: nothing is lost
     append_record(path, "step", number=3)
     assert [r["number"] for r in read_records(path)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("before", [b"", b'{"number": 1}\n'])
+def test_a_torn_line_longer_than_what_is_read_at_once_is_cut(tmp_path: Path, before: bytes) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(before + b'{"kind": "chunk", "rows": "' + b"x" * 200_000)
+    append_record(path, "step", number=2)
+    assert [r["number"] for r in read_records(path)] == [*([1] if before else []), 2]
+
+
 def test_other_damage_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     for line, message in (
-        (b"not json", "line 2: expected a JSON object"),
+        (b"not json", "line 2: expected a JSON object .* Mend this line, or remove it"),
+        (b'{"kind": "torn', "line 2: expected a JSON object"),
         (b"[1, 2]", "line 2: expected a JSON object, got list"),
         (b"\xff\xfe\xfa", "line 2: expected a JSON object"),
     ):
         path.write_bytes(b'{"kind": "a"}\n' + line + b'\n{"kind": "b"}\n')
         with pytest.raises(DataError, match=message):
             read_records(path)
+        path.write_bytes(b'{"kind": "a"}\n' + line + b"\n")
+        with pytest.raises(DataError, match=message):
+            read_records(path)
+    path.write_bytes(b'{"kind": "a"}\n{"kind": "b')
+    assert read_records(path) == [{"kind": "a"}]
+    with pytest.raises(DataError, match="line 2: expected a JSON object"):
+        read_records(path, torn=False)
     with pytest.raises(DataError, match=r"expected a JSON lines file at .*nowhere\.jsonl, found none"):
         read_records(tmp_path / "nowhere.jsonl")
 

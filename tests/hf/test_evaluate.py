@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from operant.core.checks import DataError, OperantError
-from operant.core.record import read_records
+from operant.core.record import append_record, read_records
 from operant.hf.config import EvaluateConfig
 from operant.hf.evaluate import evaluate
 
@@ -132,8 +132,43 @@ def test_an_evaluation_is_not_overwritten(tmp_path):
         output_dir=tmp_path / "a", rollouts_file=write(tmp_path / "r.jsonl", [{"prompt": 1, "reward": 1}])
     )
     evaluate(config)
-    with pytest.raises(DataError, match="holds an evaluation already"):
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.name != ".lock"}
+    with pytest.raises(DataError, match="holds a run of operant evaluate already. .* or --resume true to go on"):
         evaluate(config)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.name != ".lock"}
+
+
+def test_a_finished_evaluation_that_is_resumed_is_told_so(tmp_path, capsys):
+    source = write(tmp_path / "r.jsonl", [{"prompt": 1, "reward": 1}])
+    config = EvaluateConfig(output_dir=tmp_path / "a", rollouts_file=source)
+    evaluate(config)
+    (tmp_path / "a" / "sampling.jsonl").touch()  # killed before it was removed
+    evaluate(dataclasses.replace(config, resume=True))
+    assert "is finished: nothing is left to do" in capsys.readouterr().out
+    assert [r["kind"] for r in read_records(tmp_path / "a" / "record.jsonl")].count("evaluation") == 1
+    assert not (tmp_path / "a" / "sampling.jsonl").exists()
+
+
+@pytest.mark.parametrize("last", ["warning", "evaluation", "done"])
+def test_an_evaluation_killed_before_its_last_file_has_every_record_once(tmp_path, monkeypatch, last):
+    source = write(
+        tmp_path / "r.jsonl", [{"prompt": 1, "reward": 1}, {"prompt": 1, "reward": None, "failure": "timeout"}]
+    )
+    config = EvaluateConfig(output_dir=tmp_path / "a", rollouts_file=source)
+
+    def dying(path, kind, **fields):
+        append_record(path, kind, **fields)
+        if kind == last:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("operant.hf.evaluate.append_record", dying)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(config)
+    evaluate(dataclasses.replace(config, resume=True))
+    kinds = [r["kind"] for r in read_records(tmp_path / "a" / "record.jsonl")]
+    assert kinds == ["run", "environment"] * 2 + ["warning", "evaluation", "done"]
+    assert values(tmp_path / "a")[0]["pass@1"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_a_plan_from_completions_is_written_once_and_the_same_again(tmp_path):
     assert first[2:] == second[2:] and first[0]["command"] == "plan"
     assert (folders[0] / "prompts.jsonl").read_bytes() == (folders[1] / "prompts.jsonl").read_bytes()
     assert read_records(folders[0] / "prompts.jsonl")[0]["rate"] == 0.5
-    with pytest.raises(DataError, match="in use already"):
+    with pytest.raises(DataError, match="holds a run of operant plan already"):
         plan(PlanConfig(source, output_dir=folders[0]))
 
 

@@ -1,4 +1,4 @@
-"""A run as data: one JSON object a line, append-only, readable after a crash."""
+"""A run as data: one JSON object a line, append-only, readable after a crash; and the claim of a run's folder."""
 
 from __future__ import annotations
 
@@ -7,52 +7,174 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from filelock import FileLock, Timeout
 
 from operant.core.checks import DataError
 
 PACKAGES = ("operant", "torch", "numpy", "transformers", "trl", "peft", "datasets", "math-verify")
-APPENDED = b'{"kind": '
-"""How every appended line begins, and so any torn one."""
+LOCK = ".lock"
+"""The file of a folder's lock. It stays: whoever removes it while others wait for it splits them."""
+_HEAD = ("run", "environment")
+_PARTIAL = ".partial"
+
+
+@contextmanager
+def lock_folder(folder: Path, *, wait: float = 0.0) -> Generator[None]:
+    """Make a folder and keep other processes out of it. The kernel frees the lock of a process that was killed.
+
+    Args:
+        folder: what is written into.
+        wait: seconds to wait for another process.
+
+    Raises:
+        DataError: if another process holds it, or the path is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"expected a folder to write into at {folder}, found a file. Choose another name.")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout as error:
+        raise DataError(
+            f"{folder} is in use: another process is writing there. Wait until it ends, or choose another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def claim_folder(
+    folder: Path,
+    command: str,
+    config: Mapping[str, Any],
+    *,
+    resume: bool | None = None,
+    loose: Collection[str] = (),
+    outputs: Collection[str] = (),
+) -> Generator[list[dict[str, Any]]]:
+    """Lock the folder of a run, and begin its record or go on with it; yields the records before.
+
+    A run that left nothing but its settings, and ``outputs``, begins anew: there is nothing to lose. One that fails
+    before it has more takes them away.
+
+    Args:
+        folder: the run's.
+        command: the verb that writes it.
+        config: its settings as JSON values.
+        resume: whether to go on with a run that is there; None for a verb that cannot.
+        loose: settings that may differ between a run and its continuation.
+        outputs: files that the verb writes before it has results in the record.
+
+    Raises:
+        DataError: if the folder is in use, or holds something that this run cannot go on with.
+    """
+    record = folder / "record.jsonl"
+    if folder.is_dir() and not (folder / LOCK).exists() and not record.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder} holds something already, and no run. Give --output_dir another name.")
+    made, known = not folder.exists(), {LOCK, record.name, *outputs}
+    with lock_folder(folder):
+        records = read_records(record) if record.is_file() else []
+        head: list[Mapping[str, Any]] = [
+            {"kind": "run", "time": time.time(), "command": command, "name": folder.name, "config": config},
+            {"kind": "environment", "time": time.time(), **environment()},
+        ]
+        if _is_begun(folder, records, known):
+            write_records(record, head)
+            try:
+                yield []
+            except BaseException:
+                if _is_begun(folder, read_records(record), known):
+                    _remove(folder, known if made else known - {LOCK})
+                raise
+            return
+        _check_continues(folder, command, config, records, resume, loose)
+        write_records(record, [*records, *head])
+        yield records
+
+
+def _is_begun(folder: Path, records: Iterable[Mapping[str, Any]], known: Collection[str]) -> bool:
+    """Whether nothing of a run is there but its settings."""
+    names = {path.name.removesuffix(_PARTIAL) for path in folder.iterdir()}
+    return names <= set(known) and all(r.get("kind") in _HEAD for r in records)
+
+
+def _remove(folder: Path, names: Collection[str]) -> None:
+    for name in names:
+        for path in (folder / name, folder / (name + _PARTIAL)):
+            path.unlink(missing_ok=True)
+    if LOCK in names:
+        folder.rmdir()
+
+
+def _check_continues(
+    folder: Path,
+    command: str,
+    config: Mapping[str, Any],
+    records: list[dict[str, Any]],
+    resume: bool | None,
+    loose: Collection[str],
+) -> None:
+    runs = [r for r in records if r.get("kind") == "run"]
+    if not runs:
+        raise DataError(f"{folder} holds something already, and no run. Give --output_dir another name.")
+    before, there = runs[-1].get("config") or {}, runs[-1].get("command")
+    if there != command or not resume:
+        advice = ", or --resume true to go on" if there == command and resume is not None else ""
+        raise DataError(f"{folder} holds a run of operant {there} already. Give --output_dir another name{advice}.")
+    changed = [k for k in config if k not in loose and config[k] != before.get(k)]
+    if changed:
+        pairs = ", ".join(f"{k}: {before.get(k)!r} -> {config[k]!r}" for k in changed)
+        raise DataError(
+            f"{folder} holds a run with other settings ({pairs}); it cannot be continued. Give --output_dir another "
+            "name."
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file at once."""
+    _replace(path, [text.encode()])
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write a whole file of records at once; readers see the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        for record in records:
-            file.write(_line(record))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    _replace(path, map(_line, records))
+
+
+def extend_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add records to a file, all of them or none."""
+    write_records(path, [*read_records(path), *records])
 
 
 def append_record(path: Path, kind: str, **fields: Any) -> None:
     """Append one record of this ``kind`` with the wall-clock time; it is on disk when this returns.
 
-    A torn last line, left by a process killed while writing, is closed first, so that it cannot swallow
-    the new record.
+    A torn last line, left by a process killed while writing, is cut off first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        if file.tell() and not _ends_line(path):
-            file.write(b"\n")
-        file.write(_line({"kind": kind, "time": time.time(), **fields}))
+    line = _line({"kind": kind, "time": time.time(), **fields})
+    with path.open("a+b") as file:
+        file.write(_mended(file) + line)
         file.flush()
         os.fsync(file.fileno())
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path, *, torn: bool = True) -> list[dict[str, Any]]:
     r"""The records of a file, oldest first. Lines end at ``\n`` only (text may hold U+2028).
 
-    A line that a killed process left unfinished is skipped if it is the last, or if it stands where a
-    resumed run began to append; any other damage is an error.
+    Args:
+        path: a JSON lines file.
+        torn: whether a last line without its end, which a killed process left, is skipped; any other damage is an
+            error.
 
     Raises:
         DataError: if the file is missing, or holds a line that is not a JSON object.
@@ -67,9 +189,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            if number == len(lines) or APPENDED.startswith(line[: len(APPENDED)]):
+            if torn and number == len(lines):
                 continue
-            raise DataError(f"{path}, line {number}: expected a JSON object ({error}).") from error
+            raise DataError(
+                f"{path}, line {number}: expected a JSON object ({error}). Mend this line, or remove it."
+            ) from error
         if not isinstance(record, dict):
             raise DataError(f"{path}, line {number}: expected a JSON object, got {type(record).__name__}.")
         records.append(record)
@@ -93,10 +217,35 @@ def environment() -> dict[str, Any]:
     return facts
 
 
-def _ends_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _replace(path: Path, chunks: Iterable[bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + _PARTIAL)
+    with partial.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _mended(file: BinaryIO) -> bytes:
+    """Cut a torn last line off; a whole one that lacks its end gets what is returned."""
+    size = place = file.seek(0, os.SEEK_END)
+    tail = b""
+    while place and b"\n" not in tail:
+        step = min(place, 1 << 16)
+        place = file.seek(place - step)
+        tail = file.read(step) + tail
+        file.seek(place)
+    last = tail[tail.rfind(b"\n") + 1 :]
+    if not last.strip():
+        return b""
+    try:
+        json.loads(last)
+    except ValueError:
+        file.truncate(size - len(last))
+        return b""
+    return b"\n"
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from operant.core.checks import BudgetError, DataError, check_int
-from operant.core.record import append_record, environment, read_records, write_records
+from operant.core.record import append_record, claim_folder, read_records, write_records
 from operant.hf.config import EvaluateConfig, PlanConfig, config_dict
 from operant.hf.families import Family, families_of
 from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
@@ -58,14 +58,30 @@ def evaluate(config: EvaluateConfig) -> Path:
             "rollouts, or lower budgets."
         )
     quiet()
-    folder = config.output_dir
     prompts = [] if config.rollouts_file is not None else load_prompts(config.data)[1]
     if config.verifier != "exact" and prompts:
         make_verifier(config.verifier).close()  # one that does not load is refused before anything is sampled
-    _claim(folder, config)
-    exact, chat = None, False
+    settings = config_dict(config)
+    with claim_folder(
+        config.output_dir, "evaluate", settings, resume=config.resume, loose=("resume",), outputs=("job.json",)
+    ):
+        if (config.output_dir / "prompts.jsonl").is_file():
+            text = f"{config.output_dir} is finished: nothing is left to do. Another --output_dir evaluates anew."
+            Console().print(text, soft_wrap=True)
+        else:
+            _evaluate(config, sampler, strategies, prompts)
+        (config.output_dir / "sampling.jsonl").unlink(missing_ok=True)
+    return config.output_dir
+
+
+def _evaluate(config: EvaluateConfig, sampler: Sampler, strategies: Sequence[str], prompts: Sequence[Prompt]) -> None:
+    folder, exact, chat = config.output_dir, None, False
+    record = folder / "record.jsonl"
+    write_records(record, [r for r in read_records(record) if r["kind"] in ("run", "environment")])  # results are new
+    name = config.model if config.rollouts_file is None else config.rollouts_file.name
+    write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy="")
     if config.rollouts_file is not None:
-        rows = read_records(config.rollouts_file)
+        rows = read_records(config.rollouts_file, torn=False)
     else:
         rows, exact, chat = _sample(config, sampler, folder, prompts)
     rows, failures = score_rollouts(rows, config.verifier, prompts)
@@ -74,12 +90,10 @@ def evaluate(config: EvaluateConfig) -> Path:
     write_records(folder / "rollouts.jsonl", rows)
     for kind, count in failures.items():
         text = f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
-        append_record(folder / "record.jsonl", "warning", text=text)
+        append_record(record, "warning", text=text)
         Console().print(f"[bold yellow]warning[/] {text}")
     ids, outcomes = outcomes_of(rows)
     _write_curves(folder, config, strategies, ids, outcomes, exact)
-    (folder / "sampling.jsonl").unlink(missing_ok=True)
-    return folder
 
 
 def outcomes_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Any], Outcomes]:
@@ -108,28 +122,6 @@ def outcomes_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Any], Outcomes]:
         torch.tensor(answer),
         torch.tensor(score, dtype=torch.float64) if all(has_score) else None,
     )
-
-
-def _claim(folder: Path, config: EvaluateConfig) -> None:
-    settings = config_dict(config)
-    record = folder / "record.jsonl"
-    if (folder / "prompts.jsonl").is_file() or (record.is_file() and not config.resume):
-        raise DataError(
-            f"{folder} holds an evaluation already. Give --output_dir another name, or --resume true to go on "
-            "with one that was stopped."
-        )
-    if record.is_file():
-        before = [r["config"] for r in read_records(record) if r["kind"] == "run"]
-        changed = [k for k in settings if k != "resume" and before and settings[k] != before[-1].get(k)]
-        if changed:
-            raise DataError(f"{folder} was started with other settings ({', '.join(changed)}).")
-    elif folder.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder} is not empty and holds no evaluation. Give --output_dir another name.")
-    folder.mkdir(parents=True, exist_ok=True)
-    append_record(record, "run", command="evaluate", name=folder.name, config=settings)
-    append_record(record, "environment", **environment())
-    name = config.model if config.rollouts_file is None else config.rollouts_file.name
-    write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy="")
 
 
 def _sample(

@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import Tensor
 
 from operant.core.checks import BudgetError, DataError, InputError
-from operant.core.record import environment, read_records, write_records
+from operant.core.record import claim_folder, extend_records, read_records, write_records
 from operant.core.rng import numpy_generator
 from operant.hf.config import PlanConfig, config_dict
 from operant.hf.evaluate import outcomes_of, score_rollouts
@@ -49,17 +49,22 @@ def plan(config: PlanConfig) -> Path:
         DataError: for a folder in use, unreadable rollouts, or unequal numbers of rollouts.
         InputError, BudgetError, ParseError: for settings that cannot work.
     """
-    folder = config.output_dir
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is in use already. Give --output_dir another name.")
     if not (0 < config.confidence < 1 and 0 <= config.price < math.inf):
         raise InputError(
             f"expected 0 < confidence < 1 and a finite price >= 0, got {config.confidence}, {config.price}."
         )
     with Console().status("reading rollouts"):
-        rows = read_records(config.rollouts)
+        rows = read_records(config.rollouts, torn=False)
     if not rows:
         raise DataError(f"{config.rollouts}: expected one rollout a line, found none.")
+    with claim_folder(config.output_dir, "plan", config_dict(config), outputs=("prompts.jsonl",)):
+        _write(config, rows)
+    return config.output_dir
+
+
+def _write(config: PlanConfig, rows: list[dict[str, Any]]) -> None:
+    """The record comes last: a folder without one holds no plan."""
+    folder = config.output_dir
     rows, failures = score_rollouts(rows, config.verifier)
     ids, outcomes = outcomes_of(rows)
     records, prompts = make_plan(config, ids, outcomes)
@@ -67,10 +72,8 @@ def plan(config: PlanConfig) -> Path:
         {"kind": "note", "text": f"{count} of {len(rows)} completions could not be verified ({kind}): they count as 0."}
         for kind, count in failures.items()
     ]
-    first = {"kind": "run", "command": "plan", "name": folder.name, "config": config_dict(config)}
     write_records(folder / "prompts.jsonl", prompts)
-    write_records(folder / "record.jsonl", [first, {"kind": "environment", **environment()}, *told, *records])
-    return folder
+    extend_records(folder / "record.jsonl", [*told, *records])
 
 
 def make_plan(

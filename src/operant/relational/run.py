@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operant.core.checks import DataError, InputError, check_int
-from operant.core.record import append_record, environment
+from operant.core.record import claim_folder, extend_records, write_text
 from operant.relational.curves import Array
 from operant.relational.reading import RelationalWarning, read_csv
 from operant.relational.tasks import TaskBank
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from operant.relational.extrapolator import Extrapolator
 
 Columns = dict[str, NDArray[Any]]
+PREDICTIONS = "predictions.csv"
 
 
 @dataclass(frozen=True)
@@ -100,42 +102,47 @@ def extrapolate(config: ExtrapolateConfig, tell: Callable[[str], None] = lambda 
         DataError: for a folder in use, a file or column that is missing, a target without context.
         InputError: for values that are no numbers, or settings that cannot work.
     """
-    # The command line imports this module for its settings alone.
-    from operant.relational.applicability import NotApplicableWarning
-    from operant.relational.extrapolator import Extrapolator
-    from operant.relational.target import bank_record
-
-    folder = config.output_dir
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} holds something already. Give --output_dir another name.")
     if not 0 < config.level < 1:
         raise InputError(f"expected 0 < level < 1, got {config.level}.")
     check_int("query_points", config.query_points, least=2)
+    known = {"bank": str(config.bank), "target": str(config.target), "query": config.query and str(config.query)}
+    settings = asdict(config) | known | {"output_dir": str(config.output_dir)}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RelationalWarning)
         tell("reading the bank")
         bank = read_bank(config)
         targets = read_targets(config, bank)
-        tell(f"fitting {len(bank)} tasks")
-        model = Extrapolator(operator=config.operator, level=config.level, random_state=config.seed).fit(bank)
-        known_tasks = bank_record(bank.scaled(bank.scaling), bank.scaling)
-        records: list[dict[str, Any]] = []
-        for i, t in enumerate(targets, 1):
-            tell(f"target {i} of {len(targets)}: {t.key}")
-            records.append(_target_record(model, t, config.noise))
+        with claim_folder(config.output_dir, "extrapolate", settings, outputs=(PREDICTIONS,)):
+            _write(config, tell, bank, targets, caught)
+    return config.output_dir
+
+
+def _write(
+    config: ExtrapolateConfig,
+    tell: Callable[[str], None],
+    bank: TaskBank,
+    targets: Sequence[Asked],
+    caught: Sequence[warnings.WarningMessage],
+) -> None:
+    """Fit, adapt and write; the record comes last, and a folder without results in it holds no extrapolation."""
+    # The command line imports this module for its settings alone.
+    from operant.relational.applicability import NotApplicableWarning
+    from operant.relational.extrapolator import Extrapolator
+    from operant.relational.target import bank_record
+
+    tell(f"fitting {len(bank)} tasks")
+    model = Extrapolator(operator=config.operator, level=config.level, random_state=config.seed).fit(bank)
+    known_tasks = bank_record(bank.scaled(bank.scaling), bank.scaling)
+    records: list[dict[str, Any]] = []
+    for i, t in enumerate(targets, 1):
+        tell(f"target {i} of {len(targets)}: {t.key}")
+        records.append(_target_record(model, t, config.noise))
     told = [w for w in caught if issubclass(w.category, RelationalWarning)]
     notes = dict.fromkeys(str(w.message) for w in told if not issubclass(w.category, NotApplicableWarning))
-    known = {"bank": str(config.bank), "target": str(config.target), "query": config.query and str(config.query)}
-    settings = asdict(config) | known | {"output_dir": str(folder)}
-    path = folder / "record.jsonl"
-    append_record(path, "run", command="extrapolate", name=folder.name, config=settings)
-    append_record(path, "environment", **environment())
-    for note in (*_same_names(bank, targets), *(n for n in notes if n not in bank.notes)):
-        append_record(path, "note", text=note)
-    for record in (known_tasks, *records):
-        append_record(path, **record)
-    _write_predictions(folder / "predictions.csv", config.task, records)
-    return folder
+    notes = [*_same_names(bank, targets), *(n for n in notes if n not in bank.notes)]
+    _write_predictions(config.output_dir / PREDICTIONS, config.task, records)
+    told = [{"kind": "note", "text": text} for text in notes]
+    extend_records(config.output_dir / "record.jsonl", [*told, known_tasks, *records])
 
 
 def read_bank(config: ExtrapolateConfig) -> TaskBank:
@@ -244,14 +251,15 @@ def _write_predictions(path: Path, task: str, records: Sequence[dict[str, Any]])
     head = [task, *first["x_names"]]
     for name in first["y_names"]:
         head += [name, f"{name}_low", f"{name}_high"]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*head, "covered"])
-        for r in records:
-            asked = r["prediction"]
-            for i, x in enumerate(asked["x"]):
-                values = [asked[k][i][c] for c in range(len(r["y_names"])) for k in ("mean", "low", "high")]
-                writer.writerow([r["key"], *x, *values, int(asked["covered"][i])])
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow([*head, "covered"])
+    for r in records:
+        asked = r["prediction"]
+        for i, x in enumerate(asked["x"]):
+            values = [asked[k][i][c] for c in range(len(r["y_names"])) for k in ("mean", "low", "high")]
+            writer.writerow([r["key"], *x, *values, int(asked["covered"][i])])
+    write_text(path, file.getvalue())
 
 
 def _read(path: Path, task: str) -> Columns:

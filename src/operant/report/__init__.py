@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from operant.core.record import read_records
+from operant.core.record import lock_folder, read_records
 from operant.report.audit import audit_table, load_audit
 from operant.report.extrapolation import load_extrapolation, target_chart
 from operant.report.extrapolation_table import extrapolation_table
@@ -63,7 +63,9 @@ def write_report(folder: Path, out_dir: Path | None = None) -> Path:
             page = extrapolation_page.build(load_extrapolation(folder))
         case _:
             page = run_page.build(load_run(folder))
-    return shell.write(page, Path(out_dir) if out_dir else folder / "report")
+    out_dir = Path(out_dir) if out_dir else folder / "report"
+    with lock_folder(out_dir, wait=60):
+        return shell.write(page, out_dir)
 
 
 def _command(folder: Path) -> str | None:
