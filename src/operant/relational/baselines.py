@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -195,7 +196,7 @@ class Interpolation(RelationalOperator):
 
     def fit(self, bank: TaskBank) -> Fitted:
         """Nothing is learnt from the bank."""
-        return _Unfitted(lambda context: _Interpolated(context, self.method))
+        return _Unfitted(partial(_Interpolated, method=self.method))
 
 
 class _Interpolated(Adapted):
@@ -237,7 +238,10 @@ class Polynomial(RelationalOperator):
 
     def fit(self, bank: TaskBank) -> Fitted:
         """Nothing is learnt from the bank."""
-        return _Unfitted(lambda context: _Fit(context, *self._chosen(context)))
+        return _Unfitted(self._adapt)
+
+    def _adapt(self, context: Context) -> Adapted:
+        return _Fit(context, *self._chosen(context))
 
     def _chosen(self, context: Context) -> tuple[int, list[Ridge]]:
         p, d = context.x.shape

@@ -317,12 +317,12 @@ class AdaptedCompose(Adapted):
 
     @cached_property
     def inflation(self) -> float:
-        """By how much the folds' errors exceed their standard deviations; 1 where the fit is exact."""
+        """By how much the folds' errors exceed their standard deviations; 1 for an exact fit or too few points."""
         if self.exact:
             return 1.0
         mean, sd = self._left_out
-        ratio = (self.y - mean[:, 0]) / sd[:, 0]
-        return float(max(1.0, np.sqrt(np.nanmean(ratio**2))))
+        ratio = ((self.y - mean[:, 0]) / sd[:, 0])[np.isfinite(mean[:, 0])]
+        return float(max(1.0, np.sqrt(np.mean(ratio**2)))) if len(ratio) else 1.0
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """(Q, 1) mean and standard deviation of the mixture; the latter is widened by :attr:`inflation`."""

@@ -158,18 +158,21 @@ def _plane(plane: Array, q: Array) -> Array:
 def cover(x: Array) -> Callable[[Array], NDArray[np.bool_]]:
     """Whether points (Q, D) lie inside what ``x`` (P, D) spans: its range, its hull for D in 2..4, else its box."""
     low, high = x.min(0), x.max(0)
-    slack = 1e-9 * np.maximum(high - low, 1e-300)
-
-    def box(q: Array) -> NDArray[np.bool_]:
-        return ((q >= low - slack) & (q <= high + slack)).all(1)
-
+    box = partial(_in_box, low, high, 1e-9 * np.maximum(high - low, 1e-300))
     if not 2 <= x.shape[1] <= 4 or len(x) <= x.shape[1]:
         return box
     try:
-        hull = Delaunay(x)
+        return partial(_in_hull, Delaunay(x))
     except QhullError:  # all on one plane
         return box
-    return lambda q: hull.find_simplex(q, tol=1e-9) >= 0
+
+
+def _in_box(low: Array, high: Array, slack: Array, q: Array) -> NDArray[np.bool_]:
+    return np.all((q >= low - slack) & (q <= high + slack), axis=1)
+
+
+def _in_hull(hull: Any, q: Array) -> NDArray[np.bool_]:
+    return hull.find_simplex(q, tol=1e-9) >= 0
 
 
 def choose_method(tasks: list[tuple[Array, Array]], limit: int = 50) -> str:

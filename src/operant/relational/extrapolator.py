@@ -6,9 +6,10 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -238,37 +239,51 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             InputError: for NaN, infinities, no point, or another D or C than the bank's.
             NotApplicableError: with ``on_inapplicable="raise"``, if the bank does not explain the target.
         """
-        check_is_fitted(self, "bank_")
-        if self.bank_ is None:
-            raise InputError(
-                "fitted to a single task, there is no bank to adapt: fit(bank) or fit(X, y, groups=tasks)."
-            )
+        self._check_bank()
         context = self._context(x, y, params, facts, noise)
-        points = None if query is None else self.scaling_.x_in(_columns("query", query, self.bank_.d))
+        points = None if query is None else self.scaling_.x_in(_columns("query", query, self.n_features_in_))
+        pinned: list[RelationalOperator] | None = None
         if anchor is not None or transform is not None:
             form = Transformation.parse("shift * scale") if transform is None else transform
             form = Transformation.parse(form) if isinstance(form, str) else form
-            return self._target(context, points, key, [Warp(form, anchor=anchor)])
-        return self._target(context, points, key, None)
+            pinned = [Warp(form, anchor=anchor)]
+        return self._told(self._target(context, points, key, pinned))
 
     def adapt_many(
         self,
         contexts: Sequence[tuple[ArrayLike, ArrayLike]] | Mapping[Any, tuple[ArrayLike, ArrayLike]],
         *,
-        params: ArrayLike | None = None,
+        params: ArrayLike | Sequence[Mapping[str, float]] | None = None,
         facts: Sequence[Mapping[str, Any]] | None = None,
         query: ArrayLike | None = None,
         noise: ArrayLike | None = None,
+        n_jobs: int | None = None,
     ) -> list[Target]:
-        """:meth:`adapt` for several targets; contexts of one layout share a rehearsal. ``params`` is (targets, K)."""
+        """:meth:`adapt` for several targets; contexts of one layout share a rehearsal.
+
+        Args:
+            contexts: (x, y) of each target; a mapping gives the keys.
+            params: (targets, K), or a mapping for each target.
+            facts: of each target.
+            query: as for :meth:`adapt`, the same for all.
+            noise: as for :meth:`adapt`, the same for all.
+            n_jobs: as for joblib: targets that are adapted at once, -1 for one on each core. Default: what
+                ``joblib.parallel_config`` says, otherwise 1. It also sets the backend: threads, processes, Dask, Ray.
+                The numbers do not depend on it, except for rounding where a backend limits the threads of BLAS.
+
+        Raises:
+            InputError: if there are not as many params or facts as contexts; else as :meth:`adapt`.
+        """
+        self._check_bank()
         named = dict(contexts) if isinstance(contexts, Mapping) else dict(enumerate(contexts))
-        known: list[Any] = [None] * len(named) if params is None else list(np.asarray(params))
-        return [
-            self.adapt(
-                x, y, params=known[i], facts=None if facts is None else facts[i], query=query, noise=noise, key=key
-            )
-            for i, (key, (x, y)) in enumerate(named.items())
-        ]
+        known, told = (_one_each(n, v, len(named)) for n, v in (("params", params), ("facts", facts)))
+        points = None if query is None else self.scaling_.x_in(_columns("query", query, self.n_features_in_))
+        given = [(key, self._context(x, y, known[i], told[i], noise)) for i, (key, (x, y)) in enumerate(named.items())]
+        # The first is adapted here: what it learns about the shell goes along with the others.
+        first = [self._target(context, points, key, None) for key, context in given[:1]]
+        work = (delayed(self._target)(context, points, key, None) for key, context in given[1:])
+        rest = cast("list[Target]", Parallel(n_jobs=n_jobs)(work))
+        return [self._told(target) for target in [*first, *rest]]
 
     def predict(
         self,
@@ -289,6 +304,13 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         if self.bank_ is not None:
             raise InputError("fitted to a bank: give predict(X, context=(x, y)), or adapt(x, y) and predict with that.")
         return self.target_.predict(validate_data(self, X, reset=False, dtype=np.float64), return_std)
+
+    def _check_bank(self) -> None:
+        check_is_fitted(self, "bank_")
+        if self.bank_ is None:
+            raise InputError(
+                "fitted to a single task, there is no bank to adapt: fit(bank) or fit(X, y, groups=tasks)."
+            )
 
     def _context(self, x: ArrayLike, y: ArrayLike, params: Any, facts: Any, noise: Any) -> Context:
         bank = self.bank_
@@ -383,10 +405,13 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             raise NotApplicableError(
                 f"{evidence.text} Set on_inapplicable='warn' or 'baseline' to predict all the same."
             )
-        if self.on_inapplicable == "warn":
-            warnings.warn(evidence.text, NotApplicableWarning, stacklevel=5)
-            return weights
-        return simple or weights
+        return (simple or weights) if self.on_inapplicable == "baseline" else weights
+
+    def _told(self, target: Target) -> Target:
+        """The target, with a warning where it is not applicable; a worker process could not give it."""
+        if not target.applicable_ and self.on_inapplicable == "warn":
+            warnings.warn(target.applicability().text, NotApplicableWarning, stacklevel=3)
+        return target
 
     def save(self, folder: Path | str) -> Path:
         """Write settings, bank and seed as JSON and npz; no code is stored, and :meth:`load` fits again.
@@ -437,6 +462,15 @@ class Extrapolator(RegressorMixin, BaseEstimator):
 def _inverse(s: Scaling) -> Scaling:
     """The scaling that undoes another."""
     return Scaling(-s.x_mid / s.x_half, 1 / s.x_half, -s.y_mean / s.y_sd, 1 / s.y_sd)
+
+
+def _one_each(name: str, values: Any, count: int) -> Sequence[Any]:
+    """One for each target, None where nothing is known."""
+    if values is None:
+        return [None] * count
+    if len(values) != count:
+        raise InputError(f"expected {name} for each of {count} targets, got {len(values)}.")
+    return values
 
 
 def _columns(name: str, x: ArrayLike, d: int) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from operant.relational.tasks import TaskBank
 
 ANCHORS = 3
 """Known tasks that a target is explained by."""
+_SEEDING = Lock()
+"""Networks are initialized from torch's global state, which threads share."""
 
 
 class PsiNet(nn.Module):
@@ -84,7 +87,7 @@ class _Learned(Fitted):
         self.operator, self.bank = operator, bank
         self.components = Components(bank, COMPONENTS)
         k = self.components(bank.grid()[:1])[1].shape[2]
-        with torch.random.fork_rng(devices=[]):
+        with _SEEDING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(operator.seed)
             self.net = operator.network(bank.d, bank.c, k)
         if arrays is None:

@@ -11,6 +11,7 @@ averaged over a grid by the marginal likelihood of the context; given them the p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -75,26 +76,27 @@ def components(bank: TaskBank, grid: Array, count: int) -> tuple[Curve, Curve, A
     k = int(min(count, f - 1, (s > 1e-9 * max(s[0], 1e-300)).sum()))
     u, s, vt = u[:, :k], s[:k], vt[:k]
     if bank.callable:  # exact at any point: components are combinations of the tasks
-        weights = u / s
+        return partial(_bank_mean, bank), partial(_bank_basis, bank, u / s), s**2 / f
+    parts = np.concatenate([flat.mean(0)[None], vt]).reshape(k + 1, len(grid), c)
+    curve = interpolator(grid, parts.transpose(1, 0, 2).reshape(len(grid), -1), bank.method)
+    return partial(_curve_mean, curve, c), partial(_curve_basis, curve, c), s**2 / f
 
-        def mean(x: Array) -> Array:
-            return bank.values(x).mean(0)
 
-        def basis(x: Array) -> Array:
-            values = bank.values(x)
-            return np.einsum("fqc,fk->qck", values - values.mean(0), weights)
+def _bank_mean(bank: TaskBank, x: Array) -> Array:
+    return bank.values(x).mean(0)
 
-    else:
-        parts = np.concatenate([flat.mean(0)[None], vt]).reshape(k + 1, len(grid), c)
-        curve = interpolator(grid, parts.transpose(1, 0, 2).reshape(len(grid), -1), bank.method)
 
-        def mean(x: Array) -> Array:
-            return curve(x).reshape(len(x), k + 1, c)[:, 0]
+def _bank_basis(bank: TaskBank, weights: Array, x: Array) -> Array:
+    values = bank.values(x)
+    return np.einsum("fqc,fk->qck", values - values.mean(0), weights)
 
-        def basis(x: Array) -> Array:
-            return curve(x).reshape(len(x), k + 1, c)[:, 1:].swapaxes(1, 2)
 
-    return mean, basis, s**2 / f
+def _curve_mean(curve: Curve, c: int, x: Array) -> Array:
+    return curve(x).reshape(len(x), -1, c)[:, 0]
+
+
+def _curve_basis(curve: Curve, c: int, x: Array) -> Array:
+    return curve(x).reshape(len(x), -1, c)[:, 1:].swapaxes(1, 2)
 
 
 @dataclass(frozen=True, eq=False)

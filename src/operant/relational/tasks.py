@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -266,22 +266,17 @@ class TaskBank:
 
     def scaled(self, s: Scaling) -> TaskBank:
         """The same bank in scaled units, interpolated in the same way."""
-
-        def inside(f: Curve) -> Curve:
-            return lambda x: s.y_in(np.asarray(f(s.x_out(x))).reshape(len(x), self.c))
-
         tasks = tuple(
-            replace(t, x=s.x_in(t.x), y=s.y_in(t.y), function=None if t.function is None else inside(t.function))
+            replace(
+                t,
+                x=s.x_in(t.x),
+                y=s.y_in(t.y),
+                function=None if t.function is None else partial(_scaled, t.function, s, self.c),
+            )
             for t in self.tasks
         )
-        batch = self.batch
-
-        def all_inside(p: Array, x: Array) -> Array:
-            assert batch is not None
-            values = np.asarray(batch(p, s.x_out(x)), dtype=np.float64)
-            return s.y_in(values.reshape(len(p), len(x), self.c))
-
-        bank = replace(self, tasks=tasks, batch=None if batch is None else all_inside, units=s)
+        batch = None if self.batch is None else partial(_all_scaled, self.batch, s, self.c)
+        bank = replace(self, tasks=tasks, batch=batch, units=s)
         bank.__dict__["method"] = self.method
         return bank
 
@@ -408,9 +403,9 @@ class TaskBank:
             values = values[:, :, None] if values.ndim == 2 else values
             if values.shape[:2] != (len(known), len(grid)):
                 raise InputError(f"the function must return (F, Q) or (F, Q, C) values, got {values.shape}.")
-            each: list[Curve | None] = [_one(functions, p) for p in known]
+            each: list[Curve | None] = [partial(_one, functions, p) for p in known]
         else:
-            each = [_shaped(f) for f in functions]
+            each = [partial(_shaped, f) for f in functions]
             values = np.stack([f(grid) for f in each if f])
         bank = cls.from_arrays(
             [(grid, v) for v in values],
@@ -468,12 +463,21 @@ class TaskBank:
         return bank
 
 
-def _one(batch: Batch, p: Array) -> Curve:
-    return lambda x: _shape(batch(p[None], x)[0], len(x))
+# What a bank holds can be pickled, so that these are functions of a module and not of a function.
+def _scaled(f: Curve, s: Scaling, c: int, x: Array) -> Array:
+    return s.y_in(np.asarray(f(s.x_out(x))).reshape(len(x), c))
 
 
-def _shaped(f: Callable[[Array], ArrayLike]) -> Curve:
-    return lambda x: _shape(f(x), len(x))
+def _all_scaled(batch: Batch, s: Scaling, c: int, p: Array, x: Array) -> Array:
+    return s.y_in(np.asarray(batch(p, s.x_out(x)), dtype=np.float64).reshape(len(p), len(x), c))
+
+
+def _one(batch: Batch, p: Array, x: Array) -> Array:
+    return _shape(batch(p[None], x)[0], len(x))
+
+
+def _shaped(f: Callable[[Array], ArrayLike], x: Array) -> Array:
+    return _shape(f(x), len(x))
 
 
 def _shape(values: ArrayLike, q: int) -> Array:
