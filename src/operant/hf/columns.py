@@ -1,8 +1,9 @@
-"""One value of a row as the text that it stands for: the correct answer, whatever JSON or a table wrote it as."""
+"""The values of a row as text: targets, prompts, conversations, and templates over the row's columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -12,16 +13,18 @@ from operant.core.checks import DataError
 
 PLAIN = (Decimal("1e-9"), Decimal("1e16"))
 """Magnitudes that are written without an exponent."""
+ROLES = ("system", "developer", "user", "assistant")
+FIELD = re.compile(r"\{\{|\}\}|\{\}|\{([^{}]+)\}|[{}]")
+"""What a template's braces may be: an escaped one, an empty pair, a field, or a mistake."""
+
+Turn = tuple[str, str]
+"""One message of a conversation: its role and its text."""
 
 
 def clean_target(value: Any, where: str) -> str:
     """The correct answer as text: one cleaning for prompt files, files of rollouts and rewards.
 
-    - A text loses the white space at its ends.
-    - A number becomes its shortest decimal text: 5 and 5.0 (tables write whole numbers so) are "5", 1e-05 is
-      "0.00001". Below 1e-9 and from 1e16 on the exponent stays.
-    - true and false are written as JSON writes them.
-    - Everything else is refused: its text would be Python's, and no completion would ever equal it.
+    It is :func:`as_text` without white space at its ends: 5 and 5.0 are "5", 1e-05 is "0.00001", true is "true".
 
     Args:
         value: what stands in the row.
@@ -30,25 +33,40 @@ def clean_target(value: Any, where: str) -> str:
     Raises:
         DataError: for None, a number that is not finite, a list, a mapping, and any other type.
     """
+    return as_text(value, where, "the correct answer").strip()
+
+
+def as_text(value: Any, where: str, what: str) -> str:
+    """A cell as text.
+
+    - A text is left as it is.
+    - A number becomes its shortest decimal text: 5 and 5.0 (tables write whole numbers so) are "5", 1e-05 is
+      "0.00001". Below 1e-9 and from 1e16 on the exponent stays.
+    - true and false are written as JSON writes them.
+    - Everything else is refused: its text would be Python's, which no file holds and no model writes.
+
+    Raises:
+        DataError: naming ``where`` and ``what`` was expected.
+    """
     if isinstance(value, str):
-        return value.strip()
+        return value
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     if isinstance(value, (int, float, Decimal, np.integer, np.floating)):
-        return _number(Decimal(str(value)), where)  # pyright: ignore[reportUnknownArgumentType]
+        return _number(Decimal(str(value)), where, what)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, Mapping):
         names = ", ".join(repr(name) for name in list(value)[:5])  # pyright: ignore[reportUnknownArgumentType]
-        hint = f"got a mapping with {names}. Name one entry, as in --data.target reward_model.ground_truth"
-    elif isinstance(value, (list, tuple)):
-        hint = "got a list. Name one entry, as in --data.target answers.0"
+        hint = f"a mapping with {names}. Name one entry, as in reward_model.ground_truth"
+    elif isinstance(value, (list, tuple, np.ndarray)):
+        hint = "a list. Name one entry, as in answers.0"
     else:
-        hint = "got None" if value is None else f"got {type(value).__name__}. Write the answer as a text"
-    raise DataError(f"{where}: expected the correct answer as a text or a number, {hint}.")
+        hint = "None" if value is None else f"{type(value).__name__}. Write it as a text"
+    raise DataError(f"{where}: expected {what} as a text or a number, got {hint}.")
 
 
-def _number(value: Decimal, where: str) -> str:
+def _number(value: Decimal, where: str, what: str) -> str:
     if not value.is_finite():
-        raise DataError(f"{where}: expected the correct answer as a text or a finite number, got {value}.")
+        raise DataError(f"{where}: expected {what} as a text or a finite number, got {value}.")
     if value == 0:
         return "0"  # -0.0 too
     if not PLAIN[0] <= abs(value) < PLAIN[1]:
@@ -56,3 +74,114 @@ def _number(value: Decimal, where: str) -> str:
     whole, _, part = format(value, "f").partition(".")
     part = part.rstrip("0")
     return f"{whole}.{part}" if part else whole
+
+
+def cell(row: Mapping[str, Any], path: str, where: str, hint: str) -> Any:
+    """The value of a column, or of an entry inside it: "answer", "reward_model.ground_truth", "answers.0".
+
+    A column of exactly this name comes first, dots and all.
+
+    Raises:
+        DataError: naming what there is where the path ends, and ``hint``: what to set.
+    """
+    value: Any = row
+    names = [path] if path in row else path.split(".")
+    for i, name in enumerate(names):
+        if isinstance(value, Mapping) and name in value:
+            value = value[name]
+        elif isinstance(value, (list, tuple, np.ndarray)) and re.fullmatch(r"-?\d+", name) and _inside(value, name):
+            value = value[int(name)]
+        else:
+            found = sorted(map(str, value)) if isinstance(value, Mapping) else f"{type(value).__name__} {value!r:.60}"
+            inside = f" in {'.'.join(names[:i])!r}" if i else ""
+            kind = "an entry" if i else "a column"
+            raise DataError(f"{where}: expected {kind} {name!r}{inside}, found {found}. {hint}")
+    return value
+
+
+def _inside(value: Any, index: str) -> bool:
+    return -len(value) <= int(index) < len(value)
+
+
+def conversation(value: Any, where: str) -> tuple[tuple[Turn, ...], str]:
+    """Messages as TRL and verl write them, [{"role": ..., "content": ...}, ...]: the earlier turns, and the question.
+
+    Content may be a list of text parts, as the chat interfaces write it. A further entry that is None or empty, as
+    tables fill it in, counts as absent.
+
+    Raises:
+        DataError: for anything else: another role, an image, tool calls, a last message that is not the user's.
+    """
+    turns = [_turn(message, f"{where}, message {i + 1}") for i, message in enumerate(value)]
+    if not turns or turns[-1][0] != "user":
+        got = f"the role {turns[-1][0]!r}" if turns else "no message"
+        raise DataError(
+            f"{where}: expected a conversation that ends with the user's question, got {got} at its end. Take the "
+            "answer out of it; it belongs in data.target."
+        )
+    return tuple(turns[:-1]), turns[-1][1]
+
+
+def _turn(message: Any, where: str) -> Turn:
+    form = 'expected a message {"role": "user", "content": "..."}'
+    if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
+        found = sorted(map(str, message)) if isinstance(message, Mapping) else f"{type(message).__name__}"
+        raise DataError(f"{where}: {form}, found {found}.")
+    said: dict[str, Any] = dict(message)
+    role, content = said.pop("role"), said.pop("content")
+    if role not in ROLES:
+        raise DataError(f"{where}: expected one of the roles {', '.join(ROLES)}, got {role!r}.")
+    further = [name for name, entry in said.items() if entry is not None and entry != [] and entry != ""]
+    if further:
+        raise DataError(f"{where}: {form}, and it has {further} too, which no chat template here would see.")
+    if isinstance(content, (list, tuple, np.ndarray)):
+        parts: list[Any] = list(content)
+        if not all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in parts):
+            raise DataError(f"{where}: expected text, got {parts!r:.80}. Images and other parts are not supported.")
+        content = "".join(p["text"] for p in parts)
+    if not isinstance(content, str):
+        raise DataError(f"{where}: expected text as content, got {type(content).__name__}.")
+    return role, content
+
+
+def fields(template: str) -> list[str]:
+    """The columns that a template names, in order.
+
+    Raises:
+        DataError: for a brace that is neither a field's nor doubled.
+    """
+    found: list[str] = []
+    for match in FIELD.finditer(template):
+        if match.group() in ("{", "}"):
+            raise DataError(
+                f"data.template has a single {match.group()!r} at {template[match.start() :][:40]!r}: write "
+                "a column as {column}, and double a brace that is meant as such."
+            )
+        if match.group(1):
+            found.append(match.group(1))
+    return found
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    r"""The template with the text of every field; {{ and }} become braces, {} (as in \boxed{}) stays.
+
+    Braces in the values mean nothing.
+    """
+
+    def put(match: re.Match[str]) -> str:
+        return values[match.group(1)] if match.group(1) else {"{{": "{", "}}": "}"}.get(match.group(), match.group())
+
+    return FIELD.sub(put, template)
+
+
+def texts(row: Mapping[str, Any], names: Sequence[str], where: str) -> dict[str, str]:
+    """The columns of a row that a template names, as text.
+
+    Raises:
+        DataError: for a column that is not there, listing those that are.
+    """
+    hint = "Write {{ and }} in data.template for braces that name no column."
+    return {
+        name: as_text(cell(row, name, f"{where}, data.template", hint), f"{where}, {name}", "a column of data.template")
+        for name in names
+    }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -35,6 +35,9 @@ from operant.strategies import (
     WeightedVote,
     parse,
 )
+
+if TYPE_CHECKING:  # transformers takes seconds to import
+    from operant.hf.policy import Policy
 
 SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
 """Families that need no member to name them."""
@@ -86,10 +89,14 @@ def _evaluate(config: EvaluateConfig, sampler: Sampler, strategies: Sequence[str
         rows, exact, chat = _sample(config, sampler, folder, prompts)
     rows, failures = score_rollouts(rows, config.verifier, prompts)
     if config.reward_model:
-        rows = with_scores(rows, config.reward_model, _asked(rows, prompts, config.data.template), chat=chat)
+        rows = with_scores(rows, config.reward_model, _asked(rows, prompts, chat=chat))
     write_records(folder / "rollouts.jsonl", rows)
-    for kind, count in failures.items():
-        text = f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
+    warnings = [
+        f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
+        for kind, count in failures.items()
+    ]
+    cut_at = "their limit" if config.rollouts_file is not None else f"max_new_tokens = {config.max_new_tokens}"
+    for text in [*cut_warning(rows, cut_at), *warnings]:
         append_record(record, "warning", text=text)
         Console().print(f"[bold yellow]warning[/] {text}")
     ids, outcomes = outcomes_of(rows)
@@ -128,6 +135,7 @@ def _sample(
     config: EvaluateConfig, sampler: Sampler, folder: Path, prompts: Sequence[Prompt]
 ) -> tuple[list[dict[str, Any]], Tensor | None, bool]:
     """Sample, chunk by chunk into sampling.jsonl; a chunk that is there already is not sampled again."""
+    from operant.hf.chat import is_chat
     from operant.hf.policy import answer_log_probs, encode, load_policy, sample
 
     policy = load_policy(config.model, seed=config.seed)
@@ -149,26 +157,36 @@ def _sample(
     for i, tokens in enumerate(track(chunks, "sampling", total=count), start=len(stored)):
         here = prompts[i * config.batch_size : (i + 1) * config.batch_size]
         owners = [p for p in here for _ in range(config.rollouts)]
-        new = [_row(p, t, policy.tokenizer) for p, t in zip(owners, tokens, strict=True)]
+        new = [_row(p, t, policy) for p, t in zip(owners, tokens, strict=True)]
         append_record(partial, "chunk", rows=new)
         rows += new
     exact = None
     if config.exact and all(p.target for p in prompts):
         exact = answer_log_probs(policy, encoded, batch_size=32, sampler=sampler)
-    return rows, exact, config.data.chat if config.data.chat is not None else bool(policy.tokenizer.chat_template)
+    return rows, exact, is_chat(policy.tokenizer, config.data)
 
 
-def _row(prompt: Prompt, tokens: list[int], tokenizer: Any) -> dict[str, Any]:
+def _row(prompt: Prompt, tokens: list[int], policy: Policy) -> dict[str, Any]:
     """One rollout as it is stored."""
-    finished = bool(tokens) and tokens[-1] == tokenizer.eos_token_id
-    text = tokenizer.decode(tokens[:-1] if finished else tokens)
     return {
         "prompt": prompt.id,
         "target": prompt.target,
-        "completion": text,
+        "completion": policy.text(tokens),
         "tokens": len(tokens),
-        "finished": finished,
+        "finished": policy.finished(tokens),
     }
+
+
+def cut_warning(rows: Sequence[Mapping[str, Any]], limit: str) -> list[str]:
+    """A warning where most of the rollouts that say whether they finished did not; ``limit`` names what cut them."""
+    known = [bool(row["finished"]) for row in rows if row.get("finished") is not None]
+    cut = known.count(False)
+    if 2 * cut <= len(known):
+        return []
+    return [
+        f"{cut} of {len(known)} completions ({100 * cut / len(known):.0f} %) were cut at {limit} before they ended. An "
+        "answer that comes later is not seen: raise the limit, or ask for a shorter answer."
+    ]
 
 
 def score_rollouts(
@@ -205,35 +223,32 @@ def score_rollouts(
     return scored, Counter(row["failure"] for row in scored if row.get("failure"))
 
 
-def with_scores(
-    rows: list[dict[str, Any]], reward_model: str, asked: Sequence[str], *, chat: bool
-) -> list[dict[str, Any]]:
-    """Add the reward model's score to every rollout, given the text that it answers."""
+def with_scores(rows: list[dict[str, Any]], reward_model: str, asked: Sequence[Any]) -> list[dict[str, Any]]:
+    """Add the reward model's score to every rollout, given the text or the conversation that it answers."""
+    from operant.hf.chat import answers
     from operant.hf.rewardmodel import RewardModel
 
     model = RewardModel(reward_model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    said = [row["completion"] for row in rows]
-    if chat:
-        scores = model(
-            [[{"role": "user", "content": text}] for text in asked],
-            [[{"role": "assistant", "content": text}] for text in said],
-        )
-    else:
-        scores = model(asked, said)
+    chat = not isinstance(asked[0], str)
+    scores = model(asked, answers([row["completion"] for row in rows], chat=chat))
     return [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
 
 
-def _asked(rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt], template: str) -> list[str]:
-    """What each rollout answers: the prompt in its template, or the text that stands in a file of rollouts."""
-    known = {p.id: template.replace("{prompt}", p.text) for p in prompts}
-    texts = [known.get(row["prompt"], row.get("text")) for row in rows]
-    for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
-        if not isinstance(text, str) or not isinstance(row.get("completion"), str):
+def _asked(rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt], *, chat: bool) -> list[Any]:
+    """What each rollout answers: its prompt, or the text or conversation that stands in a file of rollouts."""
+    from operant.hf.chat import asked
+
+    known = dict(zip((p.id for p in prompts), asked(prompts, chat=chat), strict=True))
+    found = [known.get(row["prompt"], row.get("text")) for row in rows]
+    kinds = {type(text) for text in found}
+    for i, (row, text) in enumerate(zip(rows, found, strict=True)):
+        if not isinstance(text, (str, list)) or not isinstance(row.get("completion"), str) or len(kinds) > 1:
             raise DataError(
                 f"rollout {i + 1}: reward_model scores a text (the prompt's) and a completion, found {sorted(row)}. "
-                "Add them, or give each rollout a score and leave reward_model out."
+                "Add them, the texts all as texts or all as conversations, or give each rollout a score and leave "
+                "reward_model out."
             )
-    return [str(text) for text in texts]
+    return found
 
 
 def _write_curves(

@@ -7,7 +7,7 @@ only when all of them do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from operant.core.checks import OperantError
 from operant.core.rng import child_seed
+from operant.hf.chat import answers, asked, is_chat
 from operant.hf.config import PlanConfig, TrainConfig
-from operant.hf.evaluate import outcomes_of
+from operant.hf.evaluate import cut_warning, outcomes_of
 from operant.hf.families import Family, families_of
 from operant.hf.policy import Encoded, Policy, answer_log_probs, sample
 from operant.hf.runs import pass_at
@@ -76,7 +77,7 @@ class Examiner:
 
     def __call__(self) -> Result:
         """Every metric of every held-out prompt, the same on all processes."""
-        policy = Policy(self._model(), self.policy.tokenizer)
+        policy = replace(self.policy, model=self._model())
         if not self.config.eval_rollouts:
             log_p = self._exact(policy)
             return Result(pass_at(log_p, self.config.budgets), {"log_p": log_p})
@@ -88,6 +89,7 @@ class Examiner:
             f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
             for kind, count in kinds.items()
         ]
+        warnings += cut_warning(rows, f"max_completion_length = {self.config.max_completion_length}")
         return Result(sampled_columns(self.config, outcomes_of(rows)[1]), warnings=warnings)
 
     def _shares(self) -> list[list[int]]:
@@ -122,10 +124,11 @@ class Examiner:
             batch_size=max(1, self.config.eval_batch_size // m),
             seed=child_seed(self.config.data.seed, "evaluation", rank()),
         )
-        decode = policy.tokenizer.decode
-        texts = [decode(tokens, skip_special_tokens=True) for chunk in chunks for tokens in chunk]
+        drawn = [tokens for chunk in chunks for tokens in chunk]
         owners = [self.prompts[i] for i in share for _ in range(m)]
-        lines = self._scored(policy, owners, texts)
+        lines = self._scored(policy, owners, [policy.text(tokens) for tokens in drawn])
+        for line, tokens in zip(lines, drawn, strict=True):
+            line["finished"] = policy.finished(tokens)
         grouped = self._gathered([lines[i : i + m] for i in range(0, len(lines), m)])
         return [line for group in grouped for line in group]
 
@@ -142,13 +145,10 @@ class Examiner:
 
     def _scores(self, policy: Policy, owners: list[Prompt], texts: list[str]) -> list[float]:
         from operant.hf.rewardmodel import RewardModel
-        from operant.hf.rl_run import dataset
 
         self._scorer = self._scorer or RewardModel(self.config.reward_model, policy.device)
-        asked = dataset(policy, owners, self.config.data)["prompt"]
-        chat = not isinstance(asked[0], str)
-        said = [[{"role": "assistant", "content": text}] if chat else text for text in texts]
-        return self._scorer(list(asked), said)
+        chat = is_chat(policy.tokenizer, self.config.data)
+        return self._scorer(asked(owners, chat=chat), answers(texts, chat=chat))
 
 
 def sampled_columns(config: TrainConfig, outcomes: Outcomes) -> dict[str, Tensor]:

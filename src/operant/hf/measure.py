@@ -99,7 +99,7 @@ class SuccessRate:
         return [i for i in range(first, last) for _ in range(self.rollouts)]
 
     def _sample(self, first: int, seed: int) -> list[str]:
-        """Texts of a chunk's rollouts; a completion ends before its end-of-sequence token."""
+        """Texts of a chunk's rollouts."""
         rows = self.encoded[first : first + self.batch_size]
         (tokens,) = sample(
             self.policy,
@@ -110,8 +110,7 @@ class SuccessRate:
             batch_size=len(rows),
             seed=seed,
         )
-        eos, decode = self.policy.tokenizer.eos_token_id, self.policy.tokenizer.decode
-        return [decode(t[:-1] if t and t[-1] == eos else t) for t in tokens]
+        return [self.policy.text(t) for t in tokens]
 
     def _count(self, owners: list[int], texts: list[str]) -> Tensor:
         """(2, P): correct and judged rollouts of each prompt."""

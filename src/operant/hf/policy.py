@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    DynamicCache,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from operant.core.checks import DataError
 from operant.core.rng import child_seed
+from operant.hf.chat import asked, end_of_turn, is_chat, prompt_tokens
+from operant.hf.embedded import embedded_model, embedded_tokenizer
 from operant.hf.tasks import EMBEDDED, DataConfig, Prompt
 from operant.strategies.sampler import Sampler
 
@@ -45,10 +39,25 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Policy:
-    """A causal language model (or its adapter) with its tokenizer; transformers' own types help little here."""
+    """A causal language model (or its adapter) with its tokenizer; transformers' own types help little here.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer, with an end-of-sequence token.
+        ends: tokens at which a completion ends. Default: the tokenizer's end-of-sequence token and all that the model's
+            generation_config declares, as in TRL. Chat models declare several.
+    """
 
     model: Any
     tokenizer: Any
+    ends: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Read the end tokens."""
+        if not self.ends:
+            found = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+            declared = [found] if isinstance(found, int) else found or []
+            object.__setattr__(self, "ends", tuple(dict.fromkeys([int(self.tokenizer.eos_token_id), *declared])))
 
     @property
     def device(self) -> torch.device:
@@ -60,6 +69,14 @@ class Policy:
         """Token that fills rows up; masked everywhere."""
         pad = self.tokenizer.pad_token_id
         return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of a completion, as TRL decodes it: without special tokens, its end among them."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def finished(self, tokens: Sequence[int]) -> bool:
+        """Whether a completion ended by itself, and was not cut at its length."""
+        return bool(tokens) and tokens[-1] in self.ends
 
     def save(self, path: Path) -> None:
         """Write weights (or the adapter) and tokenizer as a folder that :func:`load_policy` reads."""
@@ -122,22 +139,19 @@ def add_lora(policy: Policy, *, rank: int, alpha: int, seed: int) -> Policy:
 def encode(policy: Policy, prompts: Sequence[Prompt], data: DataConfig, max_tokens: int) -> list[Encoded]:
     """Prompts and targets as tokens, tokenised apart: rollouts start from exactly these prompt tokens.
 
+    A target ends with the token that the chat template puts after an answer (<|eot_id|>, <end_of_turn>, <|im_end|>) if
+    generation ends there, else with the tokenizer's end-of-sequence token.
+
     Raises:
         DataError: if one is longer than ``max_tokens`` (the probability of a cut answer is another one), or a
-            chat template is asked for and there is none.
+            chat template is needed and there is none.
     """
-    chat = data.chat if data.chat is not None else bool(policy.tokenizer.chat_template)
-    if chat and not policy.tokenizer.chat_template:
-        raise DataError("data.chat is true, but the tokenizer has no chat template: leave data.chat out, or set one.")
+    chat = is_chat(policy.tokenizer, data)
+    end = end_of_turn(policy.tokenizer, policy.ends) if chat else int(policy.tokenizer.eos_token_id)
     encoded = []
-    for prompt in prompts:
-        text = data.template.replace("{prompt}", prompt.text)
-        if chat:
-            turn = [{"role": "user", "content": text}]
-            text = policy.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-        before = policy.tokenizer(text, add_special_tokens=not chat)["input_ids"]
+    for prompt, text in zip(prompts, asked(prompts, chat=chat), strict=True):
         after = policy.tokenizer(prompt.target, add_special_tokens=False)["input_ids"]
-        encoded.append(Encoded(before, [*after, policy.tokenizer.eos_token_id]))
+        encoded.append(Encoded(prompt_tokens(policy.tokenizer, text), [*after, end]))
     longest = max(len(e.prompt) + len(e.target) for e in encoded)
     if longest > max_tokens:
         count = sum(len(e.prompt) + len(e.target) > max_tokens for e in encoded)
@@ -154,21 +168,38 @@ def target_log_probs(
     attention_mask: Tensor | None,
     labels: Tensor,
     sampler: Sampler = Sampler(),  # noqa: B008
+    ends: Sequence[int] = (),
 ) -> Tensor:
     """Log-probability of each row's target under a sampler: the sum over tokens with a label, (B, T) -> (B,) float32.
 
     Only the positions that predict a target token anywhere in the batch go through the vocabulary layer. -inf where
     a token of the target lies outside the nucleus: this sampler never returns the target.
+
+    Args:
+        model: causal language model.
+        input_ids: (B, T), right-padded.
+        attention_mask: (B, T).
+        labels: (B, T), -100 outside the target.
+        sampler: temperature and nucleus.
+        ends: tokens that end a completion all alike. A target whose last token is one of them gets the probability
+            of its text: log sum_e p(a, e) over the ends e after the answer a.
     """
     keep = (labels[:, 1:] != -100).any(0).nonzero()[:, 0]  # (k,) positions before a target token
     logits = model(
         input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=keep, use_cache=False
     ).logits  # (B, k, V)
-    target = labels[:, keep + 1]
+    target, logits = labels[:, keep + 1], sampler.warp(logits.float())
     nll = torch.nn.functional.cross_entropy(
-        sampler.warp(logits.float()).flatten(0, 1), target.flatten(), ignore_index=-100, reduction="none"
-    )
-    return -nll.view_as(target).sum(-1)
+        logits.flatten(0, 1), target.flatten(), ignore_index=-100, reduction="none"
+    ).view_as(target)  # (B, k)
+    if len(ends) > 1:
+        row = torch.arange(len(target), device=target.device)
+        places = torch.arange(1, target.shape[1] + 1, device=target.device)
+        last = ((target != -100) * places).argmax(-1)  # (B,)
+        any_end = logits[row, last].log_softmax(-1)[:, list(ends)].logsumexp(-1)
+        closed = torch.isin(target[row, last], target.new_tensor(ends))
+        nll = nll.index_put((row, last), torch.where(closed, -any_end, nll[row, last]))
+    return -nll.sum(-1)
 
 
 @torch.no_grad()
@@ -202,7 +233,10 @@ def answer_log_probs(
     batch_size: int,
     sampler: Sampler = Sampler(),  # noqa: B008
 ) -> Tensor:
-    """Exact log-probability that the sampler returns each target: (len(encoded),) float64, -inf where it cannot."""
+    """Exact log-probability that the sampler returns each target: (len(encoded),) float64, -inf where it cannot.
+
+    The target may end with any of the policy's end tokens: a rollout that stops at another one has the same text.
+    """
     was_training = policy.model.training
     policy.model.eval()
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt) + len(encoded[i].target))
@@ -211,7 +245,7 @@ def answer_log_probs(
         rows = order[start : start + batch_size]
         batch = collate([encoded[i] for i in rows], policy.pad)
         batch = {name: value.to(policy.device) for name, value in batch.items()}
-        log_p[rows] = target_log_probs(policy.model, **batch, sampler=sampler).double().cpu()
+        log_p[rows] = target_log_probs(policy.model, **batch, sampler=sampler, ends=policy.ends).double().cpu()
     policy.model.train(was_training)
     return log_p
 
@@ -248,7 +282,7 @@ def sample(
 
     They are i.i.d. from the sampler, whatever generation settings the model was saved with.
     Every chunk has its own seed, so a run that is continued after ``skip`` chunks samples what it would have
-    sampled. The end-of-sequence token is kept where the model produced it.
+    sampled. A completion stops at any of the policy's ends, which is kept where the model produced it.
     """
     policy.model.eval()
     device = policy.device
@@ -277,10 +311,10 @@ def sample(
                 **NEUTRAL,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=policy.pad,
-                eos_token_id=policy.tokenizer.eos_token_id,
+                eos_token_id=list(policy.ends),
             )
         new = out[:, width:].tolist()
-        yield [trim(tokens, int(policy.tokenizer.eos_token_id)) for tokens in new]
+        yield [trim(tokens, policy.ends) for tokens in new]
 
 
 def _prefill(policy: Policy, ids: Tensor, mask: Tensor, cache: DynamicCache) -> None:
@@ -295,35 +329,6 @@ def _prefill(policy: Policy, ids: Tensor, mask: Tensor, cache: DynamicCache) -> 
     )
 
 
-def trim(tokens: list[int], eos: int) -> list[int]:
-    """Tokens up to and including the first end-of-sequence token."""
-    return tokens[: tokens.index(eos) + 1] if eos in tokens else tokens
-
-
-def embedded_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a character: digits, '*', '='."""
-    vocabulary = {c: i for i, c in enumerate(["<pad>", "<eos>", "<unk>", *"0123456789*="])}
-    tokenizer: Any = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
-
-
-def embedded_model(seed: int) -> LlamaForCausalLM:
-    """A Llama of 100,096 parameters with random weights from ``seed``."""
-    tokenizer: Any = embedded_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=172,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=32,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        tie_word_embeddings=True,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(child_seed(seed, "embedded model"))
-        return LlamaForCausalLM(config)
+def trim(tokens: list[int], ends: Collection[int]) -> list[int]:
+    """Tokens up to and including the first end."""
+    return tokens[: next((i + 1 for i, token in enumerate(tokens) if token in ends), None)]

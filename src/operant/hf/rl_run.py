@@ -10,6 +10,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from operant.core.checks import DataError, OperantError
+from operant.hf.chat import asked, is_chat
 from operant.hf.config import TrainConfig
 from operant.hf.jobs import Job, build
 from operant.hf.policy import Encoded, Policy
@@ -90,19 +91,13 @@ def reward_functions(config: TrainConfig, policy: Policy) -> list[Any]:
 def dataset(policy: Policy, prompts: Sequence[Prompt], data: DataConfig) -> Dataset:
     """Prompts as TRL takes them, so that it tokenises them as :func:`operant.hf.policy.encode` does.
 
-    With a chat template: a conversation of one turn, for TRL applies the template itself, and a text that has
-    been through it would get a second beginning-of-sequence token.
+    With a chat template: conversations, for TRL applies the template itself, and a text that has been through it would
+    get a second beginning-of-sequence token.
     """
-    chat = data.chat if data.chat is not None else bool(policy.tokenizer.chat_template)
-    texts = [data.template.replace("{prompt}", p.text) for p in prompts]
+    said = asked(prompts, chat=is_chat(policy.tokenizer, data))
     return Dataset.from_list(
         [
-            {
-                "prompt": [{"role": "user", "content": text}] if chat else text,
-                "id": p.id,
-                "target": p.target,
-                "info": json.dumps(dict(p.info)),
-            }
-            for p, text in zip(prompts, texts, strict=True)
+            {"prompt": prompt, "id": p.id, "target": p.target, "info": json.dumps(dict(p.info))}
+            for p, prompt in zip(prompts, said, strict=True)
         ]
     )

