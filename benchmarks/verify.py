@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import psutil
 
-from operant.hf.judges import math_judge
+from operant.hf.answers import judge as math_judge
 from operant.hf.tasks import DataConfig, Prompt, load_prompts
 from operant.hf.verify import Verdict, make_verifier, verify
 

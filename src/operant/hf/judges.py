@@ -10,15 +10,17 @@ from __future__ import annotations
 import faulthandler
 import functools
 import importlib
+import importlib.util
 import inspect
 import json
 import math
 import os
-import pickle
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 Judged = tuple[float | None, str | None, bytes | None]
@@ -32,10 +34,10 @@ def load(judge: str) -> Judge:
     if judge == "math":
         import resource
 
-        import math_verify  # noqa: F401  # pyright: ignore[reportUnusedImport]  # now, not on the first task's time
-
+        judge_math = alone("answers").judge
+        judge_math("1/x", r"\boxed{\frac{1}{x}}", {})  # SymPy and the grammar load now, not on the first task's time
         resource.setrlimit(resource.RLIMIT_AS, (MATH_BYTES, MATH_BYTES))
-        return math_judge
+        return judge_math
     if judge == "gym":
         import reasoning_gym  # noqa: F401  # pyright: ignore[reportUnusedImport, reportMissingImports]
 
@@ -48,6 +50,16 @@ def load(judge: str) -> Judge:
     return functools.partial(user_judge, function, takes)
 
 
+def alone(name: str) -> ModuleType:
+    """A package beside this file, without operant, whose import would load torch."""
+    folder = Path(__file__).with_name(name)
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def find(path: str) -> Callable[..., Any]:
     """What a dotted path names: "package.module.function" or "package.module:function"."""
     module, _, name = path.rpartition(":" if ":" in path else ".")
@@ -55,54 +67,6 @@ def find(path: str) -> Callable[..., Any]:
     if not callable(function):
         raise TypeError(f"{path} is a {type(function).__name__}, not a function")
     return function
-
-
-def math_judge(target: str, text: str, info: Mapping[str, Any]) -> Judged:
-    """Math-verify's verdict; a right answer takes the canonical form of the target."""
-    import math_verify
-
-    gold = _gold(target)
-    if not gold:
-        answer = text.strip()
-        return float(answer == target), answer or None, None
-    found = math_verify.parse(text, raise_on_error=True)
-    if not found:
-        return 0.0, None, None
-    correct = bool(math_verify.verify(gold, found, raise_on_error=True))
-    answer, rational = canonical(gold if correct else found)
-    return float(correct), answer, None if rational else pickle.dumps(gold if correct else found)
-
-
-@functools.lru_cache(4096)
-def _gold(target: str) -> list[Any]:
-    import math_verify
-
-    return math_verify.parse(target, raise_on_error=True) or math_verify.parse(f"${target}$", raise_on_error=True)
-
-
-def canonical(parsed: Sequence[Any]) -> tuple[str, bool]:
-    """Rationals exactly, so that 0.5 and 1/2 are one text, and whether it is one; else as SymPy prints its value."""
-    import sympy
-
-    value = parsed[0]
-    if isinstance(value, sympy.Expr) and value.is_number:
-        value = sympy.nsimplify(value.doit(), rational=True) if value.is_rational is not False else value.doit()
-    return str(value), isinstance(value, sympy.Rational)
-
-
-def merge(keys: Sequence[bytes]) -> list[int]:
-    """The first of the answers that each one equals by math-verify, as its position."""
-    import math_verify
-
-    answers = [pickle.loads(key) for key in keys]
-    leaders: list[int] = []
-    found: list[int] = []
-    for i, answer in enumerate(answers):
-        same = (j for j in leaders if math_verify.verify(answers[j], answer, raise_on_error=True))
-        found.append(next(same, i))
-        if found[i] == i:
-            leaders.append(i)
-    return found
 
 
 def regex_judge(pattern: re.Pattern[str], target: str, text: str, info: Mapping[str, Any]) -> Judged:
@@ -202,7 +166,9 @@ def serve(pipe: Connection[Any, Any]) -> None:
         pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send("")
-    actions: dict[str, Callable[..., Any]] = {"judge": judge, "merge": merge, "draw": draw}
+    actions: dict[str, Callable[..., Any]] = {"judge": judge, "draw": draw}
+    if judge_name == "math":
+        actions["merge"] = sys.modules["answers"].merge
     while True:
         try:
             action, task = pipe.recv()

@@ -1,0 +1,69 @@
+"""The verifier "math": the final answer of a completion against a target that is one answer.
+
+A target is read as a whole and never searched for a number. A completion is searched for its final answer, which is then
+read as a whole too. Workers import this package without operant, so it imports nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from .clean import clean, key
+from .mine import is_answer, marks_an_answer, mine
+from .read import Answer, Named, Text, Value, read
+from .same import rational, same
+
+
+def judge(target: str, text: str, info: Mapping[str, Any]) -> tuple[float, str | None, bytes | None]:
+    """Reward, answer and what stands for it in comparisons; a right answer takes the target's canonical text."""
+    gold = gold_of(target)
+    found = mine(text)
+    if not found and isinstance(gold, Text) and text.strip():
+        found = [text]
+    whole = [text] if len(text) <= 4 * len(target) + 100 else []
+    right = text.strip() == target.strip() or any(key(clean(part)) == gold.text for part in (*whole, *found))
+    if right or (found and same(gold, read(found[0]))):
+        return 1.0, canonical(gold), _key(gold, target)
+    if not found:
+        return 0.0, None, None
+    answer = read(found[0])
+    return 0.0, canonical(answer), _key(answer, found[0])
+
+
+@lru_cache(4096)
+def gold_of(target: str) -> Answer:
+    """The answer that a target is. A whole solution is one only by what it marks: a box, ####, "the answer is"."""
+    if is_answer(target):
+        return read(target)
+    marked = mine(target) if marks_an_answer(target) else []
+    return read(marked[0]) if marked else Text(key(clean(target)))
+
+
+def merge(keys: Sequence[bytes]) -> list[int]:
+    """The first of the answers that each one equals, as its position."""
+    answers = [read(key.decode()) for key in keys]
+    leaders: list[int] = []
+    found: list[int] = []
+    for i, answer in enumerate(answers):
+        found.append(next((j for j in leaders if same(answers[j], answer)), i))
+        if found[i] == i:
+            leaders.append(i)
+    return found
+
+
+def canonical(answer: Answer) -> str:
+    """Rational numbers exactly, so that 0.5 and 1/2 are one text; else the answer's text."""
+    if isinstance(answer, Named):
+        return canonical(answer.value)
+    value = rational(answer) if isinstance(answer, Value) else None
+    return answer.text if value is None else str(value)
+
+
+def _key(answer: Answer, source: str) -> bytes | None:
+    """What merge compares; None where the canonical text settles it."""
+    while isinstance(answer, Named):
+        answer = answer.value
+    settled = isinstance(answer, Text) or (isinstance(answer, Value) and rational(answer) is not None)
+    return None if settled else source.encode()

@@ -1,0 +1,161 @@
+"""The final answer in a completion: boxed, after ####, in a tag, after "the answer is", or the last mathematics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from .clean import clean, closing, has_words
+from .read import WORD_LIKE, Text, leaves, read
+from .same import same
+
+BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>[^\s{$\\]+))")
+LINK = re.compile(r"(?:[\s$.,;]|\\[()\[\]]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
+"""What may stand between two boxes that are one answer."""
+HASHES = re.compile(r"####[ \t]*(\S.*)")
+TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+MARKER = re.compile(
+    r"\b(?:answers?|(?:correct|right) (?:option|choice)|(?:option|choice)(?= is\b))\b\**"
+    r"(?:[^.\n:=]{0,60}?(?:\b(?:is|are|was|be)\b(?!\s+not\b)|:|=)\**:?|\s+(?=[-+\d$\\(]))[\s*]*",
+    re.IGNORECASE,
+)
+SENTENCE = re.compile(r"[.!?](?=\s|$)|\n")
+REASON = re.compile(r"\s*(?:[.,;:]\s|\n|\b(?:because|since|as|so|where|which|when|for|if|by)\b)")
+SPAN = re.compile(
+    r"\$\$(?P<a>.+?)\$\$|\\\[(?P<b>.+?)\\\]|\\\((?P<c>.+?)\\\)|(?<!\\)\$(?P<d>(?:[^$\n\\]|\\.)+)\$", re.DOTALL
+)
+OPEN_END = re.compile(r"[-+*/=<>(]$|^[=<>*/)]")
+"""Between the dollars of $4 + $5 stands no mathematics."""
+BARE = re.compile(
+    r"(?:\\[a-zA-Z]+|\\[%$!,;{}]|[{}\d()\[\]+\-*/^_=<>.,%°×÷·−–€£$]|(?<=\d):(?=\d)|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z])"
+    r"|(?<=\d)[a-zA-Z](?![A-Za-z])|\s)+"
+)
+NUMBERS = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?|-?\.\d+")
+CHOICE = re.compile(r"(?:\\text\s*\{\s*)?\(?\s*([A-Z])\s*(?:\)|[.:](?=\s|$))")
+END = 20_000
+"""Characters from the end of a completion in which an answer is looked for."""
+CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+"""GSM8K's annotations."""
+
+
+def mine(text: str) -> list[str]:
+    """Readings of the final answer, the one that counts first; the others may only equal a target by their text.
+
+    A box counts before everything else, the last one, or the last ones where nothing but "and" stands between. Then
+    a tag, GSM8K's ####, the last "answer is" or "Answer:", the whole text if it is nothing but an answer, and the last
+    mathematics in it. A box that is not closed was cut off: it is no answer.
+    """
+    text = text[-END:]
+    found = boxed(text)
+    if found is not None:
+        return _choices([found]) if found else []
+    tags = TAG.findall(text)
+    if tags:
+        return _segment(tags[-1])
+    hashes = [m[1].strip() for m in HASHES.finditer(text) if is_answer(m[1]) or not text[m.end() :].strip()]
+    if hashes:
+        return _segment(hashes[-1])
+    text = CALCULATOR.sub("", text).strip()
+    places = list(MARKER.finditer(text))
+    found = _segment(text[places[-1].end() :]) if places else []
+    if not found and is_answer(text):
+        found = [text]
+    return found or list(islice(_maths(text, _spans(text), backward=True), 1))
+
+
+def marks_an_answer(text: str) -> bool:
+    """Whether a text is a solution that says which answer is its own: of several sentences, or with a box, tag or ####."""
+    marked = BOX.search(text) or TAG.search(text) or HASHES.search(text)
+    return bool(marked or (SENTENCE.search(text.strip()[:-1]) and MARKER.search(text)))
+
+
+def boxed(text: str) -> str | None:
+    """What stands in the last box, or the last few that are linked; "" if it is not closed; None without a box."""
+    places = list(BOX.finditer(text))
+    parts: list[str] = []
+    start = len(text)
+    for match in reversed(places):
+        end = closing(text, match.end() - 1) if match["brace"] else match.end() - 1
+        if end < 0:
+            return ""
+        if parts and (end >= start or not LINK.fullmatch(text, end + 1, start)):
+            break
+        inner = (text[match.end() : end] if match["brace"] else match["bare"].rstrip(".,;")).strip()
+        start = match.start()
+        if not any(same(read(inner), read(part)) for part in parts):
+            parts.insert(0, inner)
+    return ",".join(parts) if places else None
+
+
+def is_answer(text: str, *, words: bool = True) -> bool:
+    """Whether a text is nothing but an answer: mathematics, or (with ``words``) single words."""
+    answer = read(text)
+    texts = [leaf.text for leaf in leaves(answer) if isinstance(leaf, Text)]
+    return bool(answer.text) and all(words and WORD_LIKE.fullmatch(text) for text in texts)
+
+
+def _segment(text: str) -> list[str]:
+    """The answer that a text begins with."""
+    text = text.strip()
+    spans = _spans(text)
+    if spans and spans[0][0] == 0:
+        return [spans[0][2]]
+    sentence = SENTENCE.split(text, maxsplit=1)[0].strip(" *_\"'`")
+    plain = SPAN.sub(_inside, sentence)
+    cut = REASON.split(plain, maxsplit=1)[0].strip()
+    whole = [part for part in (plain, cut) if part]
+    exact = next((part for part in whole if is_answer(part, words=False)), None)
+    maths = [] if exact else list(_maths(sentence, _spans(sentence)))
+    results = [part for part in maths if "=" in part]
+    first = exact or (results[-1:] or maths[:1] or [cut])[0]
+    return _choices(list(dict.fromkeys([first, *whole]))) if whole else []
+
+
+def _choices(found: list[str]) -> list[str]:
+    """With the letter that a multiple choice begins with: (B) 12."""
+    letters = [match[1] for match in (CHOICE.match(clean(part)) for part in found) if match]
+    return [*found, *letters]
+
+
+def _spans(text: str) -> list[tuple[int, int, str]]:
+    """Where mathematics stands in dollars or brackets, and what; linked ones are one answer. $5 and $6 are money."""
+    found: list[tuple[int, int, str]] = []
+    for match in SPAN.finditer(text):
+        inside = _inside(match).strip()
+        if not inside or OPEN_END.search(inside) or has_words(re.sub(r"\\text\s*\{[^{}]*\}", "", inside)):
+            continue
+        if found and LINK.fullmatch(text, found[-1][1], match.start()):
+            start, _, before = found.pop()
+            found.append((start, match.end(), f"{before.rstrip('.,; ')}, {inside}"))
+        else:
+            found.append((match.start(), match.end(), inside))
+    return found
+
+
+def _maths(text: str, spans: Sequence[tuple[int, int, str]], *, backward: bool = False) -> Iterator[str]:
+    """The mathematics of a text in order, or the last one first: in dollars or brackets, and bare."""
+    rest = list(text)
+    for start, end, _ in spans:
+        rest[start:end] = "\0" * (end - start)
+    bare = [(m.start(), m.end(), m[0]) for m in BARE.finditer("".join(rest)) if re.search(r"\d|\\[a-z]", m[0])]
+    for start, _, chunk in sorted([*spans, *bare], reverse=backward):
+        found = _bare(chunk, bullet=not text[:start].rpartition("\n")[2].strip()) if rest[start] != "\0" else chunk
+        if found and is_answer(found, words=rest[start] == "\0"):
+            yield found
+
+
+def _bare(chunk: str, *, bullet: bool) -> str:
+    """The last answer in a run of mathematical characters: what reads as one, or else its last number."""
+    chunk = re.sub(r"^\s*[-*]\s+", "", chunk) if bullet else chunk
+    parts = [part for part in re.split(r"[.,;]\s+|\n", f"{chunk} ") if re.search(r"\d|\\[a-z]", part)]
+    part = parts[-1].strip(" =.,;*_+-<>:") if parts else ""
+    part = f"-{part}" if parts and re.match(r"\s*[*_]*-[\d.\\($]", parts[-1]) else part
+    if part and is_answer(part, words=False):
+        return part
+    numbers = NUMBERS.findall(part)
+    return numbers[-1] if numbers else ""
+
+
+def _inside(match: re.Match[str]) -> str:
+    return next(part for part in match.groups() if part is not None)

@@ -1,0 +1,127 @@
+"""What stands around a number: a unit, a currency, a percent sign, a remark."""
+
+from __future__ import annotations
+
+import re
+
+from .clean import has_words
+
+PERCENT = "%"
+PERCENTAGE = ("percent", "percentage", "per cent", "pct", "%", "\\%")
+NAMES = {
+    name: names.split()[0]
+    for names in (
+        "km kilometer kilometre kms",
+        "m meter metre",
+        "cm centimeter centimetre cms",
+        "mm millimeter millimetre",
+        "mile mi",
+        "ft foot feet",
+        "in inch inches",
+        "yd yard",
+        "kg kilogram kgs",
+        "g gram gm",
+        "mg milligram",
+        "lb pound lbs",
+        "oz ounce",
+        "s second sec",
+        "min minute mins",
+        "h hour hr hrs",
+        "day",
+        "week",
+        "month",
+        "year yr yrs",
+        "dollar usd bucks",
+        "cent",
+        "l liter litre",
+        "ml milliliter millilitre",
+        "kph kmph",
+        "mph",
+        "deg degree",
+        "rad radian",
+        "hz",
+        "khz",
+        "w watt",
+        "kw kilowatt",
+        "v volt",
+        "j joule",
+        "kj kilojoule",
+        "n newton",
+        "pa pascal",
+        "k kelvin",
+        "mol mole",
+        "gal gallon",
+    )
+    for name in names.split()
+}
+"""Spellings of the units that are told apart: metres are not kilometres. Others are not compared."""
+NOT_FIRST = frozenset("of to in on at from by and or out with is are was were if because since so as for".split())
+CURRENCY = re.compile(r"(-?)\s*(?:\\?\$|€|£|¥|₹)\s*(-?.*\d.*)", re.DOTALL)
+TEXT = r"\\text\{[^{}]*[A-Za-z%][^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?"
+TEXTS = re.compile(
+    rf"(?P<body>.*[^\s\\/])\s*(?P<unit>(?:(?:\\cdot|/|\*)?\s*{TEXT}\s*)+|\\frac\{{\s*{TEXT}\s*\}}\{{\s*{TEXT}\s*\}})", re.DOTALL
+)
+PLAIN = re.compile(r"(?P<body>.*[\d})])(?P<space>\s*)(?P<unit>/?\s*[A-Za-zµ][A-Za-zµ./ \-]*(?:\^?\d)?(?:/[A-Za-z]+(?:\^?\d)?)?)", re.DOTALL)
+REMARK = re.compile(r"(?P<body>.*\S)\s*\((?P<unit>[^()]*)\)", re.DOTALL)
+DEGREES = re.compile(r"(?P<body>.*\S)\s*\^\s*\\circ\s*(?P<unit>[CF]?)")
+PERCENTS = re.compile(r"(?P<body>.*[^\s\\])\s*(?:\\?%|\\text\{\s*\\?%\s*\})")
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    r"""The expression in a text and the unit, "" if it has none.
+
+    >>> [split_unit(t) for t in (r"5\text{ cm}^2", r"\$4", "72 km/h", r"50\%", "5 (years old)", "2d", "x+5 m")]
+    [('5', 'cm^2'), ('4', 'dollar'), ('72', 'km/h'), ('50', '%'), ('5', 'years old'), ('2d', ''), ('x+5', 'm')]
+    """
+    money = CURRENCY.fullmatch(text)
+    if money:
+        return split_unit(money[1] + money[2])[0], "dollar" if "$" in text else "money"
+    percent = PERCENTS.fullmatch(text)
+    if percent:
+        return percent["body"], PERCENT
+    texts = TEXTS.fullmatch(text)
+    if texts:
+        unit = re.sub(r"\\text\{([^{}]*)\}", r"\1", texts["unit"]).strip()
+        return _degrees(texts["body"]), PERCENT if unit.lower() in PERCENTAGE else unit
+    remark = REMARK.fullmatch(text)
+    if remark and has_words(remark["unit"]):
+        return split_unit(remark["body"])[0], remark["unit"].strip()
+    degrees = DEGREES.fullmatch(text)
+    if degrees:
+        return degrees["body"], "degree"
+    plain = PLAIN.fullmatch(text)
+    if plain and _is_unit(plain["unit"].strip(), bool(plain["space"])):
+        unit = plain["unit"].strip()
+        return _degrees(plain["body"]), PERCENT if unit.lower() in PERCENTAGE else unit
+    return text, ""
+
+
+def differ(a: str, b: str) -> bool:
+    """Whether two texts name units of the table, and not the same."""
+    first, second = _canonical(a), _canonical(b)
+    return first is not None and second is not None and first != second
+
+
+def _degrees(body: str) -> str:
+    degrees = DEGREES.fullmatch(body)
+    return degrees["body"] if degrees else body
+
+
+def _is_unit(text: str, apart: bool) -> bool:
+    """A few words after a space, or a unit of the table right behind the number (a single letter only after a space)."""
+    words = text.replace("/", " ").split()
+    if re.fullmatch(r"st|nd|rd|th", text):
+        return True
+    if words and all(_name(word) is not None for word in words):
+        return apart or len(re.sub(r"\^?\d$|[/\s]", "", text)) > 1
+    return apart and len(words) <= 4 and has_words(text) and words[0].lower() not in NOT_FIRST
+
+
+def _name(word: str) -> str | None:
+    word = re.sub(r"\^?-?\d$", "", word).lower().rstrip(".")
+    return NAMES.get(word) or NAMES.get(word.removesuffix("s")) if word else None
+
+
+def _canonical(unit: str) -> str | None:
+    parts = [_name(re.sub(r"\^\{?-?\d\}?|\b(?:square|cubic|sq\.?|cu\.?)\b", "", part).strip()) for part in unit.split("/")]
+    return None if None in parts else "/".join(part for part in parts if part)
