@@ -39,6 +39,23 @@ def test_a_proxy_score_picks_and_the_reward_pays(tmp_path):
     assert found["maj@2"] == pytest.approx((1 + 0.5 + 0.5) / 3)
 
 
+@pytest.mark.parametrize("verifier", ["math", "exact", "regex:(.+)"])
+def test_targets_that_are_numbers_or_have_spaces_around_them_are_cleaned(tmp_path, verifier):
+    rows = [
+        {"prompt": "a", "target": 7, "completion": "7"},
+        {"prompt": "a", "target": 7.0, "completion": "8"},
+        {"prompt": "b", "target": " 7\n", "completion": "7"},
+        {"prompt": "b", "target": 0.5, "completion": " 0.5"},
+    ]
+    source = write(tmp_path / "r.jsonl", rows)
+    found = evaluate(EvaluateConfig(output_dir=tmp_path / "a", rollouts_file=source, verifier=verifier))
+    assert [row["reward"] for row in read_records(found / "rollouts.jsonl")] == [1, 0, 1, 1]
+    rows[2]["target"] = {"ground_truth": "7"}
+    source = write(tmp_path / "s.jsonl", rows)
+    with pytest.raises(DataError, match="rollout 3, target: expected the correct answer as a text"):
+        evaluate(EvaluateConfig(output_dir=tmp_path / "b", rollouts_file=source, verifier=verifier))
+
+
 def test_rewards_that_are_not_binary_leave_pass_at_k_out(tmp_path, capsys):
     rows = [{"prompt": "a", "reward": r} for r in (0.5, 0.2, 0.9)]
     config = EvaluateConfig(output_dir=tmp_path / "a", rollouts_file=write(tmp_path / "r.jsonl", rows), budgets=[1, 3])

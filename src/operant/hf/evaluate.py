@@ -16,6 +16,7 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, DataError, check_int
 from operant.core.record import append_record, claim_folder, read_records, write_records
+from operant.hf.columns import clean_target
 from operant.hf.config import EvaluateConfig, PlanConfig, config_dict
 from operant.hf.families import Family, families_of
 from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
@@ -215,12 +216,18 @@ def score_rollouts(
     verdicts: list[Verdict] = []
     if todo:
         known = {p.id: p for p in prompts}
-        asked = [known.get(r["prompt"]) or Prompt(r["prompt"], "", r["target"], r.get("info") or {}) for r in todo]
+        asked = [known.get(row["prompt"]) or _prompt(i, row) for i, row in enumerate(rows) if "reward" not in row]
         with Console().status(f"verifying {len(todo)} completions"), make_verifier(verifier) as check:
             verdicts = check(asked, [row["completion"] for row in todo])
     fresh = iter(verdicts)
     scored = [row if "reward" in row else {**row, **asdict(next(fresh))} for row in rows]
     return scored, Counter(row["failure"] for row in scored if row.get("failure"))
+
+
+def _prompt(i: int, row: Mapping[str, Any]) -> Prompt:
+    """The prompt of a rollout that stands in a file; its target is cleaned as in a prompt set."""
+    target = clean_target(row["target"], f"rollout {i + 1}, target")
+    return Prompt(row["prompt"], "", target, row.get("info") or {})
 
 
 def with_scores(rows: list[dict[str, Any]], reward_model: str, asked: Sequence[Any]) -> list[dict[str, Any]]:

@@ -53,7 +53,8 @@ def load(judge: str) -> Judge:
 def alone(name: str) -> ModuleType:
     """A package beside this file, without operant, whose import would load torch."""
     folder = Path(__file__).with_name(name)
-    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    where = [str(folder)]
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=where)
     assert spec is not None and spec.loader is not None
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -75,7 +76,7 @@ def regex_judge(pattern: re.Pattern[str], target: str, text: str, info: Mapping[
     if not found or found[-1] is None:
         return 0.0, None, None
     answer = found[-1].strip()
-    return float(answer == target), answer or None, None
+    return float(answer == target.strip()), answer or None, None
 
 
 def gym_judge(target: str, text: str, info: Mapping[str, Any]) -> Judged:

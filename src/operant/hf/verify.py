@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from operant.core.checks import InputError
+from operant.hf.columns import clean_target
 from operant.hf.gym import need_gym
 from operant.hf.pool import Pool
 from operant.hf.tasks import Prompt
@@ -67,7 +68,7 @@ def make_verifier(spec: str, *, processes: int = 2, seconds: float | None = None
 
     | spec | right is | answer for votes |
     |---|---|---|
-    | math | equal to the target by math-verify | the value: 1/2, 0.5 and \frac12 are one |
+    | math | the target's answer (see operant.hf.answers) | the value: 1/2, 0.5 and \frac12 are one |
     | exact | the target's text, stripped | the text |
     | regex:PATTERN | the one group of the last match is the target's text | that group |
     | code | the prompt's tests pass (HumanEval's form; see operant.hf.code) | none |
@@ -105,7 +106,7 @@ def make_verifier(spec: str, *, processes: int = 2, seconds: float | None = None
 
 
 def verify(
-    pairs: Sequence[tuple[str, str]], verifier: Verifier, *, processes: int = 2, seconds: float | None = None
+    pairs: Sequence[tuple[str | float, str]], verifier: Verifier, *, processes: int = 2, seconds: float | None = None
 ) -> tuple[list[Verdict], Counter[str]]:
     """Verdicts for (target, completion) pairs, in order, and the failures by kind.
 
@@ -117,9 +118,11 @@ def verify(
 
     Raises:
         InputError: for an unknown verifier.
+        DataError: for a target that is neither text nor a number.
     """
     with make_verifier(verifier, processes=processes, seconds=seconds) as check:
-        verdicts = check([Prompt(0, "", target) for target, _ in pairs], [text for _, text in pairs])
+        targets = [clean_target(target, f"pair {i + 1}") for i, (target, _) in enumerate(pairs)]
+        verdicts = check([Prompt(0, "", target) for target in targets], [text for _, text in pairs])
     return verdicts, failures(verdicts)
 
 
@@ -130,7 +133,7 @@ def failures(verdicts: Sequence[Verdict]) -> Counter[str]:
 
 def _exact(prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
     texts = [text.strip() for text in completions]
-    return [Verdict(float(text == p.target), text or None) for p, text in zip(prompts, texts, strict=True)]
+    return [Verdict(float(text == p.target.strip()), text or None) for p, text in zip(prompts, texts, strict=True)]
 
 
 class _Pooled:
@@ -142,12 +145,12 @@ class _Pooled:
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
         tasks = [(p.target, text, dict(p.info)) for p, text in zip(prompts, completions, strict=True)]
         verdicts: list[Verdict] = []
-        keys: dict[Hashable, dict[str, bytes]] = defaultdict(dict)  # prompt -> answer -> what stands for it
+        keys: dict[Hashable, dict[str, bytes]] = defaultdict(dict)  # prompt, reward -> answer -> what stands for it
         for p, (value, failure) in zip(prompts, self._pool.map("judge", tasks), strict=True):
             reward, answer, key = value or (None, None, None)
             verdicts.append(Verdict(reward, answer, failure or ("no reward" if reward is None else "")))
             if answer is not None and key is not None:
-                keys[_group(p)].setdefault(answer, key)
+                keys[_group(p), reward].setdefault(answer, key)
         several = {group: answers for group, answers in keys.items() if len(answers) > 1}
         replies = self._pool.map("merge", [(list(answers.values()),) for answers in several.values()])
         same: dict[tuple[Hashable, str | None], str] = {}
@@ -156,7 +159,8 @@ class _Pooled:
             for name, leader in zip(names, leaders or (), strict=leaders is not None):
                 same[group, name] = names[leader]
         return [
-            replace(v, answer=same.get((_group(p), v.answer), v.answer)) for p, v in zip(prompts, verdicts, strict=True)
+            replace(v, answer=same.get(((_group(p), v.reward), v.answer), v.answer))
+            for p, v in zip(prompts, verdicts, strict=True)
         ]
 
 

@@ -1,7 +1,7 @@
 """The verifier "math": the final answer of a completion against a target that is one answer.
 
-A target is read as a whole and never searched for a number. A completion is searched for its final answer, which is then
-read as a whole too. Workers import this package without operant, so it imports nothing of it.
+A target is read as a whole and never searched for a number. A completion is searched for its final answer, which is
+then read as a whole too. Workers import this package without operant, so it imports nothing of it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def judge(target: str, text: str, info: Mapping[str, Any]) -> tuple[float, str |
     if not found:
         return 0.0, None, None
     answer = read(found[0])
-    return 0.0, canonical(answer), _key(answer, found[0])
+    name = canonical(answer)
+    if name == canonical(gold):  # of another name or unit: a wrong answer is never in the class of the right one
+        return 0.0, answer.text, None
+    return 0.0, name, _key(answer, found[0])
 
 
 @lru_cache(4096)

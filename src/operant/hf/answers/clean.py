@@ -44,10 +44,9 @@ RULES = tuple(
 )
 MARKS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 """Marks around a whole answer, beside the commands that take it in braces."""
-FUNCTIONS = frozenset(
-    "sin cos tan sec csc cot arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt max min gcd lcm mod det arg lim".split()
-)
-SHORT = frozenset("is it in of to or so no we he me my by at as an am be do go if on up us ok".split())
+FUNCTIONS = re.compile(r"(arc)?(sin|cos|tan|sec|csc|cot)h?|log|ln|lg|exp|sqrt|max|min|gcd|lcm|mod|det|arg|lim")
+SHORT = re.compile("is|it|in|of|to|or|so|no|we|he|me|my|by|at|as|an|am|be|do|go|if|on|up|us|ok")
+"""Words of two letters."""
 WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 COMMAND = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+")
 
@@ -110,8 +109,10 @@ def has_words(text: str) -> bool:
 
 
 def _is_word(run: str, text: str, start: int, end: int) -> bool:
-    if run.lower() in FUNCTIONS or len(run) == 1:
+    if len(run) == 1 or FUNCTIONS.fullmatch(run.lower()):
         return False
     if len(run) == 2:  # a word only if it stands alone: an + b is a product
-        return run.lower() in SHORT and text[start - 1 : start].strip(" ,(") == "" == text[end : end + 1].strip(" ,.)")
+        return bool(SHORT.fullmatch(run.lower())) and text[start - 1 : start].strip(" ,(") == "" == text[
+            end : end + 1
+        ].strip(" ,.)")
     return any(not 0 < ord(b) - ord(a) <= 2 for a, b in zip(run, run[1:], strict=False))

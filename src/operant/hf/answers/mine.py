@@ -65,7 +65,7 @@ def mine(text: str) -> list[str]:
 
 
 def marks_an_answer(text: str) -> bool:
-    """Whether a text is a solution that says which answer is its own: of several sentences, or with a box, tag or ####."""
+    """Whether a text is a solution that says which answer is its own: by a box, tag or ####, or in a later sentence."""
     marked = BOX.search(text) or TAG.search(text) or HASHES.search(text)
     return bool(marked or (SENTENCE.search(text.strip()[:-1]) and MARKER.search(text)))
 

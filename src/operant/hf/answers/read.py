@@ -22,7 +22,11 @@ CASED = ConversionConfig(lowercase_symbols=False)
 I = sympy.Symbol("i", real=True)  # noqa: E741
 """How the imaginary unit comes out of the parser."""
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
-SCIENTIFIC = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:e([+-]?\d+)|\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*(?:(\d)|\{\s*([+-]?\d+)\s*\}))", re.I)
+SCIENTIFIC = re.compile(
+    r"([+-]?(?:\d+\.?\d*|\.\d+))"
+    r"(?:e([+-]?\d+)|\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*(?:(\d)|\{\s*([+-]?\d+)\s*\}))",
+    re.IGNORECASE,
+)
 FRACTION = re.compile(r"([+-]?)\s*(?:(\d+)\s*)?\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d+))")
 SLASHED = re.compile(r"([+-]?)(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)")
 THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
@@ -117,7 +121,7 @@ def parse(text: str) -> Any:
     """SymPy's expression for LaTeX, None if it is none."""
     text = re.sub(r"\\text\{\s*(\w|\d+)\s*\}", r"\1", text)
     try:
-        found = latex2sympy(
+        found: Any = latex2sympy(
             normalize_latex(text, SPELLING), is_real=True, normalization_config=None, conversion_config=CASED
         )
         return found.xreplace({I: sympy.I}) if I in found.free_symbols else found

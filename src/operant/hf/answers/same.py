@@ -27,8 +27,8 @@ UNORDERED = (",", "{}")
 def same(a: Answer, b: Answer) -> bool:
     """Whether two answers are equal.
 
-    - Numbers by value: 1/2 is 0.5, and 50 % is 50 and 0.5. A decimal is a number without a finite one (1/3, pi) if it is
-      that number rounded, to six significant digits at least.
+    - Numbers by value: 1/2 is 0.5, and 50 % is 50 and 0.5. A number that no finite decimal is (1/3, pi) equals the
+      decimal that it is rounded to, at six significant digits at least.
     - Lists and sets in any order, each element as often; tuples and intervals in order, with the same brackets.
       A list equals the tuple of the same order.
     - A name and its value equal the same value without the name, or of the same name.
@@ -162,5 +162,4 @@ def _verify(gold: Any, found: Any) -> bool:
     """Math-verify's comparison; what is undefined equals nothing."""
     if gold is None or found is None or any(x.has(sympy.nan, sympy.zoo) for x in (gold, found)):
         return False
-    settings = {"allow_set_relation_comp": True, "timeout_seconds": SECONDS, "raise_on_error": True}
-    return math_verify.verify(gold, found, **settings)
+    return math_verify.verify(gold, found, allow_set_relation_comp=True, timeout_seconds=SECONDS, raise_on_error=True)

@@ -54,14 +54,21 @@ NAMES = {
     )
     for name in names.split()
 }
-"""Spellings of the units that are told apart: metres are not kilometres. Others are not compared."""
-NOT_FIRST = frozenset("of to in on at from by and or out with is are was were if because since so as for".split())
+"""Spellings of the units that are told apart: meters are not kilometers. Others are not compared."""
+NOT_FIRST = re.compile("of|to|in|on|at|from|by|and|or|out|with|is|are|was|were|if|because|since|so|as|for")
 CURRENCY = re.compile(r"(-?)\s*(?:\\?\$|€|£|¥|₹)\s*(-?.*\d.*)", re.DOTALL)
 TEXT = r"\\text\{[^{}]*[A-Za-z%][^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?"
 TEXTS = re.compile(
-    rf"(?P<body>.*[^\s\\/])\s*(?P<unit>(?:(?:\\cdot|/|\*)?\s*{TEXT}\s*)+|\\frac\{{\s*{TEXT}\s*\}}\{{\s*{TEXT}\s*\}})", re.DOTALL
+    rf"(?P<body>.*[^\s\\/])\s*"
+    rf"(?P<unit>(?:(?:\\cdot|/|\*)?\s*{TEXT}\s*)+|\\frac\{{\s*{TEXT}\s*\}}\{{\s*{TEXT}\s*\}})",
+    re.DOTALL,
 )
-PLAIN = re.compile(r"(?P<body>.*[\d})])(?P<space>\s*)(?P<unit>/?\s*[A-Za-zµ][A-Za-zµ./ \-]*(?:\^?\d)?(?:/[A-Za-z]+(?:\^?\d)?)?)", re.DOTALL)
+PLAIN = re.compile(
+    r"(?P<body>.*[\d})])(?P<space>\s*)"
+    r"(?P<unit>/?\s*[A-Za-zµ][A-Za-zµ./ \-]*(?:\^?\d)?(?:/[A-Za-z]+(?:\^?\d)?)?)",
+    re.DOTALL,
+)
+POWER = re.compile(r"\^\{?-?\d\}?|\b(?:square|cubic|sq\.?|cu\.?)\b")
 REMARK = re.compile(r"(?P<body>.*\S)\s*\((?P<unit>[^()]*)\)", re.DOTALL)
 DEGREES = re.compile(r"(?P<body>.*\S)\s*\^\s*\\circ\s*(?P<unit>[CF]?)")
 PERCENTS = re.compile(r"(?P<body>.*[^\s\\])\s*(?:\\?%|\\text\{\s*\\?%\s*\})")
@@ -108,13 +115,13 @@ def _degrees(body: str) -> str:
 
 
 def _is_unit(text: str, apart: bool) -> bool:
-    """A few words after a space, or a unit of the table right behind the number (a single letter only after a space)."""
+    """A few words after a space, or a unit of the table, of two letters at least if it touches the number."""
     words = text.replace("/", " ").split()
     if re.fullmatch(r"st|nd|rd|th", text):
         return True
     if words and all(_name(word) is not None for word in words):
         return apart or len(re.sub(r"\^?\d$|[/\s]", "", text)) > 1
-    return apart and len(words) <= 4 and has_words(text) and words[0].lower() not in NOT_FIRST
+    return apart and len(words) <= 4 and has_words(text) and not NOT_FIRST.fullmatch(words[0].lower())
 
 
 def _name(word: str) -> str | None:
@@ -123,5 +130,5 @@ def _name(word: str) -> str | None:
 
 
 def _canonical(unit: str) -> str | None:
-    parts = [_name(re.sub(r"\^\{?-?\d\}?|\b(?:square|cubic|sq\.?|cu\.?)\b", "", part).strip()) for part in unit.split("/")]
+    parts = [_name(POWER.sub("", part).strip()) for part in unit.split("/")]
     return None if None in parts else "/".join(part for part in parts if part)
