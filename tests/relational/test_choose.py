@@ -32,12 +32,12 @@ from operant.relational.curves import Array
 from operant.relational.gp import TaskGP
 from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator, labelled
 from operant.relational.pca import BankPCA
+from operant.relational.placement import bank_is_dense
 from operant.relational.rehearsal import (
     SHELL_TASKS,
     Direction,
     Rehearsal,
     Trial,
-    bank_is_dense,
     candidates,
     gap,
     join,
@@ -146,6 +146,39 @@ def test_of_the_context_only_the_points_are_used() -> None:
     for name, trial in a.trials.items():
         assert np.array_equal(trial.mean, b.trials[name].mean, equal_nan=True)
     assert not np.array_equal(rehearse(stage, context, query, layout=context.x, noise=0.1, seed=1).spread, a.spread)
+
+
+def test_targets_as_far_out_to_a_factor_of_two_share_a_rehearsal() -> None:
+    along = np.array([0.0, 4.0, 1.0, 2.0, 8.0])  # a step of two
+    reached = [float(rehearsal.rounded(along, reach)) for reach in (3.0, 8.1, 10.0, 10.7, 11.3, 13.0, 20.0)]
+    assert reached == [10.0, 10.0, 10.0, 10.0, 12.0, 12.0, 24.0]
+
+
+def test_a_small_bank_is_rehearsed_from_tasks_as_far_away_as_the_target() -> None:
+    """Each shell task's error is the operator's, fitted to the tasks before the cut."""
+    bank = bank_of(12)
+    context, query = target(bank, 2.1, params=np.array([2.1])), np.linspace(-1, 1, 7)[:, None]
+    direction = toward(bank, context)
+    assert direction.along is not None
+    stages = set_stages(bank, labelled(PLAIN), direction, 1 / 3)
+    assert sum(s.count for s in stages) == 10  # cuts at 6, 8, 9, 11: two tasks have one before them, four have two
+    for stage in stages:
+        found = rehearse(stage, context, query, layout=context.x, noise=0.0, seed=0)
+        assert len(found.truth) == stage.count and not found.moved.any()
+        for j in range(stage.count):
+            held = bank.keys.index(stage.tasks.keys[j])
+            known = bank.select(i for i in range(12) if i in stage_keys(stage))
+            assert held not in stage_keys(stage)
+            values = bank.curve(held)
+            guess = Nearest().fit(known).adapt(Context(context.x, values(context.x))).predict(query)[0]
+            error = np.sqrt(np.mean((guess - values(query))[found.seen[j]] ** 2))
+            assert found.trials["nearest task"].error[j] == pytest.approx(error)
+
+
+def stage_keys(stage: rehearsal.Stage) -> set[int]:
+    """Keys of the tasks that its operators know."""
+    adapted = stage.fitted["nearest task"].adapt(Context(np.zeros((1, 1)), np.zeros((1, 1))))
+    return set(adapted._bank.keys)
 
 
 def test_small_banks_are_rehearsed_twice() -> None:
@@ -315,7 +348,7 @@ def test_weights_are_the_probability_of_the_smallest_error() -> None:
 
 
 def test_without_a_shell_the_context_decides() -> None:
-    rule = flat_rule({"good": 0.01, "bad": 1.0, "mute": float("nan")})
+    rule = flat_rule({"good": 0.01, "bad": 1.0, "mute": float("nan")}, 5)
     weights = rule.weights({"good": 0.01, "bad": 1.0}, {"good": 1.0, "bad": 1.0, "mute": 1.0}, 5)
     assert list(weights) == ["good"]
 
@@ -374,7 +407,7 @@ def test_the_calibration_is_the_mixture_on_each_shell_task() -> None:
         mean = truth + size * rng.normal(size=truth.shape)
         error = np.array([np.sqrt(np.mean((mean - truth)[j][seen[j]] ** 2)) for j in range(s)])
         trials[name] = Trial(mean, np.full_like(truth, size), error, error * rng.uniform(0.8, 1.2, s), np.ones(s))
-    rehearsal = Rehearsal("", truth, seen, np.ones(s), trials, 5)
+    rehearsal = Rehearsal("", truth, seen, np.ones(s), np.zeros(s, dtype=bool), trials, 5)
     rule = learn_rule(trials)
     found = calibrate(rehearsal, rule)
     ratios, errors, statistic = [], [], []

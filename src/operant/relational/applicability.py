@@ -11,7 +11,7 @@ from operant.core.checks import OperantError
 from operant.relational.choose import Calibration, misfit
 from operant.relational.operators import Context
 from operant.relational.reading import RelationalWarning
-from operant.relational.rehearsal import spread_of
+from operant.relational.rehearsal import Rehearsal, spread_of
 from operant.relational.tasks import TaskBank
 
 SIGNIFICANT = 0.05
@@ -81,6 +81,23 @@ def judge(
         text = f"Only {covered:.0%} of the query lies where the anchors are known; the rest goes straight on."
         return Applicability(False, score, p, "anchor coverage", text)
     return Applicability(True, score, p, "", "Nothing speaks against a bank task and a known transformation.")
+
+
+def rehearsed(rehearsal: Rehearsal | None) -> str:
+    """What the evidence rests on where the shell could not be asked at the target's own points; else nothing."""
+    if rehearsal is None:
+        return (
+            "Nothing could be rehearsed on the bank: operators are weighed by their leave-one-out errors on the "
+            "context alone, and the intervals are not calibrated."
+        )
+    used = rehearsal.seen.any(1)
+    moved, count = int((rehearsal.moved & used).sum()), int(used.sum())
+    if 2 * moved <= count:
+        return ""
+    return (
+        f"{moved} of the {count} rehearsals on the bank's outer tasks took the nearest points where these are known, "
+        "since they are not known at the context and the queries."
+    )
 
 
 def combination_p(bank: TaskBank, context: Context) -> float:

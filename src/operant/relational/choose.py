@@ -112,11 +112,14 @@ class Rule:
         return {n: w / total for n, w in sorted(kept.items(), key=lambda k: -k[1])}
 
 
-def flat_rule(left_out: Mapping[str, float]) -> Rule:
-    """Without a shell: the error is the leave-one-out error."""
+def flat_rule(left_out: Mapping[str, float], points: int) -> Rule:
+    """Without a shell: the error is the leave-one-out error.
+
+    The logarithm of a root mean square of P normal errors has a standard deviation of 1 / sqrt(2 P).
+    """
     return Rule(
         level=dict.fromkeys(left_out, 0.0),
-        sd=dict.fromkeys(left_out, TRANSFER),
+        sd=dict.fromkeys(left_out, float(np.hypot(TRANSFER, 1 / np.sqrt(2 * points)))),
         left_out={n: _log(e) for n, e in left_out.items()},
         rho=dict.fromkeys(left_out, 1.0),
         centre=0.0,

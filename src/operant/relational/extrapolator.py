@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,7 +16,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from operant.core.checks import DataError, InputError
-from operant.relational.applicability import Applicability, NotApplicableError, NotApplicableWarning, judge
+from operant.relational.applicability import Applicability, NotApplicableError, NotApplicableWarning, judge, rehearsed
 from operant.relational.baselines import Interpolation, Polynomial
 from operant.relational.choose import Calibration, flat_rule
 from operant.relational.curves import Array
@@ -30,6 +31,7 @@ from operant.relational.rehearsal import (
     candidates,
     fit_all,
     gap,
+    gap_refitted,
     of_kind,
     rms,
 )
@@ -186,7 +188,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             raise DataError("no operator works on a single task of these points: " + "; ".join((notes | more).values()))
         left_out = {n: gap(a, context) for n, a in adapted.items()}
         doubt = {n: rms(a.predict(context.x)[1]) for n, a in adapted.items()}
-        rule = flat_rule(left_out)
+        rule = flat_rule(left_out, len(context.x))
         choice = Choice(
             weights=rule.weights(left_out, doubt, len(context.x)),
             predicted={n: float(np.exp(e)) for n, e in rule.predicted(left_out, doubt, len(context.x)).items()},
@@ -366,7 +368,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             )
         except DataError as error:  # too small a bank to take a shell from
             rehearsal, notes = None, notes | {"rehearsal": str(error)}
-            rule = flat_rule(left_out)
+            left_out = {n: gap_refitted(fitted[n], context) for n in adapted}
+            rule = flat_rule(left_out, len(context.x))
             calibration = Calibration(np.empty(0), 0, np.empty(0), np.empty(0))
         else:
             notes = notes | rehearsal.notes
@@ -376,6 +379,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             weights = {n: 1 / len(adapted) for n in adapted}
         covered = sum(w * float(adapted[n].covered(points).mean()) for n, w in weights.items())
         evidence = judge(bank, context, left_out, calibration, covered)
+        evidence = replace(evidence, text=" ".join(filter(None, [evidence.text, rehearsed(rehearsal)])))
         if not evidence.applicable:
             simple = {n: e for n, e in left_out.items() if n in plain}
             weights = self._inapplicable(evidence, weights, rule.weights(simple, doubt, len(context.x)))

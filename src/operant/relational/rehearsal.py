@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from operant.core.checks import OperantError
 from operant.core.rng import numpy_generator
@@ -15,8 +16,9 @@ from operant.relational.curves import Array
 from operant.relational.gp import ContextGP, TaskGP
 from operant.relational.operators import Adapted, CannotAdaptError, Context, Fitted, RelationalOperator
 from operant.relational.pca import BankPCA
+from operant.relational.placement import Placement, place
 from operant.relational.span import Span
-from operant.relational.splits import outer
+from operant.relational.splits import ahead, outer
 from operant.relational.tasks import TaskBank
 from operant.relational.transforms import Scale, Shift, Trend, XScale, XShift, XWarp
 from operant.relational.warp import Warp
@@ -24,7 +26,7 @@ from operant.relational.warp import Warp
 SHELL_TASKS = 12
 """Tasks of the shell that are predicted, at most."""
 SMALL = 40
-"""Banks up to this size are rehearsed twice, with a larger shell too."""
+"""Banks up to this size are rehearsed several times."""
 RACE = (4, 20.0)
 """After so many tasks, operators are dropped whose error is so many times the smallest."""
 TINY = 1e-6
@@ -84,6 +86,7 @@ class Rehearsal:
         seen: (S, Q) which of them count: where the task is known.
         spread: (S,) spread of the context values.
         trials: by label of the operator.
+        moved: (S,) whether the target's points were moved onto the task, which is not known at them.
         points: number of context points.
         alone: labels of operators that know nothing of the bank.
         notes: name -> why an operator could not be used.
@@ -93,6 +96,7 @@ class Rehearsal:
     truth: Array
     seen: Array
     spread: Array
+    moved: NDArray[np.bool_]
     trials: dict[str, Trial]
     points: int
     alone: frozenset[str] = frozenset()
@@ -106,10 +110,12 @@ class Direction:
     Args:
         name: the same for targets that share a shell.
         along: (F,) how far each task lies in that direction; None where it cannot be said.
+        reach: how far the target does, rounded for targets of one shell, see :func:`rounded`.
     """
 
     name: str
     along: Array | None = None
+    reach: float = 0.0
 
 
 def toward(bank: TaskBank, context: Context) -> Direction:
@@ -119,7 +125,8 @@ def toward(bank: TaskBank, context: Context) -> Direction:
     components. Directions are rounded, so that neighbouring targets share a rehearsal.
     """
     if "order" in context.facts and all("order" in t.labels for t in bank.tasks):
-        return Direction("order", np.array([float(t.labels["order"]) for t in bank.tasks]))
+        along = np.array([float(t.labels["order"]) for t in bank.tasks])
+        return Direction("order", along, rounded(along, float(context.facts["order"])))
     if context.params is not None and bank.param_names:
         sd = np.where(bank.params.std(0) > 0, bank.params.std(0), 1.0)
         z, target = (bank.params - bank.params.mean(0)) / sd, (context.params - bank.params.mean(0)) / sd
@@ -139,14 +146,30 @@ def toward(bank: TaskBank, context: Context) -> Direction:
     if not length > 0.5:
         return Direction("inside")
     unit = np.round(target / np.abs(target).max())
-    return Direction(f"{kind} {unit.tolist()}", z @ unit)
+    return Direction(f"{kind} {unit.tolist()}", z @ unit, rounded(z @ unit, float(target @ unit)))
+
+
+def rounded(along: Array, reach: float) -> float:
+    """A position beyond the last task, to a power of two times the mean step between tasks; the end is one step."""
+    step = max(float(np.ptp(along)) / (len(along) - 1), 1e-300)
+    return float(along.max() + step * 2.0 ** np.round(np.log2(max((reach - along.max()) / step, 1.0))))
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A bank without its shell, and the operators fitted to it."""
+    """A bank without its shell, and the operators fitted to it.
+
+    Args:
+        tasks: of the shell.
+        count: the first so many of them are predicted.
+        fitted: by label.
+        alone: labels of operators that know nothing of the bank.
+        notes: label -> why an operator cannot be used.
+        why: how the shell was taken.
+    """
 
     tasks: TaskBank
+    count: int
     fitted: dict[str, Fitted]
     alone: frozenset[str]
     notes: dict[str, str]
@@ -156,19 +179,34 @@ class Stage:
 def set_stages(
     bank: TaskBank, operators: Mapping[str, RelationalOperator], direction: Direction, share: float
 ) -> list[Stage]:
-    """Take a shell out in this direction, and fit every operator to the rest; of a small bank also a larger shell.
+    """Take a shell out in this direction, and fit every operator to the rest.
+
+    Of a small bank several shells are taken, each as far from the rest as the target is from the bank, see
+    :func:`operant.relational.splits.ahead`; without a direction two.
 
     Raises:
         DataError: if the bank is too small.
     """
+    small, alone = len(bank) <= SMALL, of_kind(operators, ALONE)
+    if small and direction.along is not None:
+        return [
+            Stage(test, count, *_fitted(operators, known, alone), f"{why} along {direction.name}")
+            for known, test, count, why in ahead(bank, direction.along, direction.reach, share=1.5 * share)
+        ]
     end: Literal["both", "high"] = "both" if direction.along is None else "high"
     stages = []
-    alone = of_kind(operators, ALONE)
-    for part in (share, 1.5 * share) if len(bank) <= SMALL and 1.5 * share < 0.8 else (share,):
+    for part in (share, 1.5 * share) if small and 1.5 * share < 0.8 else (share,):
         split = outer(bank, share=part, end=end, along=direction.along)
-        fitted, notes = fit_all(operators, split.train)
-        stages.append(Stage(_spread(split.test, SHELL_TASKS), fitted, alone, notes, split.why))
+        test = _spread(split.test, SHELL_TASKS)
+        stages.append(Stage(test, len(test), *_fitted(operators, split.train, alone), split.why))
     return stages
+
+
+def _fitted(
+    operators: Mapping[str, RelationalOperator], bank: TaskBank, alone: frozenset[str]
+) -> tuple[dict[str, Fitted], frozenset[str], dict[str, str]]:
+    fitted, notes = fit_all(operators, bank)
+    return fitted, alone, notes
 
 
 def join(rehearsals: Sequence[Rehearsal]) -> Rehearsal:
@@ -177,9 +215,11 @@ def join(rehearsals: Sequence[Rehearsal]) -> Rehearsal:
     names = {n for r in rehearsals for n in r.trials}
     trials = {n: _join_trials([r.trials.get(n) or blank_trial(r.truth.shape) for r in rehearsals]) for n in names}
     notes = {n: t for r in rehearsals for n, t in r.notes.items() if n not in names}
-    truth, seen, spread = (np.concatenate([getattr(r, f) for r in rehearsals]) for f in ("truth", "seen", "spread"))
+    truth, seen, spread, moved = (
+        np.concatenate([getattr(r, f) for r in rehearsals]) for f in ("truth", "seen", "spread", "moved")
+    )
     in_order = {n: trials[n] for n in sorted(names)}
-    return Rehearsal(first.why, truth, seen, spread, in_order, first.points, first.alone, notes)
+    return Rehearsal(first.why, truth, seen, spread, moved, in_order, first.points, first.alone, notes)
 
 
 def _join_trials(trials: Sequence[Trial]) -> Trial:
@@ -204,25 +244,31 @@ def rehearse(stage: Stage, context: Context, query: Array, *, layout: Array, noi
     """
     tasks, fitted, notes = stage.tasks, dict(stage.fitted), dict(stage.notes)
     rng = numpy_generator(seed, "rehearse", len(context.x), round(noise, 9))
-    s, q, c = len(tasks), len(query), tasks.c
-    truth, seen, spread = tasks.values(query), np.zeros((s, q), dtype=bool), np.zeros(s)
+    s, q, c = stage.count, len(query), tasks.c
+    truth, seen, spread = tasks.values(query)[:s], np.zeros((s, q), dtype=bool), np.zeros(s)
+    moved = np.zeros(s, dtype=bool)
     blank = {name: blank_trial((s, q, c)) for name in fitted}
     for j in range(s):
-        inner = _context(tasks, j, context, layout, noise, rng)
+        points = layout if len(layout) == len(context.x) else rng.uniform(*layout[[0, -1]], size=context.x.shape)
+        move = Placement.none(tasks.d) if tasks.callable else place(tasks.tasks[j].x, points, query)
+        inner = _context(tasks, j, context, move(points), noise, rng)
         if inner is None:
             continue
-        near = np.abs(query[:, None] - inner.x[None]).max(-1).min(1) < 1e-9
-        seen[j] = tasks.covers(query)[j] & ~near
+        asked, moved[j] = move(query), move.moved
+        if moved[j]:
+            truth[j] = tasks.curve(j)(asked)
+        near = np.abs(asked[:, None] - inner.x[None]).max(-1).min(1) < 1e-9
+        seen[j] = tasks.covers(asked)[j] & ~near
         spread[j] = spread_of(inner.y)
         if not seen[j].any():
             continue
         for name, f in list(fitted.items()):
-            _try(f, inner, query, j, seen[j], truth[j], blank[name])
+            _try(f, inner, asked, j, seen[j], truth[j], blank[name])
         if j + 1 == RACE[0]:
             fitted = _race(fitted, blank, j + 1)
     done = {name: t for name, t in blank.items() if np.isfinite(t.error).sum() >= min(2, s)}
     notes |= {name: "failed on the shell" for name in blank if name not in done}
-    return Rehearsal(stage.why, truth, seen, spread, done, len(context.x), stage.alone, notes)
+    return Rehearsal(stage.why, truth, seen, spread, moved, done, len(context.x), stage.alone, notes)
 
 
 def of_kind(operators: Mapping[str, RelationalOperator], kinds: tuple[type, ...]) -> frozenset[str]:
@@ -276,6 +322,24 @@ def gap(adapted: Adapted, context: Context) -> float:
     return rms(error[fine]) if fine.any() else float("nan")
 
 
+def gap_refitted(fitted: Fitted, context: Context) -> float:
+    """The same, with the operator adapted anew without each point; NaN if it cannot be.
+
+    Where an operator has about as many factors as there are points, the closed form of :meth:`Adapted.left_out`
+    follows the fit to all of them.
+    """
+    if len(context.x) < 2:
+        return float("nan")
+    error: list[Array] = []
+    for i in range(len(context.x)):
+        try:
+            adapted = fitted.adapt(context.without(i))
+        except CannotAdaptError:
+            return float("nan")
+        error.append(adapted.predict(context.x[i : i + 1])[0][0] - context.y[i])
+    return rms(np.array(error))
+
+
 def _race(fitted: dict[str, Fitted], trials: dict[str, Trial], count: int) -> dict[str, Fitted]:
     scores = {name: log_mean(trials[name].error[:count]) for name in fitted}
     best = min((v for v in scores.values() if np.isfinite(v)), default=np.inf)
@@ -283,11 +347,10 @@ def _race(fitted: dict[str, Fitted], trials: dict[str, Trial], count: int) -> di
 
 
 def _context(
-    tasks: TaskBank, j: int, context: Context, layout: Array, noise: float, rng: np.random.Generator
+    tasks: TaskBank, j: int, context: Context, x: Array, noise: float, rng: np.random.Generator
 ) -> Context | None:
-    """Context of a shell task: the points of the layout, or as many within its ends if it has only these."""
-    task, p = tasks.tasks[j], len(context.x)
-    x = layout if len(layout) == p else rng.uniform(layout[0], layout[-1], size=context.x.shape)
+    """Context of a shell task at those of the points ``x`` where it is known."""
+    task = tasks.tasks[j]
     x = x[tasks.covers(x)[j]]
     if not len(x):
         return None
@@ -296,21 +359,6 @@ def _context(
     known = task.params if tasks.param_names and context.params is not None else None
     facts = {**context.facts, **{k: task.labels[k] for k in context.facts if k in task.labels}}
     return Context(x, y, known, facts, context.noise)
-
-
-def layout_of(bank: TaskBank, context: Context) -> Array:
-    """(P, D) the context's points; (2, D) their rounded ends where the bank is dense, since then others are as good.
-
-    All that a rehearsal takes from the points: what it gives must not depend on which target came first.
-    """
-    if len(context.x) > 2 and bank_is_dense(bank, len(context.x)):
-        return np.stack([np.floor(2 * context.x.min(0) + 0.25), np.ceil(2 * context.x.max(0) - 0.25)]) / 2
-    return context.x
-
-
-def bank_is_dense(bank: TaskBank, points: int) -> bool:
-    """Whether values between the points of a task are as good as measured ones."""
-    return bank.callable or (bank.d == 1 and min(len(t.x) for t in bank.tasks) >= max(24, 3 * points))
 
 
 def _spread(bank: TaskBank, limit: int) -> TaskBank:
