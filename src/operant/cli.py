@@ -22,7 +22,8 @@ try:
 except ImportError as error:
     sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
 
-from operant.core.checks import OperantError
+from operant.core.checks import ParseError
+from operant.core.trouble import told
 
 TRAIN = """Train a language model for the strategy it will be deployed with, beside a baseline that starts from the
 same weights and sees the same prompts: cross-entropy for --method sft, TRL's own trainer for grpo and rloo.
@@ -254,8 +255,16 @@ def main(args: list[str] | None = None) -> int:
     settings.pop("config", None)
     try:
         function(config_class(**vars(settings)))
-    except (OperantError, ImportError) as error:
-        print(f"operant {chosen.verb}: {error}", file=sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        text = told(error)
+        if text is None:
+            raise  # a bug of ours
+        line = text if isinstance(error, ParseError) else " ".join(text.split())
+        print(f"operant {chosen.verb}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         again = " Continue with --resume true." if hasattr(config_class, "resume") else ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
 import platform
 import time
 from collections.abc import Collection, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from operant.core.checks import DataError
+from operant.core.trouble import naming
 
 PACKAGES = ("operant", "torch", "numpy", "transformers", "trl", "peft", "datasets", "math-verify")
 LOCK = ".lock"
@@ -162,7 +164,7 @@ def append_record(path: Path, kind: str, **fields: Any) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = _line({"kind": kind, "time": time.time(), **fields})
-    with path.open("a+b") as file:
+    with naming(path), path.open("a+b") as file:
         file.write(_mended(file) + line)
         file.flush()
         os.fsync(file.fileno())
@@ -187,13 +189,11 @@ def read_records(path: Path, *, torn: bool = True) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except ValueError as error:
-            if torn and number == len(lines):
+            record = json.loads(line.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            if torn and number == len(lines) and isinstance(error, ValueError):
                 continue
-            raise DataError(
-                f"{path}, line {number}: expected a JSON object ({error}). Mend this line, or remove it."
-            ) from error
+            raise DataError(f"{path}, line {number}: expected a JSON object, {_damage(lines[0], error)}.") from error
         if not isinstance(record, dict):
             raise DataError(f"{path}, line {number}: expected a JSON object, got {type(record).__name__}.")
         records.append(record)
@@ -217,15 +217,31 @@ def environment() -> dict[str, Any]:
     return facts
 
 
+def _damage(first: bytes, error: Exception) -> str:
+    """What is wrong with a line, and what to do."""
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "got UTF-16. Convert the file to UTF-8"
+    if isinstance(error, UnicodeDecodeError):
+        return f"got text that is not UTF-8 ({error}). Convert the file to UTF-8"
+    if isinstance(error, RecursionError):
+        return "got one that is nested too deeply. Remove the line"
+    return f"got something else ({error}). Mend this line, or remove it"
+
+
 def _replace(path: Path, chunks: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + _PARTIAL)
-    with partial.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with naming(path), partial.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):  # the space may be all that is wanting
+            partial.unlink()
+        raise
 
 
 def _mended(file: BinaryIO) -> bytes:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from operant.core.checks import OperantError
 from operant.core.record import claim_folder, read_records, write_text
+from operant.core.trouble import told
 from operant.hf.config import TrainConfig, config_dict
 from operant.hf.jobs import Job, check_jobs, run_job
 from operant.hf.settings import checked
@@ -170,9 +171,10 @@ def _finish(job: Job, bar: TaskID, bars: Progress, future: Future[None]) -> None
     if is_main():
         _show(job, bar, bars)
     if error is not None:
+        cause = (told(error) or f"{type(error).__name__}: {error}").rstrip(".")
         raise OperantError(
-            f"seed {job.seed}, {job.branch} failed: {error}\nWhat was done stays in {job.folder.parent.parent}; "
-            "repair the cause and continue with --resume true."
+            f"seed {job.seed}, {job.branch} failed: {cause}. What was done stays in {job.folder.parent.parent}; repair "
+            "the cause and continue with --resume true."
         ) from error
     task = bars.tasks[bars.task_ids.index(bar)]
     bars.console.print(f"done: {task.description}  {task.fields['metric']}", soft_wrap=True)

@@ -1,0 +1,65 @@
+"""What went wrong outside of operant, in words: a full disk, a folder that cannot be written, memory, a killed worker."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Generator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from operant.core.checks import OperantError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_RUST = re.compile(r"\(os error (\d+)\)")
+"""How safetensors and tokenizers end the text of an input/output error; they have no OSError."""
+_TORCH_WRITER = ("PytorchStreamWriter failed", "inline_container", "basic_ios::clear: iostream error")
+_NO_MEMORY = ("can't allocate memory", "CUDA out of memory")
+
+
+@contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Give an OSError that names no file this one: a failed write or flush says only what happened."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def told(error: BaseException) -> str | None:
+    """The cause of an error that is no bug of operant, as one line that says what to do; None for any other error."""
+    if isinstance(error, (OperantError, ImportError)):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return _of_file(error.errno, None if error.filename is None else os.fsdecode(error.filename))
+    if isinstance(error, BrokenProcessPool):
+        return (
+            "a worker process was killed, most often for want of memory. Lower the batch size, the number of jobs or "
+            "of rollouts"
+        )
+    text = " ".join(str(error).split())
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in text for sign in _NO_MEMORY):
+        return f"out of memory{f' ({text})' if text else ''}. Lower the batch size or the number of rollouts"
+    if found := _RUST.search(text):
+        return _of_file(int(found[1]), None)
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _TORCH_WRITER):
+        return f"a file could not be written, most often because the disk is full ({text[:120]}). Free some space"
+    return None
+
+
+def _of_file(number: int, path: str | None) -> str:
+    """``runs/a/record.jsonl: no space left on device. Free some space``."""
+    reason = os.strerror(number)
+    reason = f"{path}: {reason[:1].lower()}{reason[1:]}" if path else reason
+    if number in FULL:
+        return f"{reason}. Free some space"
+    if number in CLOSED:
+        return f"{reason}. Choose a folder that you can write to, or change its permissions"
+    return f"{reason}. Check the path and the disk"
