@@ -119,3 +119,16 @@ def test_what_is_no_run_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds something already, and no run"):
         claim_folder(tmp_path, "train", {}, resume=True).__enter__()
     assert (tmp_path / "record.jsonl").read_text() == '{"song": "one"}\n'
+
+
+def test_half_a_file_is_no_result(tmp_path: Path) -> None:
+    """A verb that was killed while it wrote begins anew."""
+    folder = tmp_path / "run"
+    with claim_folder(folder, "audit", {}):
+        (folder / "audit.jsonl.partial").write_text('{"ki')
+    with claim_folder(folder, "audit", {}) as before:
+        assert not before
+    with pytest.raises(RuntimeError), claim_folder(folder, "audit", {}):
+        (folder / "audit.jsonl.partial").write_text('{"ki')
+        raise RuntimeError
+    assert {p.name for p in folder.iterdir()} <= {LOCK}

@@ -106,14 +106,14 @@ def claim_folder(
 
 def _is_begun(folder: Path, records: Iterable[Mapping[str, Any]], known: Collection[str]) -> bool:
     """Whether nothing of a run is there but its settings."""
-    names = {path.name.removesuffix(_PARTIAL) for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir() if not path.name.endswith(_PARTIAL)}
     return names <= set(known) and all(r.get("kind") in _HEAD for r in records)
 
 
 def _remove(folder: Path, names: Collection[str]) -> None:
-    for name in names:
-        for path in (folder / name, folder / (name + _PARTIAL)):
-            path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name in names or path.name.endswith(_PARTIAL):
+            path.unlink()
     if LOCK in names:
         folder.rmdir()
 
