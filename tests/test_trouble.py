@@ -2,18 +2,15 @@
 
 import csv
 import errno
-import json
 import os
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import pytest
 
 import operant.cli
 import operant.hf.train
 import operant.hf.workers
-from operant.core.record import append_record, read_records, write_records
-from operant.core.trouble import naming, told
+from operant.core.record import write_records
 from tests import inline
 
 SMALL = ["--data.train_limit=16", "--data.test_limit=4"]

@@ -1,4 +1,4 @@
-"""Odd input by the hundred thousand: every kind of input has a generator and a check; only operant's errors may come."""
+"""Odd input by the hundred thousand. Every kind has a generator and a check, and only operant's errors may come."""
 
 from __future__ import annotations
 

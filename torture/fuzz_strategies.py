@@ -17,7 +17,9 @@ small = st.integers(1, 6)
 rate = st.sampled_from(["0", "0.05", ".2", "0.5", "1", "1e-3", "2", "-1", "nan", "1e400"])
 number = st.one_of(
     st.integers(0, 40).map(str),
-    st.sampled_from(["", "-1", "0", "1.5", "1e3", "007", "1_000", "9" * 30, "9" * 5000, "1000000", "٣", "²", " 4", "4 "]),
+    st.sampled_from(
+        ["", "-1", "0", "1.5", "1e3", "007", "1_000", "9" * 30, "9" * 5000, "1000000", "٣", "²", " 4", "4 "]
+    ),
 )
 
 
@@ -46,7 +48,9 @@ def over(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
         f"priced({parts[0]}, {weight})",
         f"mix({', '.join(parts)})",
         "mix(" * draw(st.sampled_from([1, 2, 30, 500])) + parts[0],
-        "harmonic(" * draw(st.sampled_from([2, 14, 40, 2000])) + parts[0] + ")" * draw(st.sampled_from([2, 14, 40, 2000])),
+        "harmonic(" * draw(st.sampled_from([2, 14, 40, 2000]))
+        + parts[0]
+        + ")" * draw(st.sampled_from([2, 14, 40, 2000])),
     ]
     return forms[draw(st.integers(0, len(forms) - 1))]
 
@@ -108,7 +112,9 @@ def outcomes(value: tuple[str, Any, Any, Any]) -> None:
     """Values, credits and curves are finite, or refused."""
     text, reward, answer, score = value
     s, seen = parse(text), Outcomes(reward, answer, score)
-    small_enough = bool((reward.double().abs() < 1e20).all() & (reward.double().abs() > 1e-20).logical_or(reward == 0).all())
+    small_enough = bool(
+        (reward.double().abs() < 1e20).all() & (reward.double().abs() > 1e-20).logical_or(reward == 0).all()
+    )
     found = estimate(s, seen, draws=64).value
     weights = credit(s, seen, draws=64)
     if small_enough and reward.dtype is not torch.float16:
@@ -142,7 +148,9 @@ def losses(value: tuple[str, torch.Tensor]) -> None:
     except NotDefinedError:
         if log_p.ndim == 0:
             return
-        kinds = Outcomes(torch.eye(1, log_p.shape[-1])[0].expand(log_p.shape), torch.arange(log_p.shape[-1]).expand(log_p.shape))
+        kinds = Outcomes(
+            torch.eye(1, log_p.shape[-1])[0].expand(log_p.shape), torch.arange(log_p.shape[-1]).expand(log_p.shape)
+        )
         result = answer_loss(s, log_p - math.log(max(1, log_p.shape[-1])), kinds)
     result.sum().backward()
     if log_p.dtype is torch.float64 and log_p.numel() and float(log_p.detach().min()) > -700:

@@ -24,7 +24,8 @@ scalar = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 300), st.integers(), st.floats(), st.text(max_size=12), odd
 )
 json_value = st.recursive(
-    scalar, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3))
+    scalar,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3)),
 )
 
 

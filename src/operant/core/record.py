@@ -193,7 +193,7 @@ def read_records(path: Path, *, torn: bool = True) -> list[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             if torn and number == len(lines) and isinstance(error, ValueError):
                 continue
-            raise DataError(f"{path}, line {number}: expected a JSON object, {_damage(lines[0], error)}.") from error
+            raise DataError(f"{path}, line {number}: expected a JSON object {_damage(lines[0], error)}.") from error
         if not isinstance(record, dict):
             raise DataError(f"{path}, line {number}: expected a JSON object, got {type(record).__name__}.")
         records.append(record)
@@ -220,12 +220,10 @@ def environment() -> dict[str, Any]:
 def _damage(first: bytes, error: Exception) -> str:
     """What is wrong with a line, and what to do."""
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "got UTF-16. Convert the file to UTF-8"
+        return "(the file is UTF-16). Convert it to UTF-8"
     if isinstance(error, UnicodeDecodeError):
-        return f"got text that is not UTF-8 ({error}). Convert the file to UTF-8"
-    if isinstance(error, RecursionError):
-        return "got one that is nested too deeply. Remove the line"
-    return f"got something else ({error}). Mend this line, or remove it"
+        return f"({error}). Convert the file to UTF-8, or mend this line"
+    return f"({error}). Mend this line, or remove it"
 
 
 def _replace(path: Path, chunks: Iterable[bytes]) -> None:

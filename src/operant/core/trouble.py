@@ -1,4 +1,4 @@
-"""What went wrong outside of operant, in words: a full disk, a folder that cannot be written, memory, a killed worker."""
+"""Trouble from outside of operant, in words: a full disk, a read-only folder, want of memory, a killed worker."""
 
 from __future__ import annotations
 
