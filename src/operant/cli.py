@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import yaml
 
 try:
     from jsonargparse import (
@@ -22,8 +25,12 @@ try:
 except ImportError as error:
     sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
 
-from operant.core.checks import ParseError
+from operant.core.checks import DataError, ParseError
 from operant.core.trouble import told
+
+LARGEST = 1_000_000
+DEEPEST = 20
+"""Bytes and depth of a configuration."""
 
 TRAIN = """Train a language model for the strategy it will be deployed with, beside a baseline that starts from the
 same weights and sees the same prompts: cross-entropy for --method sft, TRL's own trainer for grpo and rloo.
@@ -217,17 +224,60 @@ def demo(config: DemoConfig) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command line; errors of ours are one clear message and exit code 2."""
-    parser = ArgumentParser(
+    """Run the command line; trouble that is no bug of ours is one line and exit code 2."""
+    given = sys.argv[1:] if args is None else args
+    parser, verbs = parser_of_verbs()
+    verb, config_class = "", None
+    try:
+        check_arguments(given)
+        chosen = parser.parse_args(given)
+        verb = f" {chosen.verb}"
+        config_class, function = verbs[chosen.verb]
+        settings = parser.instantiate(chosen)[chosen.verb]
+        settings.pop("config", None)
+        function(config_class(**vars(settings)))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        text = told(error)
+        if text is None:
+            raise  # a bug of ours
+        line = text if isinstance(error, ParseError) else " ".join(text.split())
+        print(f"operant{verb}: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        again = " Continue with --resume true." if hasattr(config_class, "resume") else ""
+        print(f"operant{verb}: stopped.{again}", file=sys.stderr)
+        return 130
+    return 0
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong in one line, without the usage: it has a hundred settings."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message and leave."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        name = parser.prog.replace(" [options]", "")
+        line = " ".join(message.replace('Parser key "', '"').split()).rstrip(".")
+        print(f"{name}: {line}. The settings: {name} --help", file=sys.stderr)
+        self.exit(2)
+
+
+def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
+    """The parser, and verb -> (its config, its function)."""
+    from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
+    from operant.relational.run import ExtrapolateConfig
+
+    parser = _Parser(
         prog="operant",
         description="Train models for the way they will be used.",
         version=version("operant"),
         formatter_class=_Formatter,
     )
     verbs = parser.add_subcommands(required=True, dest="verb")
-    from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
-    from operant.relational.run import ExtrapolateConfig
-
     actions: dict[str, tuple[Any, Any, str]] = {
         "train": (TrainConfig, train, TRAIN),
         "evaluate": (EvaluateConfig, evaluate, EVALUATE),
@@ -243,34 +293,44 @@ def main(args: list[str] | None = None) -> int:
         "report": ("run_dir", "folder of a run of train, evaluate, plan, audit, extrapolate or demo."),
     }
     for verb, (config, _, text) in actions.items():
-        sub = ArgumentParser(description=text, formatter_class=_Formatter)
+        sub = _Parser(description=text, formatter_class=_Formatter)
         sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below.")
         if verb in positional:
             sub.add_argument(positional[verb][0], type=Path, help=positional[verb][1])
         sub.add_class_arguments(config, skip={positional[verb][0]} if verb in positional else set())
         verbs.add_subcommand(verb, sub, help=text.split(".")[0] + ".")
-    chosen = parser.parse_args(args)
-    config_class, function, _ = actions[chosen.verb]
-    settings = parser.instantiate(chosen)[chosen.verb]
-    settings.pop("config", None)
+    return parser, {verb: (config, function) for verb, (config, function, _) in actions.items()}
+
+
+def check_arguments(args: Sequence[str]) -> None:
+    """Refuse YAML that its reader does not survive: deep nesting ends the process, aliases multiply.
+
+    Raises:
+        DataError: for a configuration that is no text in UTF-8, too large, nested too deeply, or has aliases.
+    """
+    for before, arg in zip(("", *args), args, strict=False):
+        name, _, value = arg.partition("=") if arg.startswith("--") else (before, "", arg)
+        if name in ("--config", "--data") and os.path.isfile(value):
+            if os.path.getsize(value) > LARGEST:
+                raise DataError(f"{value}: expected a configuration of at most {LARGEST} bytes. Is it the right file?")
+            try:
+                _check_yaml(value, Path(value).read_text(encoding="utf-8-sig"))
+            except UnicodeDecodeError as error:
+                raise DataError(f"{value}: expected YAML in UTF-8 ({error}). Convert the file.") from error
+        elif len(value) > DEEPEST:
+            _check_yaml(name, value)
+
+
+def _check_yaml(name: str, text: str) -> None:
+    depth = 0
     try:
-        function(config_class(**vars(settings)))
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except Exception as error:
-        text = told(error)
-        if text is None:
-            raise  # a bug of ours
-        line = text if isinstance(error, ParseError) else " ".join(text.split())
-        print(f"operant {chosen.verb}: {line}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        again = " Continue with --resume true." if hasattr(config_class, "resume") else ""
-        print(f"operant {chosen.verb}: stopped.{again}", file=sys.stderr)
-        return 130
-    return 0
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
+                what = "aliases" if depth <= DEEPEST else f"values nested deeper than {DEEPEST}"
+                raise DataError(f"{name}: a configuration has no {what}. Write the settings out.")
+    except yaml.YAMLError:
+        return  # the parser says where, and some texts are no YAML
 
 
 def _report(folder: Path, *, open_page: bool, out_dir: Path | None = None) -> None:
