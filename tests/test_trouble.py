@@ -2,8 +2,10 @@
 
 import csv
 import errno
+import gzip
 import os
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ import operant.cli
 import operant.hf.train
 import operant.hf.workers
 from operant.core.record import write_records
+from operant.core.trouble import naming, told
+from operant.report import summary_table
 from tests import inline
 
 SMALL = ["--data.train_limit=16", "--data.test_limit=4"]
@@ -55,10 +59,10 @@ def command(verb, files, out):
 VERBS = ["sft", "grpo", "demo", "evaluate", "plan", "audit", "extrapolate"]
 
 
-def refused(run, *told):
+def refused(run, *said):
     assert run.returncode == 2, run.stderr
-    assert run.stderr.count("\n") == 1 and run.stderr.startswith("operant "), run.stderr
-    for text in told:
+    assert run.stderr.count("\n") == 1 and run.stderr.startswith("operant"), run.stderr
+    for text in said:
         assert text in run.stderr, run.stderr
 
 
@@ -109,3 +113,113 @@ def test_a_killed_worker_is_one_line(verb, files, tmp_path, monkeypatch):
 
     monkeypatch.setattr(inline.Inline, "submit", submit)
     refused(inline.run(*command(verb, files, tmp_path / "run")), "a worker process was killed", "Lower the batch size")
+
+
+PROMPTS = "".join(f'{{"prompt": "Größe {i}", "target": "{i}"}}\n' for i in range(6))
+ROLLOUTS = "".join(f'{{"prompt": {i // 4}, "reward": {i % 2}, "answer": "Größe"}}\n' for i in range(16))
+POINTS = "T,x,y\n" + "".join(f"{t},{x},{x * x}\n" for t in ("ä", "b", "c") for x in range(4))
+DAMAGE = {
+    "latin-1": lambda text: text.encode("latin-1"),
+    "utf-16": lambda text: text.encode("utf-16"),
+    "binary": lambda text: bytes(range(256)) * 9,
+    "compressed": lambda text: gzip.compress(text.encode()),
+    "too deep": lambda text: b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n" + text.encode(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    "text, args",
+    [
+        (PROMPTS, ["train", "--data.holdout=2", "--data.train=FILE.jsonl"]),
+        (ROLLOUTS, ["evaluate", "--verifier=exact", "--rollouts_file=FILE.jsonl"]),
+        (ROLLOUTS, ["plan", "FILE.jsonl"]),
+        ("steps: 3\n# ä\n", ["train", "--config=FILE.yaml"]),
+        ('{"kind": "run", "command": "plan", "name": "ä"}\n', ["report", "."]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_file_that_cannot_be_read_is_one_line(text, args, damage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(operant.cli, "_report", lambda folder, **kwargs: summary_table(folder))
+    for name in ("FILE.jsonl", "FILE.yaml", "record.jsonl"):
+        Path(name).write_bytes(DAMAGE[damage](text))
+    refused(
+        inline.run(*args, *([] if args[0] == "report" else ["--output_dir=out"])), "FILE" if args[1:] != ["."] else ""
+    )
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "row, said",
+    [
+        ({"prompt": ["a", "b"], "reward": 1}, "rollout 1: prompt must be a text or a number"),
+        ({"prompt": 1, "reward": 1, "answer": ["x"]}, "answer must be a text or a number"),
+        ({"prompt": 1, "reward": [1]}, "reward must be a finite number, got [1]"),
+        ({"prompt": 1, "reward": 10**400}, "reward must be a finite number"),
+        ({"prompt": 1, "reward": 1, "score": "high"}, "score must be a finite number, got 'high'"),
+        ({"prompt": 1, "reward": 1, "score": {}}, "score must be a finite number"),
+        ({"prompt": 1, "completion": ["x"], "target": "x"}, "completion must be a text"),
+        ({"prompt": 1, "completion": "x", "target": ["x"]}, "rollout 1, target: expected the correct answer"),
+        ({"prompt": 1, "completion": "x", "target": "x", "info": [1]}, "info must be a mapping"),
+        ({"prompt": 1, "reward": None, "failure": ["x"]}, "failure must be a text"),
+    ],
+)
+def test_values_of_another_type_are_one_line(row, said, tmp_path):
+    write_records(tmp_path / "rows.jsonl", [row] * 8)
+    refused(inline.run("plan", tmp_path / "rows.jsonl", "--verifier=exact", f"--output_dir={tmp_path / 'out'}"), said)
+
+
+@pytest.mark.parametrize("pattern", ["(", "[", "*(x)", "(?P<1>x)", "x{99999999999}(y)", "x"])
+def test_a_bad_pattern_is_one_line_before_any_file_is_read(pattern, tmp_path):
+    args = ["train", "--data.train=nowhere.jsonl", f"--data.target_pattern={pattern}", f"--output_dir={tmp_path / 'x'}"]
+    refused(inline.run(*args), "data.target_pattern", "group" if pattern == "x" else "is no regular expression")
+
+
+@pytest.mark.parametrize(
+    "args, said",
+    [
+        (["train", "--steps=x"], "operant train: \"steps\": Expected a <class 'int'>"),
+        (["train", "--config=nowhere.yaml"], "nowhere.yaml'. The settings: operant train --help"),
+        (["train", "--trainer={a: " + "[" * 100_000], "nested deeper than 20"),
+        (["train", "--trainer={a: &a [1, 1], b: [*a, *a]}"], "a configuration has no aliases"),
+        (["train", "--data.holdout=0"], "data.holdout must be an integer >= 1"),
+        (["train", "--data.train_limit=-1"], "data.train_limit must be an integer >= 1"),
+        (["plan"], "required: plan.rollouts"),
+        (["fly"], "invalid choice: 'fly'"),
+    ],
+)
+def test_bad_arguments_are_one_line_without_the_usage(args, said):
+    refused(inline.run(*args), said)
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (OSError(errno.EROFS, "Read-only file system", "a/b"), "a/b: read-only file system. Choose a folder"),
+        (PermissionError(errno.EACCES, "Permission denied", b"a"), "a: permission denied. Choose a folder"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error. Check the path and the disk"),
+        (Exception("I/O error: No space left on device (os error 28)"), "No space left on device. Free some space"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0"), "most often because the disk is full"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+            "out of memory",
+        ),
+        (MemoryError(), "out of memory. Lower the batch size"),
+        (KeyError("a bug of ours"), None),
+    ],
+)
+def test_trouble_in_words(error, line):
+    said = told(error)
+    assert said is None if line is None else said is not None and line in said and "\n" not in said
+
+
+def test_a_failed_write_names_its_file(tmp_path):
+    with pytest.raises(OSError, match="record.jsonl") as caught, naming(tmp_path / "record.jsonl"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.errno == errno.ENOSPC
+    write_records(tmp_path / "scores.jsonl", [])
+    (tmp_path / "scores.jsonl.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="scores.jsonl"):
+        write_records(tmp_path / "scores.jsonl", [{"x": "y" * 100_000}])
+    assert not (tmp_path / "scores.jsonl.partial").is_symlink() and (tmp_path / "scores.jsonl").exists()

@@ -183,7 +183,12 @@ def read_records(path: Path, *, torn: bool = True) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise DataError(f"expected a JSON lines file at {path}, found none.")
-    lines = path.read_bytes().split(b"\n")
+    return records_of(path.read_bytes(), path, torn=torn)
+
+
+def records_of(data: bytes, path: Path, *, torn: bool) -> list[dict[str, Any]]:
+    """The records in the bytes of a file; see :func:`read_records`."""
+    lines = data.split(b"\n")
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -19,6 +19,7 @@ from operant.core.record import append_record, claim_folder, read_records, write
 from operant.hf.columns import clean_target
 from operant.hf.config import EvaluateConfig, PlanConfig, config_dict
 from operant.hf.families import Family, families_of
+from operant.hf.rows import check_rollouts
 from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.tasks import Prompt, load_prompts
 from operant.hf.verify import Verdict, Verifier, make_verifier
@@ -203,15 +204,11 @@ def score_rollouts(
     Raises:
         DataError: for rows that lack something, naming the first.
     """
-    for i, row in enumerate(rows):
-        missing = {"prompt"} - row.keys()
-        missing |= set() if "reward" in row else {"completion", "target"} - row.keys()
-        if missing:
-            raise DataError(f"rollout {i + 1}: expected {sorted(missing)} (or a reward), found {sorted(row)}.")
-        if "reward" in row and not (isinstance(row["reward"], (int, float)) or row.get("failure")):
-            raise DataError(
-                f"rollout {i + 1}: reward is {row['reward']!r}; give a number, or leave it out to have it verified."
-            )
+    check_rollouts(rows)
+    rows = [
+        row if "reward" in row else {**row, "target": clean_target(row["target"], f"rollout {i}, target")}
+        for i, row in enumerate(rows, start=1)
+    ]
     todo = [row for row in rows if "reward" not in row]
     verdicts: list[Verdict] = []
     if todo:

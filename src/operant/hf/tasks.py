@@ -7,6 +7,7 @@ import importlib.util
 import json
 import random
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from operant.core.checks import DataError
-from operant.core.record import read_records
+from operant.core.checks import DataError, check_int
+from operant.core.record import read_records, records_of
 from operant.core.rng import child_seed
 from operant.hf.columns import Turn, as_text, cell, clean_target, conversation, fields, fill, texts
 from operant.hf.gym import GYM, draw
@@ -125,6 +126,7 @@ def load_prompts(config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
             f"data.template must name a column, {{prompt}} for that of data.prompt, got {config.template!r}: every "
             "prompt would be the same."
         )
+    _check_numbers(config)
     if config.target in named:
         raise DataError(f"data.template shows {{{config.target}}}, the correct answer (data.target), to the model.")
     if config.train == EMBEDDED:
@@ -153,6 +155,22 @@ def load_prompts(config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
             "them from one of the two."
         )
     return train, test
+
+
+def _check_numbers(config: DataConfig) -> None:
+    for name in ("train_limit", "test_limit", "holdout"):
+        value = getattr(config, name)
+        if value is not None:
+            check_int(f"data.{name}", value, least=1)
+    if config.target_pattern:
+        try:
+            groups = re.compile(config.target_pattern).groups
+        except (re.error, OverflowError, RecursionError) as error:
+            raise DataError(
+                f"data.target_pattern {config.target_pattern!r:.80} is no regular expression ({error})."
+            ) from error
+        if not groups:
+            raise DataError(f"data.target_pattern {config.target_pattern!r:.80} has no group: put the answer in (...).")
 
 
 def _hold_out(prompts: list[Prompt], config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
@@ -229,9 +247,10 @@ def _file(path: Path) -> list[dict[str, Any]]:
 
 def _gzipped(path: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line.strip()]
-    except (OSError, EOFError, ValueError) as error:
+        data = gzip.decompress(path.read_bytes())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected JSON lines, compressed with gzip ({error}).") from error
+    return records_of(data, path, torn=False)
 
 
 def _human_eval() -> Path:

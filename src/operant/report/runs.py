@@ -266,7 +266,7 @@ def _shown(folder: Path, run_dir: Path) -> str:
 def _read_object(path: Path) -> Mapping[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected one JSON object ({error}).") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected one JSON object, got {type(value).__name__}.")
