@@ -112,6 +112,30 @@ def test_only_a_branch_without_any_signal_is_warned_of(tmp_path: Path, dead: flo
     assert not any("dead" in note for note in notes(run))
 
 
+@pytest.mark.parametrize(("cut", "warned"), [(0.6, True), (0.5, False)])
+def test_completions_that_are_mostly_cut_are_warned_of(tmp_path: Path, cut: float, warned: bool) -> None:
+    path = rl_run(tmp_path) / "seed-0/job-2/record.jsonl"
+    records = [json.loads(line) | {"cut": cut} for line in path.read_text(encoding="utf-8").splitlines()]
+    for seed in (0, 1):
+        report_runs.lines(tmp_path / f"seed-{seed}/job-2/record.jsonl", records)
+    found = [what for what, _ in cautions(load_run(tmp_path))]
+    assert found == ([f"{NAME}: 60.0 % of its completions were cut."] if warned else [])
+
+
+def test_warnings_of_a_jobs_last_evaluation_are_notes(tmp_path: Path) -> None:
+    """Each once, whatever the seeds; what an earlier evaluation said is over."""
+    rl_run(tmp_path)
+    for seed in (0, 1):
+        path = tmp_path / f"seed-{seed}/job-2/record.jsonl"
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        ends = [{"kind": "evaluation", "step": i, "prompts": 40, "curve": {}} for i in (0, 20)]
+        said = [{"kind": "warning", "step": i, "text": text} for i, text in ((0, "early."), (20, "9 of 10 were cut."))]
+        report_runs.lines(path, [ends[0], said[0], *records, ends[1], said[1]])
+    assert [note for note in notes(load_run(tmp_path)) if "cut" in note or "early" in note] == [
+        f"{NAME}: 9 of 10 were cut."
+    ]
+
+
 def test_a_schedule_counts_the_strategy_that_came_later(tmp_path: Path) -> None:
     path = rl_run(tmp_path) / "seed-0/job-2/record.jsonl"
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

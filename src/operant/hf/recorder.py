@@ -23,6 +23,7 @@ NAMES = {
     "unscored": "unscored",
     "verifier_failures": "verifier_failures",
     "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "cut",  # share of the completions that did not end within their limit
 }
 """Name in the trainer's log -> name in the record."""
 

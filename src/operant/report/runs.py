@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,8 +154,23 @@ def load_run(run_dir: Path) -> Run:
         environment=_last(records, "environment"),
         jobs=tuple(jobs),
         unfinished=tuple(_shown(p.parent, run_dir) for p in paths if p.parent not in done),
-        warnings=tuple(r["text"] for r in records if r.get("kind") == "warning"),
+        warnings=(*_warnings(records), *_job_warnings(jobs, run_dir)),
     )
+
+
+def _warnings(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [r["text"] for r in records if r.get("kind") == "warning"]
+
+
+def _job_warnings(jobs: Sequence[Job], run_dir: Path) -> list[str]:
+    """The warnings of each job's last evaluation, once where several seeds have the same."""
+    found: dict[str, None] = {}
+    for job in jobs:
+        if job.path != run_dir:  # a stand-alone evaluation is its own run
+            records = [r for r in _records(job.path / "record.jsonl") if r.get("kind") in ("warning", "evaluation")]
+            last = max((i for i, r in enumerate(records) if r["kind"] == "evaluation"), default=0)
+            found |= dict.fromkeys(f"{job.label}: {text}" for text in _warnings(records[last:]))
+    return list(found)
 
 
 def _load_job(folder: Path) -> Job:

@@ -55,7 +55,8 @@ class Trade:
 class Signal:
     """What the rollouts of an RL branch said: each pair is (start, end), None where it was not logged.
 
-    Means over seeds, and over the first and the last tenth of the logged steps; ``dead`` and ``unscored`` over all.
+    Means over seeds, and over the first and the last tenth of the logged steps; the shares ``dead``, ``unscored`` and
+    ``cut`` are over all.
     """
 
     branch: str
@@ -64,6 +65,7 @@ class Signal:
     entropy: tuple[float, float] | None
     dead: float | None
     unscored: float
+    cut: float
 
 
 Table = Mapping[tuple[str, str], Interval]  # (branch, metric) -> interval
@@ -198,8 +200,9 @@ def signals(run: Run) -> list[Signal]:
             reward, entropy = (_ends([[s.get(key) for s in steps] for steps in jobs]) for key in ("reward", "entropy"))
             every = [s for steps in jobs for s in steps]
             dead = [s["dead_groups"] for s in every if s.get("dead_groups") is not None]
-            unscored = float(np.mean([s.get("unscored") or 0.0 for s in every]))
-            found.append(Signal(label, value, reward, entropy, float(np.mean(dead)) if dead else None, unscored))
+            share = float(np.mean(dead)) if dead else None
+            unscored, cut = (float(np.mean([s.get(key) or 0.0 for s in every])) for key in ("unscored", "cut"))
+            found.append(Signal(label, value, reward, entropy, share, unscored, cut))
     return found
 
 

@@ -28,6 +28,10 @@ DEAD_ADVICE = (
     "than M - N of them. Sample more rollouts, train on prompts that are solved now and then, choose another N, or "
     "begin with --warm_steps."
 )
+CUT_ADVICE = (
+    "A completion that is cut has no answer to be judged, so most of the reward is about length. Raise "
+    "--max_completion_length, or ask for shorter answers by --data.template."
+)
 BASELINES = {"ce": "cross-entropy", "grpo": "TRL's GRPO", "rloo": "TRL's RLOO"}
 
 
@@ -108,8 +112,10 @@ def spoken(branch: str) -> str:
 def cautions(run: Run) -> list[tuple[str, str]]:
     """What is wrong with a branch, and what to do."""
     constant = [(f"{b}: its weights are constant.", CONSTANT_ADVICE) for b in constant_weights(run)]
-    dead = [(f"{s.branch}: every group was dead.", DEAD_ADVICE) for s in signals(run) if s.dead == 1.0]
-    return constant + dead
+    found = signals(run)
+    dead = [(f"{s.branch}: every group was dead.", DEAD_ADVICE) for s in found if s.dead == 1.0]
+    cut = [(f"{s.branch}: {percent(s.cut)} % of its completions were cut.", CUT_ADVICE) for s in found if s.cut > 0.5]
+    return constant + dead + cut
 
 
 def notes(run: Run) -> list[str]:
