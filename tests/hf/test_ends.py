@@ -9,11 +9,11 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from operant.core.checks import DataError
+from operant.core.checks import DataError, OperantError
 from operant.core.record import read_records
 from operant.hf import rl_run
 from operant.hf.chat import end_of_turn
-from operant.hf.config import EvaluateConfig
+from operant.hf.config import EvaluateConfig, TrainConfig
 from operant.hf.embedded import embedded_model, embedded_tokenizer
 from operant.hf.evaluate import evaluate
 from operant.hf.measure import SuccessRate
@@ -29,7 +29,9 @@ from operant.hf.policy import (
     trim,
 )
 from operant.hf.rl import AlignedGRPOConfig, AlignedGRPOTrainer
+from operant.hf.settings import checked
 from operant.hf.tasks import DataConfig, Prompt, load_prompts
+from operant.hf.train import plan
 from operant.hf.verify import make_verifier
 from operant.strategies import Sampler
 
@@ -196,6 +198,26 @@ def test_the_same_rollout_gets_one_text_and_one_reward(tmp_path, chatty):
     values = [r["values"]["exact pass@1"] for r in read_records(folder / "prompts.jsonl")]
     assert values == pytest.approx(exact.tolist())
     assert ((rate - exact).abs() <= 4 * (exact * (1 - exact) / 40).sqrt() + 0.05).all()
+
+
+def test_a_trl_that_knows_one_end_only_is_refused(tmp_path, chatty, monkeypatch):
+    config = checked(TrainConfig(tmp_path / "run", method="grpo", model="somewhere", num_generations=32))
+    prompts = [Prompt(i, str(i), "3") for i in range(8)]
+    job = plan(config)[1]
+    args = rl_run.arguments(job, config)
+    rl_run.trainer(job, config, args, chatty, prompts, [])
+    init = GRPOTrainer.__init__
+
+    def older(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        del self.eos_token_ids
+
+    monkeypatch.setattr(GRPOTrainer, "__init__", older)
+    with pytest.raises(
+        OperantError, match=r"any of the tokens \[1, 15\], and TRL .* knows one only.* Install trl 1.16"
+    ):
+        rl_run.trainer(job, config, args, chatty, prompts, [])
+    rl_run.trainer(job, config, args, replace(chatty, ends=(EOS,)), prompts, [])
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,32 @@ def test_sampling_continues_where_it_stopped(policy, encoded):
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("suppress_tokens", [5]),
+        ("min_new_tokens", 2),
+        ("sequence_bias", [[[5], 9.0]]),
+        ("cache_implementation", "hybrid"),  # gemma's
+        ("num_return_sequences", 2),
+        ("top_k", 1),
+        ("typical_p", 0.2),
+        ("repetition_penalty", 3.0),
+        ("do_sample", False),
+        ("return_dict_in_generate", True),
+    ],
+)
+@pytest.mark.parametrize("adapted", [False, True])
+def test_the_generation_settings_that_a_model_ships_do_not_count(policy, encoded, name, value, adapted):
+    settings = dict(rollouts=8, sampler=Sampler(), max_new_tokens=3, batch_size=4, seed=2)
+    want = list(sample(policy, encoded[:4], **settings))
+    if adapted:
+        policy = add_lora(policy, rank=2, alpha=2, seed=0)  # a fresh adapter is the identity
+    setattr(policy.model.generation_config, name, value)
+    assert list(sample(policy, encoded[:4], **settings)) == want
+    assert getattr(policy.model.generation_config, name) == value
+
+
 def test_trim_keeps_the_first_end():
     assert trim([4, 1, 5, 1], (1,)) == [4, 1]
     assert trim([4, 5], (1,)) == [4, 5]

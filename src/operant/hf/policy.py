@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from operant.core.checks import DataError
@@ -20,13 +21,8 @@ from operant.hf.embedded import embedded_model, embedded_tokenizer
 from operant.hf.tasks import EMBEDDED, DataConfig, Prompt
 from operant.strategies.sampler import Sampler
 
-NEUTRAL: dict[str, Any] = dict.fromkeys(["min_p", "top_h", "no_repeat_ngram_size", "epsilon_cutoff", "eta_cutoff"]) | {
-    "top_k": 0,
-    "typical_p": 1.0,
-    "repetition_penalty": 1.0,
-    "num_beams": 1,
-}
-"""Models ship generation settings of their own; any of these would sample from another distribution than stated."""
+NEUTRAL: dict[str, Any] = {"top_k": 0, "num_beams": 1}
+"""Defaults of transformers that would sample from another distribution than stated."""
 
 
 @dataclass(frozen=True)
@@ -299,7 +295,7 @@ def sample(
         if width > 1:
             _prefill(policy, ids[:, :-1], mask[:, :-1], cache)
             cache.batch_repeat_interleave(rollouts)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _plain(policy.model):
             torch.manual_seed(child_seed(seed, "sample", chunk))
             out = policy.model.generate(
                 input_ids=ids.repeat_interleave(rollouts, 0),
@@ -315,6 +311,24 @@ def sample(
             )
         new = out[:, width:].tolist()
         yield [trim(tokens, policy.ends) for tokens in new]
+
+
+@contextmanager
+def _plain(model: Any) -> Generator[None]:
+    """The model without the generation settings that it was saved with.
+
+    generate takes from them what it is not told. Some would change the distribution (suppress_tokens, min_length,
+    sequence_bias), some would stop it (cache_implementation, which gemma ships).
+    """
+    holders: list[Any] = [model, model.get_base_model()] if isinstance(model, PeftModel) else [model]
+    kept = [holder.generation_config for holder in holders]
+    try:
+        for holder in holders:
+            holder.generation_config = GenerationConfig()
+        yield
+    finally:
+        for holder, config in zip(holders, kept, strict=True):
+            holder.generation_config = config
 
 
 def _prefill(policy: Policy, ids: Tensor, mask: Tensor, cache: DynamicCache) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import trl
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
@@ -71,13 +72,19 @@ def trainer(
             f"steps_per_generation / num_generations), and there are {len(prompts)} to train on. Lower one of these."
         )
     kind = (STOCK if job.baseline else ALIGNED)[job.method][1]
-    return kind(
+    made = kind(
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=reward_functions(config, policy),
         train_dataset=dataset(policy, prompts, config.data),
         args=args,
     )
+    if len(policy.ends) > 1 and set(getattr(made, "eos_token_ids", ())) != set(policy.ends):
+        raise OperantError(
+            f"the model ends a completion at any of the tokens {list(policy.ends)}, and TRL {trl.__version__} knows "
+            "one only: it would train on what follows the others. Install trl 1.16 or later."
+        )
+    return made
 
 
 def reward_functions(config: TrainConfig, policy: Policy) -> list[Any]:
