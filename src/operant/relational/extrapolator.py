@@ -37,7 +37,7 @@ from operant.relational.rehearsal import (
 )
 from operant.relational.shell import Shell
 from operant.relational.target import Choice, Target
-from operant.relational.tasks import Scaling, TaskBank
+from operant.relational.tasks import FAR, Scaling, TaskBank
 from operant.relational.transforms import Transformation
 from operant.relational.warp import Warp
 
@@ -328,7 +328,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         in_order = np.lexsort(points.T[::-1])  # the rehearsal must not depend on the order in which points are given
         points, values = points[in_order], values[in_order]
         inside = self.scaling_.x_in(points)
-        if (np.abs(inside) > 20).any():
+        if (np.abs(inside) > FAR).any():
             raise InputError(
                 f"context points reach {np.abs(inside).max():.0f} times as far from the middle of the bank as the bank "
                 "does. Are they in the bank's units?"
@@ -338,7 +338,10 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             if isinstance(params, Mapping) and set(params) != set(bank.param_names):
                 raise InputError(f"expected the parameters {list(bank.param_names)}, got {list(params)}.")
             given = [params[n] for n in bank.param_names] if isinstance(params, Mapping) else np.atleast_1d(params)
-            known = np.asarray(given, dtype=np.float64)
+            try:
+                known = np.asarray(given, dtype=np.float64)
+            except (TypeError, ValueError):
+                known = np.empty(0)
             if known.shape != (len(bank.param_names),) or not np.isfinite(known).all():
                 raise InputError(f"expected finite values of the parameters {list(bank.param_names)}, got {params!r}.")
         sd = None

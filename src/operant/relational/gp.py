@@ -269,16 +269,18 @@ class _Posterior(Adapted):
 class _Conditioned(Fitted):
     """A prior, and how a target's parameters become coordinates."""
 
-    def __init__(self, prior: _Prior, evidence: float, middle: Array, spread: Array) -> None:
-        self.prior, self.evidence, self._middle, self._spread = prior, evidence, middle, spread
+    def __init__(self, prior: _Prior, evidence: float, bank: TaskBank | None = None) -> None:
+        self.prior, self.evidence, self._bank = prior, evidence, bank
 
     def adapt(self, context: Context) -> Adapted:
-        if not len(self._middle):
+        if self._bank is None:
             return _Posterior(self.prior, context, np.empty(0))
-        if context.params is None or len(context.params) != len(self._middle):
+        count = len(self._bank.param_names)
+        if context.params is None or len(context.params) != count:
             got = "none" if context.params is None else f"{len(context.params)}"
-            raise CannotAdaptError(f"this process needs the target's {len(self._middle)} parameters, got {got}.")
-        return _Posterior(self.prior, context, (context.params - self._middle) / self._spread)
+            raise CannotAdaptError(f"this process needs the target's {count} parameters, got {got}.")
+        self._bank.check_reach(context.params)
+        return _Posterior(self.prior, context, self._bank.standardized(context.params))
 
 
 @dataclass(frozen=True)
@@ -311,16 +313,17 @@ class TaskGP(RelationalOperator):
         k = len(bank.param_names)
         if not k:
             raise CannotAdaptError("a process on task parameters needs a bank whose tasks have parameters.")
+        if not bank.varying.any():
+            raise CannotAdaptError("the parameters never vary in the bank: there is nothing to learn from them.")
         rng = np.random.default_rng(self.seed)
-        middle, spread = bank.params.mean(0), bank.params.std(0)
-        spread = np.where(spread > 0, spread, 1.0)
+        params = bank.standardized(bank.params)
         columns = tuple(range(k + bank.d))
         terms = (Term("matern", columns), Term("linear", columns), Term("constant"))
-        x, y = _flat(bank, (bank.params - middle) / spread, self.learn, rng)
+        x, y = _flat(bank, params, self.learn, rng)
         starts = [_start(terms), *(_start(terms, rng) for _ in range(self.restarts))]
         kernel, evidence = fit_kernel(terms, x[None], y[None], starts=starts)
-        x, y = _flat(bank, (bank.params - middle) / spread, self.keep, rng)
-        return _Conditioned(_Prior(kernel, x, y), evidence, middle, spread)
+        x, y = _flat(bank, params, self.keep, rng)
+        return _Conditioned(_Prior(kernel, x, y), evidence, bank)
 
 
 def _flat(bank: TaskBank, params: Array, most: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -367,7 +370,7 @@ class ContextGP(RelationalOperator):
             if self.periodic or found[1] - best[1] > 1.5 * np.log(y.size):
                 best = found
         prior = _Prior(best[0], np.empty((0, bank.d)), np.empty((0, bank.c)))
-        return _Conditioned(prior, best[1], np.empty(0), np.empty(0))
+        return _Conditioned(prior, best[1])
 
 
 def _log(kernel: Kernel) -> Array:

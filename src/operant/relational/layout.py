@@ -21,6 +21,8 @@ from operant.relational.curves import Array
 from operant.relational.tasks import Scaling, TaskBank
 from operant.relational.transforms import Transformation
 
+LARGEST = 50.0
+"""An x-scale is at most e to this, and one over it at least: where nothing ties it down, it stays a number."""
 ORDER = ("xscale", "xshift", "scale", "trend", "shift")
 
 
@@ -93,7 +95,11 @@ class Layout:
         """(.., D) a and b' of vectors (.., T)."""
         at, u = self.slices, self.units
         shape = (*theta.shape[:-1], self.d)
-        a = np.exp(theta[..., at["xscale"]]) if "xscale" in at else np.broadcast_to(self._pinned("xscale"), shape)
+        a = (
+            np.exp(np.clip(theta[..., at["xscale"]], -LARGEST, LARGEST))
+            if "xscale" in at
+            else np.broadcast_to(self._pinned("xscale"), shape)
+        )
         if "xshift" in at:
             return a, theta[..., at["xshift"]]
         return a, (self._pinned("xshift") + (a - 1) * u.x_mid) / u.x_half

@@ -15,13 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operant.core.checks import OperantError
 from operant.relational.curves import Array
-from operant.relational.tasks import TaskBank
-
-
-class CannotAdaptError(OperantError):
-    """This operator cannot be used on this bank or this target; the message says why."""
+from operant.relational.tasks import CannotAdaptError, TaskBank
 
 
 @dataclass(frozen=True)

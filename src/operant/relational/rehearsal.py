@@ -52,7 +52,7 @@ def candidates(bank: TaskBank, *, params: bool) -> list[RelationalOperator]:
     ]
     tried: list[RelationalOperator] = [Nearest(), Interpolation(), Polynomial(), ContextGP(tasks=16), BankPCA(), Span()]
     tried += [Warp(form) for form in forms]
-    if params and bank.param_names:
+    if params and bank.varying.any():
         tried += [TaskGP(), *(Warp(form, follow=True) for form in (forms[2], forms[4], forms[7]))]
     return tried
 
@@ -127,9 +127,8 @@ def toward(bank: TaskBank, context: Context) -> Direction:
     if "order" in context.facts and all("order" in t.labels for t in bank.tasks):
         along = np.array([float(t.labels["order"]) for t in bank.tasks])
         return Direction("order", along, rounded(along, float(context.facts["order"])))
-    if context.params is not None and bank.param_names:
-        sd = np.where(bank.params.std(0) > 0, bank.params.std(0), 1.0)
-        z, target = (bank.params - bank.params.mean(0)) / sd, (context.params - bank.params.mean(0)) / sd
+    if context.params is not None and bank.varying.any():
+        z, target = bank.standardized(bank.params), bank.standardized(context.params)
         kind = "parameters"
     else:
         values = bank.values(context.x).reshape(len(bank), -1)

@@ -45,8 +45,8 @@ class Split:
 def position(bank: TaskBank, *, by: str | None = None) -> Array:
     """(F,) where each task stands in the bank's range, increasing from one end to the other.
 
-    The value of the parameter ``by``; without it the only parameter, or else the score of the task on the first
-    principal component of the curves on a common grid.
+    The value of the parameter ``by``; without it the only parameter that varies, or else the score of the task on the
+    first principal component of the curves on a common grid.
 
     Raises:
         DataError: if there is no such parameter.
@@ -55,8 +55,8 @@ def position(bank: TaskBank, *, by: str | None = None) -> Array:
         if by not in bank.param_names:
             raise DataError(f"no parameter {by!r}; there are: {', '.join(bank.param_names) or 'none'}.")
         return bank.params[:, bank.param_names.index(by)]
-    if len(bank.param_names) == 1:
-        return bank.params[:, 0]
+    if bank.varying.sum() == 1:
+        return bank.params[:, bank.varying][:, 0]
     curves = bank.values(bank.grid()).reshape(len(bank), -1)
     centred = curves - curves.mean(0)
     return np.linalg.svd(centred, full_matrices=False)[2][0] @ centred.T

@@ -155,6 +155,8 @@ class Target:
     def explain(self, x: ArrayLike | None = None) -> dict[str, Any]:
         """What the prediction rests on: anchor, transformation with intervals, residual, runner-up anchors, coverage.
 
+        "notes" are about the bank, such as a parameter that never varies in it.
+
         Args:
             x: query points whose share covered by the anchor is given; default the bank's range.
         """
@@ -168,6 +170,7 @@ class Target:
             "runners_up": [d.anchor for d in self.decompositions_[1:4]],
             "share_covered": float(np.mean(self.covered(self._default(x)))),
             "applicability": self._applicability,
+            "notes": list(self._bank.notes),
         }
 
     def _decompositions(self) -> tuple[Decomposition, ...]:

@@ -16,12 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from operant.core.checks import DataError, InputError
+from operant.core.checks import DataError, InputError, OperantError
 from operant.relational.curves import Array, Curve, Ragged, choose_method, cover, interpolator
 from operant.relational.reading import clean, long_form, matrix, names, plain
 
+FAR = 20.0
+"""A target that lies so many times as far from the middle of the bank as the bank does has other units."""
+
 Batch = Callable[[Array, Array], Array]
 """(F, K) parameters, (Q, D) points -> (F, Q, C) values of F functions at once."""
+
+
+class CannotAdaptError(OperantError):
+    """An operator cannot be used on this bank or this target; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +154,35 @@ class TaskBank:
     def params(self) -> Array:
         """(F, K) parameters."""
         return np.array([t.params for t in self.tasks]).reshape(len(self), len(self.param_names))
+
+    @cached_property
+    def varying(self) -> NDArray[np.bool_]:
+        """(K,) whether a parameter differs between tasks; one that does not says nothing of what it does."""
+        return np.ptp(self.params, axis=0) > 0
+
+    def standardized(self, params: Array) -> Array:
+        """(.., K) parameters in standard deviations from the bank's mean, 0 where all tasks of the bank have one.
+
+        At most 1e100, so that their squares are numbers.
+        """
+        z = (params - self.params.mean(0)) / np.where(self.varying, self.params.std(0), np.inf)
+        return np.clip(z, -1e100, 1e100)
+
+    def check_reach(self, params: Array) -> None:
+        """Refuse parameters (K,) with which nothing of the bank can be continued.
+
+        Raises:
+            CannotAdaptError: if they lie FAR times as far from the middle of the bank's as these do.
+        """
+        low, high = self.params.min(0), self.params.max(0)
+        half = np.where(self.varying, (high - low) / 2, np.inf)
+        far = np.abs(params - (low + high) / 2) / half
+        if (far > FAR).any():
+            k = int(far.argmax())
+            raise CannotAdaptError(
+                f"{self.param_names[k]} = {params[k]:g} lies {far[k]:.0f} times as far from the middle of the bank's "
+                f"values as these do ({low[k]:g} to {high[k]:g}): nothing is continued so far."
+            )
 
     @cached_property
     def _arguments(self) -> Array:
@@ -323,13 +359,16 @@ class TaskBank:
             built.append(Task(points, values, key, given, dict(labels[i]) if labels else {}))
         if not built:
             raise DataError("A bank needs at least two tasks, got none.")
-        return cls(
+        bank = cls(
             tuple(built),
             names("x", x_names, built[0].x.shape[1]),
             names("y", y_names, built[0].y.shape[1]),
             names("p", param_names, 0 if known is None else known.shape[1]),
-            notes=tuple(notes),
         )
+        for k in np.flatnonzero(~bank.varying):
+            value = f"{bank.params[0, k]:g}"
+            notes.append(f"{bank.param_names[k]} never varies in the bank (it is {value}); it was not used")
+        return replace(bank, notes=tuple(notes))
 
     @classmethod
     def from_frame(

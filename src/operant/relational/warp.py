@@ -60,6 +60,8 @@ class Warp(RelationalOperator):
         """See :meth:`RelationalOperator.fit`."""
         if self.follow and not bank.param_names:
             raise CannotAdaptError("the bank has no known parameters that a transformation could follow.")
+        if self.follow and not bank.varying.any():
+            raise CannotAdaptError("the parameters never vary in the bank: no transformation can follow them.")
         if self.anchor is not None and self.anchor not in bank.keys:
             raise CannotAdaptError(f"no task {self.anchor!r} in the bank.")
         layout = Layout.of(self.form, bank)
@@ -115,6 +117,8 @@ class FittedWarp(Fitted):
         """See :meth:`Fitted.adapt`."""
         if self.operator.follow and context.params is None:
             raise CannotAdaptError("a transformation that follows parameters needs those of the target.")
+        if self.operator.follow and context.params is not None:
+            self.bank.check_reach(context.params)
         which = self._anchors(context)
         mean, sd = self.prior.at(self.bank.params[which], context.params if self.operator.follow else None)
         floor = np.maximum(self.prior.noise, FLOOR)
@@ -326,7 +330,7 @@ def learn_prior(operator: Warp, bank: TaskBank, layout: Layout, *, targets: int 
 def _follow(prior: Prior, bank: TaskBank, theta: Array, anchor: NDArray[np.intp], to: NDArray[np.intp]) -> Prior:
     """Regress the vectors on the difference of the parameters; what is left has a part that grows with it."""
     p = bank.params
-    about = np.stack([p.mean(0), np.where(p.std(0) > 0, p.std(0), 1.0)])
+    about = np.stack([p.mean(0), np.where(bank.varying, p.std(0), np.inf)])
     rows = [_features(p[i : i + 1], p[j], about) for i, j in zip(anchor, to, strict=True)]
     phi, far = np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
     weight, y = 1 / (0.05 + far), theta - prior.mean
