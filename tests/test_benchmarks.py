@@ -200,7 +200,7 @@ def test_training_costs_print(benchmark, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::operant.relational.reading.RelationalWarning")
+@pytest.mark.filterwarnings("ignore::operant.relational.RelationalWarning")
 def test_the_relational_table_has_a_row_for_each_operator(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
     relational = benchmark("relational")
     shared, ragged = relational.banks(12).values()

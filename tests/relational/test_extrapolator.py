@@ -23,7 +23,7 @@ from operant.relational.tasks import TaskBank
 from operant.relational.transforms import Scale, Shift, Transformation, XShift
 from operant.relational.warp import Warp
 
-REPEATED = pytest.mark.filterwarnings("ignore::operant.relational.reading.RelationalWarning")
+REPEATED = pytest.mark.filterwarnings("ignore::operant.relational.RelationalWarning")
 
 
 @parametrize_with_checks([Extrapolator("polynomial")])

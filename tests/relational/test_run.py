@@ -171,12 +171,12 @@ Change = Callable[[Path], dict[str, object]]
         (
             lambda p: {"target": write(p / "t.csv", ["T", "x", "y"], [[6, 1.0, 1.0], [6, "", 1.0]])},
             InputError,
-            "row 2: expected a number in column 'x', got ''",
+            "t.csv, line 3, column 'x': expected a number, got ''",
         ),
         (
             lambda p: {"target": write(p / "t.csv", ["T", "x", "y"], [[6, 1.0, "high"]])},
             InputError,
-            "column 'y' must hold numbers",
+            "t.csv, line 2, column 'y': expected a number, got 'high'",
         ),
         (
             lambda p: {
@@ -194,7 +194,7 @@ Change = Callable[[Path], dict[str, object]]
                 "y": ["y", "z"],
             },
             DataError,
-            "row 1: expected all of y, z or none",
+            "t.csv, line 2: expected all of y, z or none",
         ),
     ],
 )

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from operant.core.checks import DataError, InputError
+from operant.relational.csvtable import RelationalWarning, read_csv
 from operant.relational.curves import cover, interpolator
 from operant.relational.families import FAMILIES
-from operant.relational.reading import RelationalWarning, clean, read_csv
+from operant.relational.reading import clean
 from operant.relational.tasks import Scaling, Task, TaskBank
 
 X = np.linspace(0, 1, 9)
@@ -62,9 +63,14 @@ def test_a_pandas_frame_is_the_same_as_a_mapping() -> None:
 @pytest.mark.parametrize(
     ("changes", "options", "error", "message"),
     [
-        ({"capacity": [1, np.nan, 1, 1, 1]}, {}, InputError, "'capacity': expected a number in row 1, got nan"),
-        ({"cycle": [0, 1, np.inf, 1, 2]}, {}, InputError, "'cycle': expected a number in row 2, got inf"),
-        ({"capacity": ["a", "b", "c", "d", "e"]}, {}, InputError, "'capacity' must hold numbers"),
+        ({"capacity": [1, np.nan, 1, 1, 1]}, {}, InputError, "row 1, column 'capacity': expected a number, got nan"),
+        ({"cycle": [0, 1, np.inf, 1, 2]}, {}, InputError, "row 2, column 'cycle': expected a number, got inf"),
+        (
+            {"capacity": ["a", "b", "c", "d", "e"]},
+            {},
+            InputError,
+            "row 0, column 'capacity': expected a number",
+        ),
         ({"cell": ["u", "v", "v", "v", "v"]}, {}, DataError, "task 'u' has 1 distinct point; .* at least two"),
         ({"cell": ["u"] * 5, "cycle": range(5)}, {}, DataError, "at least two tasks, got 1"),
         (
@@ -96,7 +102,7 @@ def test_bad_tables_are_refused_with_the_place_named(changes, options, error, me
         ([([0, 1], [0, 1, 2]), ([0, 1], [0, 1])], InputError, "as many points as values, got 2 and 3"),
         ([([0, 1], [0, 1]), ([[0, 1], [1, 0]], [0, 1])], InputError, "as many inputs, .* 0 has 1, 1 and 0, 1 has 2"),
         ([([0, 1], [0, 1]), ([0, 1], [[0, 1], [1, 0]])], InputError, "1 has 1, 2 and 0"),
-        ([([0, 1], ["a", "b"]), ([0, 1], [0, 1])], InputError, "y of task 0 must hold numbers"),
+        ([([0, 1], ["a", "b"]), ([0, 1], [0, 1])], InputError, "row 0, y of task 0: expected a number, got 'a'"),
         ([([[[0]], [[1]]], [0, 1]), ([0, 1], [0, 1])], InputError, "one- or two-dimensional"),
         ([([0, 1], [0, 1])], DataError, "at least two tasks, got 1"),
         ([], DataError, "at least two tasks, got none"),
@@ -284,7 +290,7 @@ def test_a_csv_file_becomes_columns(tmp_path: Path) -> None:
     assert list(columns) == ["cell", "cycle", "y"] and columns["y"].tolist() == [1.5, 2, 3]
     assert columns["cell"].tolist() == ["u", "u", "v"]
     path.write_text("a,b\n1,2\n3\n")
-    with pytest.raises(DataError, match="line 3: expected 2 cells, got 1"):
+    with pytest.raises(DataError, match="line 3: expected 2 cells as in the header, got 1"):
         read_csv(path)
     path.write_text("a,b\n")
     with pytest.raises(DataError, match="a header and at least one row"):

@@ -11,11 +11,11 @@ True
 
 from operant.relational.applicability import Applicability, NotApplicableError, NotApplicableWarning
 from operant.relational.compose import Compose
+from operant.relational.csvtable import RelationalWarning, read_csv
 from operant.relational.extend import Extend
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.named import parse_operator
 from operant.relational.operators import CannotAdaptError, RelationalOperator
-from operant.relational.reading import RelationalWarning, read_csv
 from operant.relational.span import Span
 from operant.relational.target import Target
 from operant.relational.tasks import Task, TaskBank

@@ -9,8 +9,8 @@ from scipy.stats import t as student
 
 from operant.core.checks import OperantError
 from operant.relational.choose import Calibration, misfit
+from operant.relational.csvtable import RelationalWarning
 from operant.relational.operators import Context
-from operant.relational.reading import RelationalWarning
 from operant.relational.rehearsal import Rehearsal, spread_of
 from operant.relational.tasks import TaskBank
 
@@ -118,9 +118,9 @@ def combination_p(bank: TaskBank, context: Context) -> float:
         return float("nan")
     units = bank.units
     values, own = bank.values(context.x), context.y[None]
-    if units is not None:
-        values, own = units.y_out(values), units.y_out(own)
-    if min(values.min(), own.min()) > 0:
+    if units is not None and min(units.y_out(values).min(), units.y_out(own).min()) > 0:
+        values, own = np.log(units.y_out(values)), np.log(units.y_out(own))
+    elif units is None and min(values.min(), own.min()) > 0:
         values, own = np.log(values), np.log(own)
     m, target = values.mean((1, 2)), float(own.mean())
     columns = [(known[:, [k]] == lv[1:]).astype(float) for k, lv in enumerate(levels)]

@@ -21,10 +21,11 @@ from operant.relational.baselines import Interpolation, Polynomial
 from operant.relational.choose import Calibration, flat_rule
 from operant.relational.curves import Array
 from operant.relational.extend import Extend
+from operant.relational.frames import constant, long_data
 from operant.relational.gp import ContextGP
 from operant.relational.named import is_named, parse_operator
 from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator, labelled
-from operant.relational.reading import clean
+from operant.relational.reading import SINGLE, clean, matrix
 from operant.relational.rehearsal import (
     PLAIN,
     adapt_all,
@@ -36,6 +37,7 @@ from operant.relational.rehearsal import (
     rms,
 )
 from operant.relational.shell import Shell
+from operant.relational.single import single_target
 from operant.relational.target import Choice, Target
 from operant.relational.tasks import FAR, Scaling, TaskBank
 from operant.relational.transforms import Transformation
@@ -105,15 +107,17 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         if isinstance(X, TaskBank):
             return self._fit_bank(X)
         if groups is not None:
-            points = np.asarray(X, dtype=np.float64)
-            points = points[:, None] if points.ndim == 1 else points
-            frame = {f"x{i}": points[:, i] for i in range(points.shape[1])} | {"task": np.asarray(groups)}
-            values = np.asarray(y, dtype=np.float64).reshape(len(points), -1)
-            frame |= {f"y{i}": values[:, i] for i in range(values.shape[1])}
-            known = np.empty((len(points), 0)) if params is None else np.asarray(params).reshape(len(points), -1)
-            frame |= {f"p{i}": known[:, i] for i in range(known.shape[1])}
-            names = [[n for n in frame if n.startswith(stem)] for stem in "xyp"]
-            return self._fit_bank(TaskBank.from_frame(frame, task="task", x=names[0], y=names[1], params=names[2]))
+            rows, points, values, known = long_data(X, y, groups, params)
+            tasks = {key: (points.values[at], values.values[at]) for key, at in rows.items()}
+            return self._fit_bank(
+                TaskBank.from_arrays(
+                    tasks,
+                    params=None if known is None else constant("params", known.values, rows),
+                    x_names=points.names,
+                    y_names=values.names,
+                    param_names=None if known is None else known.names,
+                )
+            )
         return self._fit_single(X, y)
 
     def __sklearn_tags__(self) -> Any:
@@ -156,59 +160,16 @@ class Extrapolator(RegressorMixin, BaseEstimator):
     def _fit_single(self, X: Any, y: Any) -> Extrapolator:
         """One task: its rows are the context."""
         points, values = validate_data(self, X, y, y_numeric=True, multi_output=True, dtype=np.float64)
-        x, v, _ = clean(points, np.asarray(values, dtype=np.float64), "the single task")
-        half, sd = np.ptp(x, axis=0) / 2, v.std(0)
-        self.scaling_ = Scaling(
-            (x.min(0) + x.max(0)) / 2, np.where(half > 0, half, 1.0), v.mean(0), np.where(sd > 0, sd, 1.0)
-        )
+        x, v, _ = clean(points, np.asarray(values, dtype=np.float64), SINGLE)
         self.bank_ = None
-        context = Context(self.scaling_.x_in(x), self.scaling_.y_in(v))
-        listed = self.operator if isinstance(self.operator, (list, tuple)) else [self.operator]
-        operators = (
-            [Interpolation(), Polynomial(), ContextGP()] if list(listed) == ["auto"] else self._operators_named()
-        )
-        self.target_ = self._single_target(context, operators)
+        alone = isinstance(self.operator, str) and self.operator == "auto"
+        operators = [Interpolation(), Polynomial(), ContextGP()] if alone else self._operators_named()
+        self.target_, self.scaling_ = single_target(x, v, operators, level=self.level, seed=self._seed)
         return self
 
     def _operators_named(self) -> list[RelationalOperator]:
         listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
         return [parse_operator(o) if isinstance(o, str) else o for o in listed]
-
-    def _single_target(self, context: Context, operators: Sequence[RelationalOperator]) -> Target:
-        """Plain operators chosen by their leave-one-out errors; they need no bank, so a stand-in of two flat tasks."""
-        ends = np.stack([context.x.min(0) - 1e-9, context.x.max(0) + 1e-9])
-        bank = TaskBank.from_arrays(
-            [(ends, np.zeros((2, context.y.shape[1]))), (ends, np.ones((2, context.y.shape[1])))],
-            x_names=[f"x{i}" for i in range(context.x.shape[1])],
-            y_names=[f"y{i}" for i in range(context.y.shape[1])],
-        )
-        fitted, notes = fit_all(labelled(operators), bank)
-        adapted, more = adapt_all(fitted, context)
-        if not adapted:
-            raise DataError("no operator works on a single task of these points: " + "; ".join((notes | more).values()))
-        left_out = {n: gap(a, context) for n, a in adapted.items()}
-        doubt = {n: rms(a.predict(context.x)[1]) for n, a in adapted.items()}
-        rule = flat_rule(left_out, len(context.x))
-        choice = Choice(
-            weights=rule.weights(left_out, doubt, len(context.x)),
-            predicted={n: float(np.exp(e)) for n, e in rule.predicted(left_out, doubt, len(context.x)).items()},
-            left_out=left_out,
-            rehearsal=None,
-            calibration=Calibration(np.empty(0), 0, np.empty(0), np.empty(0)),
-            plain=frozenset(left_out),
-            notes=notes | more,
-        )
-        return Target(
-            key="single task",
-            bank=bank,
-            scaling=self.scaling_,
-            context=context,
-            adapted=adapted,
-            choice=choice,
-            applicability=Applicability(True, float("nan"), float("nan"), text="One task: there is no bank to check."),
-            level=self.level,
-            seed=self._seed,
-        )
 
     def adapt(
         self,
@@ -243,7 +204,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         """
         self._check_bank()
         context = self._context(x, y, params, facts, noise)
-        points = None if query is None else self.scaling_.x_in(_columns("query", query, self.n_features_in_))
+        points = None if query is None else self.scaling_.x_in(self._points("query", query))
         pinned: list[RelationalOperator] | None = None
         if anchor is not None or transform is not None:
             form = Transformation.parse("shift * scale") if transform is None else transform
@@ -279,7 +240,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         self._check_bank()
         named = dict(contexts) if isinstance(contexts, Mapping) else dict(enumerate(contexts))
         known, told = (_one_each(n, v, len(named)) for n, v in (("params", params), ("facts", facts)))
-        points = None if query is None else self.scaling_.x_in(_columns("query", query, self.n_features_in_))
+        points = None if query is None else self.scaling_.x_in(self._points("query", query))
         given = [(key, self._context(x, y, known[i], told[i], noise)) for i, (key, (x, y)) in enumerate(named.items())]
         # The first is adapted here: what it learns about the shell goes along with the others.
         first = [self._target(context, points, key, None) for key, context in given[:1]]
@@ -307,6 +268,14 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             raise InputError("fitted to a bank: give predict(X, context=(x, y)), or adapt(x, y) and predict with that.")
         return self.target_.predict(validate_data(self, X, reset=False, dtype=np.float64), return_std)
 
+    def _points(self, name: str, x: Any) -> Array:
+        bank = self.bank_
+        assert bank is not None
+        points = matrix(name, x, expected=bank.x_names)
+        if points.shape[1] != bank.d:
+            raise InputError(f"{name} must be finite points (Q, {bank.d}), got shape {np.shape(x)}.")
+        return points
+
     def _check_bank(self) -> None:
         check_is_fitted(self, "bank_")
         if self.bank_ is None:
@@ -319,7 +288,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         assert bank is not None
         if np.size(x) == 0:
             raise InputError("the target has no context: give at least one point (x, y).")
-        points, values, _ = clean(x, y, "the context")
+        points, values, _ = clean(x, y, "the context", (bank.x_names, bank.y_names))
         if points.shape[1] != bank.d or values.shape[1] != bank.c:
             raise InputError(
                 f"expected {bank.d} inputs and {bank.c} outputs as in the bank, got {points.shape[1]} and "
@@ -478,11 +447,3 @@ def _one_each(name: str, values: Any, count: int) -> Sequence[Any]:
     if len(values) != count:
         raise InputError(f"expected {name} for each of {count} targets, got {len(values)}.")
     return values
-
-
-def _columns(name: str, x: ArrayLike, d: int) -> Array:
-    points = np.asarray(x, dtype=np.float64)
-    points = points[:, None] if points.ndim == 1 else points
-    if points.ndim != 2 or points.shape[1] != d or not np.isfinite(points).all():
-        raise InputError(f"{name} must be finite points (Q, {d}), got shape {np.shape(x)}.")
-    return points

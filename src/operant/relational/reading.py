@@ -1,46 +1,21 @@
-"""Data on their way into a bank: tables, columns and arrays, checked; bad input is refused with its place."""
+"""Data on their way into a bank: tables and arrays, checked; bad input is refused with its place."""
 
 from __future__ import annotations
 
-import csv
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from operant.core.checks import DataError, InputError
+from operant.relational.csvtable import RelationalWarning
 from operant.relational.curves import Array
+from operant.relational.frames import check_lengths, column, columns_of, keys_of, numbers, rows_of
 
-
-class RelationalWarning(UserWarning):
-    """A bank or a target that can be worked with, not as well as it seems."""
-
-
-def read_csv(path: Path | str) -> dict[str, NDArray[Any]]:
-    """Columns of a CSV file with a header, for :meth:`TaskBank.from_frame`; numbers where all cells are numbers.
-
-    Raises:
-        DataError: if there is no header, no row, or a row of another length.
-    """
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if len(rows) < 2:
-        raise DataError(f"{path}: expected a header and at least one row.")
-    header, body = [name.strip() for name in rows[0]], rows[1:]
-    for number, row in enumerate(body, 2):
-        if len(row) != len(header):
-            raise DataError(f"{path}, line {number}: expected {len(header)} cells, got {len(row)}.")
-    columns: dict[str, NDArray[Any]] = {}
-    for name, cells in zip(header, zip(*body, strict=True), strict=True):
-        text = np.array([c.strip() for c in cells])
-        try:
-            columns[name] = text.astype(np.float64)
-        except ValueError:
-            columns[name] = text
-    return columns
+LARGEST = 1e300
+"""Numbers beyond this have sums that are none."""
 
 
 def long_form(
@@ -55,16 +30,20 @@ def long_form(
 ) -> dict[str, Any]:
     """The arguments of :meth:`TaskBank.from_arrays` for a table with a row a point, as :meth:`TaskBank.from_frame`."""
     inputs, outputs = ([x] if isinstance(x, str) else list(x)), ([y] if isinstance(y, str) else list(y))
+    params, labels = (([v] if isinstance(v, str) else list(v)) for v in (params, labels))
+    for name in (wanted := [*inputs, *outputs, *params]):
+        if wanted.count(name) > 1:
+            raise InputError(f"the column {name!r} is named twice among x, y and params.")
     columns = {
-        name: _column(frame, name) for name in {task, *inputs, *outputs, *params, *labels, *([unit] if unit else [])}
+        name: column(frame, name)
+        for name in dict.fromkeys([task, *wanted, *labels, *([unit] if unit is not None else [])])
     }
+    check_lengths({f"column {name!r}": len(cells) for name, cells in columns.items()})
     if unit is not None and len(units := sorted(set(map(str, columns[unit])))) > 1:
         raise DataError(f"column {unit!r} mixes units: {', '.join(units)}. Convert all rows to one of them first.")
-    numbers = {name: _numbers(name, columns[name]) for name in (*inputs, *outputs, *params)}
-    tasks: dict[Any, list[int]] = {}
-    for row, key in enumerate(columns[task].tolist()):
-        tasks.setdefault(key, []).append(row)
-    points, values = (np.column_stack([numbers[n] for n in group]) for group in (inputs, outputs))
+    found = {name: numbers(f"column {name!r}", columns[name], frame) for name in wanted}
+    tasks = rows_of(keys_of(f"column {task!r}", columns[task], frame))
+    points, values = (np.column_stack([found[n] for n in group]) for group in (inputs, outputs))
     facts, known = [], []
     for key, rows in tasks.items():
         for name in (*params, *labels):
@@ -74,7 +53,7 @@ def long_form(
                     f"{columns[name][rows].tolist()[:4]}."
                 )
         facts.append({name: columns[name][rows[0]] for name in labels})
-        known.append([numbers[name][rows[0]] for name in params])
+        known.append([found[name][rows[0]] for name in params])
     return {
         "tasks": {key: (points[rows], values[rows]) for key, rows in tasks.items()},
         "params": known if params else None,
@@ -85,13 +64,27 @@ def long_form(
     }
 
 
-def clean(x: ArrayLike, y: ArrayLike, what: str) -> tuple[Array, Array, list[str]]:
+SINGLE = "the single task"
+"""What data without groups are."""
+
+
+def clean(
+    x: ArrayLike, y: ArrayLike, what: str, expected: tuple[Sequence[str], Sequence[str]] | None = None
+) -> tuple[Array, Array, list[str]]:
     """Points (P, D), values (P, C), and a note where values at the same point were averaged.
+
+    Args:
+        x: points.
+        y: values.
+        what: whose they are, for messages.
+        expected: names of the columns that data frames of points and of values must have.
 
     Raises:
         InputError: for NaN, infinities, or another number of points than values.
     """
-    points, values = matrix(f"x of {what}", x), matrix(f"y of {what}", y)
+    x_names, y_names = expected or (None, None)
+    points = matrix(f"x of {what}", x, expected=x_names)
+    values = matrix(f"y of {what}", y, expected=y_names)
     if len(points) != len(values):
         raise InputError(f"{what}: expected as many points as values, got {len(points)} and {len(values)}.")
     distinct, where, count = np.unique(points, axis=0, return_inverse=True, return_counts=True)
@@ -100,52 +93,59 @@ def clean(x: ArrayLike, y: ArrayLike, what: str) -> tuple[Array, Array, list[str
     mean = np.zeros((len(distinct), values.shape[1]))
     np.add.at(mean, where.reshape(-1), values)
     note = f"{what}: {len(points) - len(distinct)} repeated points were averaged"
-    warnings.warn(note, RelationalWarning, stacklevel=4)
+    hint = f"{note}; if its rows belong to several tasks, give fit their groups" if what == SINGLE else note
+    warnings.warn(hint, RelationalWarning, stacklevel=4)
     return distinct, mean / count[:, None], [note]
 
 
-def matrix(name: str, value: ArrayLike, *, rows: int | None = None, what: str = "") -> Array:
-    """(n, k) finite numbers of one or two dimensions; ``rows`` is how many are expected, one for each of ``what``."""
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must hold numbers ({error}).") from error
-    array = array[:, None] if array.ndim == 1 else array
+def matrix(
+    name: str, value: Any, *, rows: int | None = None, what: str = "", expected: Sequence[str] | None = None
+) -> Array:
+    """(n, k) finite numbers.
+
+    Args:
+        name: for messages.
+        value: an array of one or two dimensions, a data frame or a mapping of columns.
+        rows: how many are expected, one for each of ``what``.
+        what: what they are.
+        expected: names of the columns that a data frame must have; its order does not matter.
+
+    Raises:
+        InputError: for other shapes or names, cells that are no numbers, NaN and infinities.
+    """
+    array = _as_array(name, value, expected)
     if array.ndim != 2:
         raise InputError(f"{name} must be one- or two-dimensional, got shape {array.shape}.")
     if rows is not None and len(array) != rows:
         raise InputError(f"{name}: expected {rows} rows, one for each of the {what}, got {len(array)}.")
-    bad = ~np.isfinite(array)
+    bad = ~(np.abs(array) < LARGEST)
     if bad.any():
-        row, column = (int(i[0]) for i in np.nonzero(bad))
+        row, at = (int(i[0]) for i in np.nonzero(bad))
+        least = "finite" if not np.isfinite(array[bad]).all() else f"smaller than {LARGEST:g}"
         raise InputError(
-            f"{name} must be finite, got {array[row, column]} in row {row} ({int(bad.sum())} of {array.size} values). "
+            f"{name} must be {least}, got {array[row, at]} in row {row} ({int(bad.sum())} of {array.size} values). "
             "Drop or repair these rows first."
         )
     return array
 
 
-def _column(frame: Any, name: str) -> NDArray[Any]:
-    try:
-        return np.asarray(frame[name])
-    except (KeyError, IndexError, TypeError) as error:
-        there = ", ".join(map(str, getattr(frame, "columns", frame)))
-        raise DataError(f"no column {name!r}; there are: {there}.") from error
-    except Exception as error:  # polars has an error type of its own
-        raise DataError(f"no column {name!r} ({error}).") from error
-
-
-def _numbers(name: str, column: NDArray[Any]) -> Array:
-    try:
-        values = column.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"column {name!r} must hold numbers ({error}).") from error
-    if (bad := np.flatnonzero(~np.isfinite(values))).size:
-        raise InputError(
-            f"column {name!r}: expected a number in row {bad[0]}, got {plain(column[bad[0]])!r} "
-            f"({bad.size} such rows). Drop or repair them first."
-        )
-    return values
+def _as_array(name: str, value: Any, expected: Sequence[str] | None) -> Array:
+    framed = isinstance(value, Mapping) or hasattr(value, "columns")
+    if framed and expected is not None:
+        there = list(map(str, value if isinstance(value, Mapping) else value.columns))
+        if sorted(there) != sorted(expected):
+            raise InputError(f"{name}: expected the columns {list(expected)}, got {there}.")
+        value = {n: value[n] for n in expected}
+    if not framed:
+        try:
+            array = np.asarray(value)
+            if array.dtype.kind in "fiub":
+                array = array.astype(np.float64)
+                return array[:, None] if array.ndim == 1 else array
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name} must hold numbers ({error}).") from error
+        value = array
+    return columns_of(name, value).values
 
 
 def names(stem: str, given: Sequence[str] | None, count: int) -> tuple[str, ...]:

@@ -6,23 +6,22 @@ import csv
 import io
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from operant.core.checks import DataError, InputError, check_int
+from operant.core.checks import DataError, InputError, OperantError, check_int
 from operant.core.record import claim_folder, extend_records, write_text
+from operant.relational.csvtable import RelationalWarning, Table, read_csv
 from operant.relational.curves import Array
-from operant.relational.reading import RelationalWarning, read_csv
+from operant.relational.frames import column, keys_of, numbers
 from operant.relational.tasks import TaskBank
 
 if TYPE_CHECKING:
     from operant.relational.extrapolator import Extrapolator
 
-Columns = dict[str, NDArray[Any]]
 PREDICTIONS = "predictions.csv"
 
 
@@ -151,14 +150,20 @@ def read_bank(config: ExtrapolateConfig) -> TaskBank:
     Raises:
         DataError, InputError: as :meth:`TaskBank.from_frame`.
     """
-    return TaskBank.from_frame(
-        _read(config.bank, config.task),
-        task=config.task,
-        x=_names(config.x),
-        y=_names(config.y),
-        params=_names(config.params),
-        labels=_names(config.labels),
-    )
+    table = _read(config.bank, config.task)
+    try:
+        return TaskBank.from_frame(
+            table,
+            task=config.task,
+            x=_names(config.x),
+            y=_names(config.y),
+            params=_names(config.params),
+            labels=_names(config.labels),
+        )
+    except OperantError as error:
+        if str(config.bank) in str(error):
+            raise
+        raise type(error)(f"{config.bank}: {error}") from error
 
 
 def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
@@ -170,15 +175,15 @@ def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
         InputError: for a value that is no number.
     """
     columns = _read(config.target, config.task)
-    keys = _column(columns, config.task, config.target).tolist()
-    x = _matrix(columns, bank.x_names, config.target, empty=False)
-    y = _matrix(columns, bank.y_names, config.target)
-    params = _matrix(columns, bank.param_names, config.target, empty=False)
+    keys = keys_of(f"column {config.task!r}", column(columns, config.task), columns)
+    x = _matrix(columns, bank.x_names, empty=False)
+    y = _matrix(columns, bank.y_names)
+    params = _matrix(columns, bank.param_names, empty=False)
     missing = np.isnan(y).sum(1)
     half = (missing > 0) & (missing < bank.c)
     if half.any():
         raise DataError(
-            f"{config.target}, {_row(half)}: expected all of {', '.join(bank.y_names)} or none of them in a row."
+            f"{columns.place(int(half.argmax()))}: expected all of {', '.join(bank.y_names)} or none of them in a row."
         )
     labels = [n for n in _names(config.labels) if n in columns]
     extra = _Query(config.query, config, bank) if config.query else None
@@ -211,10 +216,12 @@ class _Query:
 
     def __init__(self, path: Path, config: ExtrapolateConfig, bank: TaskBank) -> None:
         columns = _read(path, config.task)
-        self.keys = columns[config.task].tolist() if config.task in columns else None
-        self.x = _matrix(columns, bank.x_names, path, empty=False)
+        self.keys = (
+            keys_of(f"column {config.task!r}", columns[config.task], columns) if config.task in columns else None
+        )
+        self.x = _matrix(columns, bank.x_names, empty=False)
         known = all(name in columns for name in bank.y_names)
-        self.y = _matrix(columns, bank.y_names, path) if known else np.full((len(self.x), bank.c), np.nan)
+        self.y = _matrix(columns, bank.y_names) if known else np.full((len(self.x), bank.c), np.nan)
 
     def of(self, key: Any) -> tuple[Array, Array]:
         """(Q, D) points and (Q, C) values for one target."""
@@ -262,15 +269,16 @@ def _write_predictions(path: Path, task: str, records: Sequence[dict[str, Any]])
     write_text(path, file.getvalue())
 
 
-def _read(path: Path, task: str) -> Columns:
+def _read(path: Path, task: str) -> Table:
     """The columns of a file; tasks that are numbered are called 7 and not 7.0."""
     if not path.is_file():
         raise DataError(f"expected a CSV file at {path}, found none.")
-    columns = read_csv(path)
-    keys = columns.get(task)
-    if keys is not None and keys.dtype.kind == "f":
-        columns[task] = np.array([int(k) if float(k).is_integer() else float(k) for k in keys], dtype=object)
-    return columns
+    table = read_csv(path)
+    keys = table.get(task)
+    if keys is None or keys.dtype.kind != "f":
+        return table
+    named = np.array([int(k) if float(k).is_integer() else float(k) for k in keys], dtype=object)
+    return replace(table, columns=table.columns | {task: named})
 
 
 def _names(given: list[str] | str) -> list[str]:
@@ -278,30 +286,9 @@ def _names(given: list[str] | str) -> list[str]:
     return [n.strip() for n in given.split(",") if n.strip()] if isinstance(given, str) else list(given)
 
 
-def _column(columns: Columns, name: str, path: Path) -> NDArray[Any]:
-    if name not in columns:
-        raise DataError(f"{path}: no column {name!r}; there are: {', '.join(columns)}.")
-    return columns[name]
-
-
-def _matrix(columns: Columns, names: Sequence[str], path: Path, *, empty: bool = True) -> Array:
+def _matrix(table: Table, names: Sequence[str], *, empty: bool = True) -> Array:
     """(rows, len(names)) numbers; an empty cell is NaN where that is allowed."""
-    count = len(next(iter(columns.values())))
-    found = np.empty((count, len(names)))
+    found = np.empty((len(table.lines), len(names)))
     for i, name in enumerate(names):
-        cells = given = _column(columns, name, path)
-        if cells.dtype.kind != "f":  # text, because some cell is empty or no number
-            cells = np.where(cells == "", "nan", cells)
-        try:
-            found[:, i] = cells.astype(np.float64)
-        except ValueError as error:
-            raise InputError(f"{path}: column {name!r} must hold numbers ({error}).") from error
-        bad = np.isinf(found[:, i]) | (np.isnan(found[:, i]) & (not empty))
-        if bad.any():
-            raise InputError(f"{path}, {_row(bad)}: expected a number in column {name!r}, got {str(given[bad][0])!r}.")
+        found[:, i] = numbers(f"column {name!r}", column(table, name), table, empty=empty)
     return found
-
-
-def _row(bad: NDArray[np.bool_]) -> str:
-    """The first row in question, counted from the one after the header."""
-    return f"row {int(np.flatnonzero(bad)[0]) + 1}"

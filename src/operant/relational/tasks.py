@@ -64,6 +64,18 @@ class Scaling:
     y_mean: Array
     y_sd: Array
 
+    @classmethod
+    def of(cls, low: Array, high: Array, y: Array) -> Scaling:
+        """Of points between ``low`` and ``high`` (D,) with values (n, C); a constant has the scale 1.
+
+        Values are divided by the largest before they are squared: of 1e170 there is no square, of 1e-170 it is zero.
+        """
+        half = (high - low) / 2
+        largest = np.abs(y).max(0)
+        largest = np.where(largest > 0, largest, 1.0)
+        mean, sd = (y / largest).mean(0), (y / largest).std(0)
+        return cls((low + high) / 2, np.where(half > 0, half, 1.0), mean * largest, np.where(sd > 0, sd * largest, 1.0))
+
     def x_in(self, x: Array) -> Array:
         """(.., D) original units to scaled."""
         return (x - self.x_mid) / self.x_half
@@ -199,7 +211,8 @@ class TaskBank:
     @cached_property
     def method(self) -> str:
         """How measured tasks are interpolated, chosen by leaving points out."""
-        return choose_method([(t.x, t.y) for t in self.tasks])
+        s = self.scaling
+        return choose_method([(s.x_in(t.x), s.y_in(t.y)) for t in self.tasks])
 
     @cached_property
     def range(self) -> tuple[Array, Array]:
@@ -209,10 +222,7 @@ class TaskBank:
     @cached_property
     def scaling(self) -> Scaling:
         """Of the points and values of all tasks; a constant has the scale 1."""
-        low, high = self.range
-        y = np.concatenate([t.y for t in self.tasks])
-        half, sd = (high - low) / 2, y.std(0)
-        return Scaling((low + high) / 2, np.where(half > 0, half, 1.0), y.mean(0), np.where(sd > 0, sd, 1.0))
+        return Scaling.of(*self.range, np.concatenate([t.y for t in self.tasks]))
 
     @cached_property
     def _curves(self) -> list[Curve]:

@@ -1,0 +1,66 @@
+"""One task and no bank: its rows are the context, and plain operators, chosen by leaving out, go beyond them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from operant.core.checks import DataError
+from operant.relational.applicability import Applicability
+from operant.relational.choose import Calibration, flat_rule
+from operant.relational.curves import Array
+from operant.relational.operators import Context, RelationalOperator, labelled
+from operant.relational.rehearsal import adapt_all, fit_all, gap, rms
+from operant.relational.target import Choice, Target
+from operant.relational.tasks import Scaling, TaskBank
+
+
+def single_target(
+    x: Array, y: Array, operators: Sequence[RelationalOperator], *, level: float, seed: int
+) -> tuple[Target, Scaling]:
+    """Plain operators chosen by their leave-one-out errors; they need no bank, so a stand-in of two flat tasks.
+
+    Args:
+        x: (P, D) points.
+        y: (P, C) values.
+        operators: to choose from.
+        level: of the intervals.
+        seed: of draws.
+
+    Raises:
+        DataError: if no operator works.
+    """
+    scaling = Scaling.of(x.min(0), x.max(0), y)
+    context = Context(scaling.x_in(x), scaling.y_in(y))
+    ends = np.stack([context.x.min(0) - 1e-9, context.x.max(0) + 1e-9])
+    bank = TaskBank.from_arrays([(ends, np.zeros((2, y.shape[1]))), (ends, np.ones((2, y.shape[1])))])
+    fitted, notes = fit_all(labelled(operators), bank)
+    adapted, more = adapt_all(fitted, context)
+    if not adapted:
+        raise DataError("no operator works on a single task of these points: " + "; ".join((notes | more).values()))
+    left_out = {n: gap(a, context) for n, a in adapted.items()}
+    doubt = {n: rms(a.predict(context.x)[1]) for n, a in adapted.items()}
+    rule = flat_rule(left_out, len(context.x))
+    choice = Choice(
+        weights=rule.weights(left_out, doubt, len(context.x)),
+        predicted={n: float(np.exp(e)) for n, e in rule.predicted(left_out, doubt, len(context.x)).items()},
+        left_out=left_out,
+        rehearsal=None,
+        calibration=Calibration(np.empty(0), 0, np.empty(0), np.empty(0)),
+        plain=frozenset(left_out),
+        notes=notes | more,
+    )
+    told = Applicability(True, float("nan"), float("nan"), text="One task: there is no bank to check.")
+    target = Target(
+        key="single task",
+        bank=bank,
+        scaling=scaling,
+        context=context,
+        adapted=adapted,
+        choice=choice,
+        applicability=told,
+        level=level,
+        seed=seed,
+    )
+    return target, scaling
