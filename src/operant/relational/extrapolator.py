@@ -36,6 +36,7 @@ from operant.relational.rehearsal import (
     of_kind,
     rms,
 )
+from operant.relational.scoring import AdaptationScorer
 from operant.relational.shell import Shell
 from operant.relational.single import single_target
 from operant.relational.target import Choice, Target
@@ -71,6 +72,10 @@ class Extrapolator(RegressorMixin, BaseEstimator):
 
     Source: arXiv 2605.30132 for the idea; what is done here differs, see docs/extrapolation.md.
     """
+
+    # scikit-learn's metadata routing passes the tasks of rows on without being asked to
+    __metadata_request__fit = {"groups": True, "params": True}
+    __metadata_request__score = {"groups": True, "params": True}
 
     def __init__(
         self,
@@ -120,6 +125,29 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             )
         return self._fit_single(X, y)
 
+    def score(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, *, groups: Any = None, params: Any = None
+    ) -> float:
+        """R^2. Of a single task: at these points. Of a bank: each task of the rows is adapted to the first half of its
+        points, in the order of x, and asked for the others; :class:`AdaptationScorer` has other metrics and contexts.
+
+        Args:
+            X: (n, D) points.
+            y: (n,) or (n, C) values.
+            sample_weight: (n,), of a single task only.
+            groups: (n,) the task of each row; without them all rows are one.
+            params: (n, K) known parameters of the task of each row.
+
+        Raises:
+            InputError: if there is no point to score, or for weights where there is a bank.
+        """
+        check_is_fitted(self, "bank_")
+        if self.bank_ is None:
+            return float(super().score(X, y, sample_weight))
+        if sample_weight is not None:
+            raise InputError("rows of held-out tasks are not weighed; use AdaptationScorer with a metric that does.")
+        return AdaptationScorer()(self, X, y, groups=groups, params=params)
+
     def __sklearn_tags__(self) -> Any:
         """Several outputs are fine."""
         tags = super().__sklearn_tags__()
@@ -164,7 +192,9 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         self.bank_ = None
         alone = isinstance(self.operator, str) and self.operator == "auto"
         operators = [Interpolation(), Polynomial(), ContextGP()] if alone else self._operators_named()
-        self.target_, self.scaling_ = single_target(x, v, operators, level=self.level, seed=self._seed)
+        self.target_, self.scaling_ = single_target(
+            x, v, operators, x_names=getattr(self, "feature_names_in_", None), level=self.level, seed=self._seed
+        )
         return self
 
     def _operators_named(self) -> list[RelationalOperator]:

@@ -17,7 +17,13 @@ from operant.relational.tasks import Scaling, TaskBank
 
 
 def single_target(
-    x: Array, y: Array, operators: Sequence[RelationalOperator], *, level: float, seed: int
+    x: Array,
+    y: Array,
+    operators: Sequence[RelationalOperator],
+    *,
+    x_names: Sequence[str] | None,
+    level: float,
+    seed: int,
 ) -> tuple[Target, Scaling]:
     """Plain operators chosen by their leave-one-out errors; they need no bank, so a stand-in of two flat tasks.
 
@@ -25,6 +31,7 @@ def single_target(
         x: (P, D) points.
         y: (P, C) values.
         operators: to choose from.
+        x_names: of the inputs, where they have any.
         level: of the intervals.
         seed: of draws.
 
@@ -34,7 +41,7 @@ def single_target(
     scaling = Scaling.of(x.min(0), x.max(0), y)
     context = Context(scaling.x_in(x), scaling.y_in(y))
     ends = np.stack([context.x.min(0) - 1e-9, context.x.max(0) + 1e-9])
-    bank = TaskBank.from_arrays([(ends, np.zeros((2, y.shape[1]))), (ends, np.ones((2, y.shape[1])))])
+    bank = TaskBank.from_arrays([(ends, np.zeros((2, y.shape[1]))), (ends, np.ones((2, y.shape[1])))], x_names=x_names)
     fitted, notes = fit_all(labelled(operators), bank)
     adapted, more = adapt_all(fitted, context)
     if not adapted:

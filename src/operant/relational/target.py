@@ -14,6 +14,7 @@ from operant.relational.applicability import Applicability
 from operant.relational.choose import Z90, Calibration, mix
 from operant.relational.curves import Array
 from operant.relational.operators import Adapted, Context, Decomposition
+from operant.relational.reading import matrix
 from operant.relational.rehearsal import Rehearsal
 from operant.relational.tasks import Scaling, TaskBank
 from operant.relational.transforms import Transformation
@@ -75,16 +76,17 @@ class Target:
         state = "applicable" if self.applicable_ else f"not applicable ({self._applicability.reason})"
         return f"Target({self.key!r}, {len(self._context.x)} context points, {self.operator_}, {state})"
 
-    def _inside(self, x: ArrayLike) -> Array:
-        points = np.asarray(x, dtype=np.float64)
-        points = points[:, None] if points.ndim == 1 else points
-        if points.ndim != 2 or points.shape[1] != self._context.x.shape[1]:
+    def _points(self, x: Any) -> Array:
+        """(Q, D) points of an array or a data frame."""
+        points = matrix("query points", x, expected=self._bank.x_names)
+        if points.shape[1] != self._context.x.shape[1]:
             raise InputError(
                 f"expected points (Q, {self._context.x.shape[1]}) as in the context, got shape {np.shape(x)}."
             )
-        if not np.isfinite(points).all():
-            raise InputError("query points must be finite.")
-        return self._scaling.x_in(points)
+        return points
+
+    def _inside(self, x: Any) -> Array:
+        return self._scaling.x_in(self._points(x))
 
     def _raw(self, x: Array) -> tuple[Array, Array]:
         """(Q, C) mean and uncalibrated standard deviation of the mixture, scaled."""
@@ -183,8 +185,7 @@ class Target:
 
     def _default(self, x: ArrayLike | None) -> Array:
         if x is not None:
-            points = np.asarray(x, dtype=np.float64)
-            return points[:, None] if points.ndim == 1 else points
+            return self._points(x)
         if self._bank.d > 1:
             return self._scaling.x_out(self._bank.grid())
         low, high = self._bank.range
@@ -241,7 +242,7 @@ class Target:
                 "high": high.tolist(),
                 "covered": self.covered(points).tolist(),
             },
-            "truth": None if truth is None else {"x": _rows(truth[0]), "y": _rows(truth[1])},
+            "truth": None if truth is None else self._truth_record(*truth),
             "anchor": self._anchor_record(first),
             "baseline": self._baseline_record(points),
             "decompositions": [_decomposition_record(d) for d in self.decompositions_[:8]],
@@ -249,6 +250,10 @@ class Target:
             "applicability": vars(self._applicability),
             "share_covered": float(np.mean(self.covered(points))),
         }
+
+    def _truth_record(self, x: Any, y: Any) -> dict[str, Any]:
+        values = matrix("truth", y, expected=self._bank.y_names)
+        return {"x": self._points(x).tolist(), "y": values.tolist()}
 
     def _anchor_record(self, first: Decomposition | None) -> dict[str, Any] | None:
         if first is None or first.anchor not in self._bank.keys:
@@ -324,8 +329,3 @@ def _decomposition_record(d: Decomposition) -> dict[str, Any]:
         "weight": d.weight,
         "operator": d.operator,
     }
-
-
-def _rows(x: ArrayLike) -> list[list[float]]:
-    array = np.asarray(x, dtype=np.float64)
-    return (array[:, None] if array.ndim == 1 else array).tolist()
