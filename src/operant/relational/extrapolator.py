@@ -128,8 +128,9 @@ class Extrapolator(RegressorMixin, BaseEstimator):
     def score(
         self, X: Any, y: Any, sample_weight: ArrayLike | None = None, *, groups: Any = None, params: Any = None
     ) -> float:
-        """R^2. Of a single task: at these points. Of a bank: each task of the rows is adapted to the first half of its
-        points, in the order of x, and asked for the others; :class:`AdaptationScorer` has other metrics and contexts.
+        """R^2: of a single task at these points, of a bank at the later points of tasks adapted to their first half.
+
+        Other metrics and contexts: :class:`operant.relational.scoring.AdaptationScorer`.
 
         Args:
             X: (n, D) points.
