@@ -167,6 +167,10 @@ def test_what_was_saved_predicts_the_same(tmp_path: Path) -> None:
 def test_every_named_operator_has_that_name() -> None:
     for name in NAMED:
         assert parse_operator(name).name == name
+    assert {"compose", "psi", "bilinear"} <= set(NAMED)
+    plane = np.random.default_rng(0).uniform(size=(9, 2))
+    with pytest.raises(DataError, match="compose: expected one input, one output and a depth of at least 2, got 2, 1"):
+        Extrapolator("compose").fit(TaskBank.from_arrays([(plane, plane[:, 0])] * 3))
     for text in ("shift", "shift * scale(2) * xshift", "scale by parameters"):
         assert parse_operator(text).name == text
     assert parse_operator("xwarp * shift by parameters") == Warp(

@@ -201,3 +201,25 @@ def test_banks_of_flat_or_equal_curves_are_answered_or_refused() -> None:
     assert np.isfinite(Extrapolator().fit(same).adapt(X[:4], curve(1.2, X[:4])).predict(X, True)).all()
     with pytest.raises(DataError, match="at least two tasks, got 1"):
         Extrapolator().fit(X, curve(1.0), groups=np.zeros(13))
+
+
+@pytest.mark.parametrize("noise", [0.125, [0.125], np.array(0.125), "0.125", np.float32(0.125)])
+def test_noise_is_one_number(noise) -> None:
+    model = Extrapolator("span").fit(BANK)
+    want = model.adapt(*CONTEXT, noise=np.array([0.125])).predict(X, True)
+    assert np.array(model.adapt(*CONTEXT, noise=noise).predict(X, True)) == pytest.approx(np.array(want))
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        (np.full(5, 0.1), r"or one for each of 1 outputs, got the shape \(5,\). One for each point is not supported"),
+        (np.full((5, 1), 0.1), r"got the shape \(5, 1\). One for each point is not supported"),
+        (np.nan, "noise must be finite, got nan"),
+        ([-0.1], "noise must be finite and not negative"),
+        ("much", "noise: expected a number, got 'much'"),
+    ],
+)
+def test_noise_of_another_shape_is_refused(noise, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Extrapolator("span").fit(BANK).adapt(*CONTEXT, noise=noise)

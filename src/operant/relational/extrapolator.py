@@ -346,9 +346,15 @@ class Extrapolator(RegressorMixin, BaseEstimator):
                 raise InputError(f"expected finite values of the parameters {list(bank.param_names)}, got {params!r}.")
         sd = None
         if noise is not None:
-            sd = np.broadcast_to(np.asarray(noise, dtype=np.float64), (bank.c,)) / self.scaling_.y_sd
-            if not (np.isfinite(sd) & (sd >= 0)).all():
+            given = matrix("noise", np.atleast_1d(np.asarray(noise)))[:, 0] if np.ndim(noise) < 2 else np.empty(0)
+            if len(given) not in (1, bank.c):
+                raise InputError(
+                    f"noise must be one standard deviation, or one for each of {bank.c} outputs, got the shape "
+                    f"{np.shape(noise)}. One for each point is not supported: give their root mean square."
+                )
+            if (given < 0).any():
                 raise InputError(f"noise must be finite and not negative, got {noise!r}.")
+            sd = np.broadcast_to(given, (bank.c,)) / self.scaling_.y_sd
         return Context(inside, self.scaling_.y_in(values), known, dict(facts or {}), sd)
 
     def _target(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from operant.core.checks import ParseError
+from operant.relational.compose import Compose
 from operant.relational.extend import Extend
 from operant.relational.operators import RelationalOperator
+from operant.relational.psi import Bilinear, Psi
 from operant.relational.rehearsal import PLAIN
 from operant.relational.span import Span
 from operant.relational.transforms import Transformation
 from operant.relational.warp import Warp
 
-_KINDS: tuple[Callable[[], RelationalOperator], ...] = (*PLAIN, Span, Extend)
+_KINDS: tuple[Callable[[], RelationalOperator], ...] = (*PLAIN, Span, Extend, Compose, Psi, Bilinear)
 NAMED: dict[str, Callable[[], RelationalOperator]] = {kind().name: kind for kind in _KINDS}
 """Operators by name; any product of transformations is one too, such as "shift * xshift" or "scale by parameters"."""
 FOLLOWS = " by parameters"
