@@ -134,7 +134,7 @@ def toward(bank: TaskBank, context: Context) -> Direction:
         values = bank.values(context.x).reshape(len(bank), -1)
         centred = values - values.mean(0)
         _, s, vt = np.linalg.svd(centred, full_matrices=False)
-        kept = (s > 1e-6 * max(s[0], 1e-300)) & (np.arange(len(s)) < 2)
+        kept = (s > max(1e-6 * s[0], 1e-9)) & (np.arange(len(s)) < 2)  # below, all tasks are the same but for rounding
         if not kept.any():
             return Direction("nowhere")
         axes = vt[kept] * np.where(vt[kept].sum(1) < 0, -1.0, 1.0)[:, None]
