@@ -8,9 +8,10 @@ import time
 import pytest
 
 from operant.core.checks import DataError, InputError
-from operant.hf.code import CodeRunner, solution
+from operant.hf.code import RUNNER, CodeRunner, namespaces, solution
 from operant.hf.tasks import DataConfig, Prompt, load_prompts
 from operant.hf.verify import make_verifier
+from tests.hf.hostile import endless, programs
 
 CODE = 'import math\n\n\ndef helper(n):\n    return n\n\n\ndef twice(n: int) -> int:\n    """Two times n."""\n'
 TEST = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-1) == -2\n"
@@ -75,33 +76,102 @@ def test_time_and_memory_are_limited():
     assert rewards("    return 2 * n + len(bytearray(10**8)) * 0\n", memory=90 << 20) == [0.0]
 
 
-def test_nothing_outside_its_folder_changes_and_no_process_starts(tmp_path, monkeypatch):
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A folder that must stay as it is, and a secret in the environment."""
     monkeypatch.setenv("OPERANT_SECRET", "7")
-    kept = tmp_path / "kept.txt"
-    kept.write_text("as it was")
-    attempts = [
-        f"open({str(tmp_path / 'new.txt')!r}, 'w')",
-        f"open({str(kept)!r}, 'a')",
-        f"__import__('os').remove({str(kept)!r})",
-        f"__import__('os').rename({str(kept)!r}, 'mine')",
-        f"__import__('os').open({str(tmp_path / 'new.txt')!r}, 65)",
-        f"__import__('shutil').rmtree({str(tmp_path)!r})",
-        f"__import__('os').symlink({str(tmp_path)!r}, 'link')",
-        "__import__('os').fork()",
-        "__import__('os').system('true')",
-        "__import__('subprocess').run(['true'])",
-        "__import__('os').kill(1, 0)",
-        "__import__('socket').socket()",
-        "__import__('os').environ['OPERANT_SECRET']",
-    ]
-    assert rewards(*(f"    {line}\n    return 2 * n\n" for line in attempts)) == [0.0] * len(attempts)
-    assert kept.read_text() == "as it was" and list(tmp_path.iterdir()) == [kept]
-    inside = (
-        "    open('a.txt', 'w').write('x' * 100)\n    import os, tempfile\n    os.mkdir('b')\n    os.remove('a.txt')\n"
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "kept.txt").write_text("as it was")
+    before = state(tmp_path), os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0), set(os.listdir("/dev/shm"))
+    yield tmp_path
+    assert before == (
+        state(tmp_path),
+        os.getpriority(os.PRIO_PROCESS, 0),
+        os.sched_getaffinity(0),
+        set(os.listdir("/dev/shm")),
     )
-    inside += "    tempfile.TemporaryFile().write(b'x')\n    os.rmdir('b')\n    return 2 * n\n"
-    assert rewards(inside) == [1.0]
-    assert rewards("    open('a', 'w').write('x' * 10**8)\n    return 2 * n\n") == [0.0]
+
+
+def state(folder):
+    kept = folder / "kept.txt"
+    found = kept.stat()
+    return sorted(x.name for x in folder.iterdir()), kept.read_text(), found.st_mode, found.st_mtime, found.st_nlink
+
+
+@pytest.mark.parametrize("isolated", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_hostile_programs_do_not_pass_and_change_nothing(outside, isolated):
+    """With and without namespaces: the guard alone closes all of them too."""
+    if isolated and not namespaces():
+        pytest.skip("the kernel offers no namespaces here")
+    texts = programs(outside)
+    got = dict(zip(texts, rewards(*texts.values(), isolated=isolated), strict=True))
+    assert got == dict.fromkeys(texts, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isolated", [False, True])
+def test_endless_programs_end(outside, isolated):
+    if isolated and not namespaces():
+        pytest.skip("the kernel offers no namespaces here")
+    texts = endless(outside)
+    got = dict(zip(texts, rewards(*texts.values(), isolated=isolated, seconds=1.0, wall=20), strict=True))
+    assert all(x in (0.0, "timeout") for x in got.values()), got
+    assert sum(x == 0.0 for x in got.values()) >= len(got) - 1
+
+
+def test_namespaces_alone_keep_files_and_processes(outside):
+    """The same programs without the guard: file systems are read-only, and no other process can be seen."""
+    if not namespaces():
+        pytest.skip("the kernel offers no namespaces here")
+    source = RUNNER.read_text()
+    runner = outside.parent / "unguarded.py"
+    runner.write_text(source.replace("    guard(os.getcwd())\n", ""))
+    alive = subprocess.Popen(["sleep", "600"])
+    texts = [
+        f"import os, sqlite3\nOUT = {str(outside)!r}\n{attempt}"
+        for attempt in (
+            "open(OUT + '/new.txt', 'w')",
+            "os.remove(OUT + '/kept.txt')",
+            "os.mkfifo(OUT + '/pipe')",
+            "sqlite3.connect(OUT + '/new.db').execute('create table t(x)')",
+            "os.open('kept.txt', os.O_RDWR, dir_fd=os.open(OUT, 0))",
+            "import multiprocessing.shared_memory as m; m.SharedMemory('operant-hostile', True, 64)",
+            "assert len([p for p in os.listdir('/proc') if p.isdigit()]) > 1",
+            f"os.kill({alive.pid}, 9)",
+            "import socket; socket.create_connection(('127.0.0.1', 22), timeout=1)",
+            "[open(f'a{i}', 'w').write('x' * 10**7) for i in range(7)]",
+        )
+    ]
+    runs = CodeRunner(isolated=True, seconds=5, wall=20)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("operant.hf.code.RUNNER", runner)
+            assert [runs.run(text) for text in texts] == [0.0] * len(texts)
+            assert runs.run("open('a', 'w').write('x' * 100)") == 1.0
+        assert alive.poll() is None
+    finally:
+        alive.kill()
+        alive.wait()
+
+
+def test_what_a_program_may_do_in_its_folder():
+    inside = (
+        "    import os, tempfile, shutil\n    open('a.txt', 'w').write('x' * 100)\n    os.mkdir('b')\n"
+        "    os.remove('a.txt')\n    tempfile.TemporaryFile().write(b'x')\n    os.rmdir('b')\n"
+        "    os.makedirs('c/d')\n    open('c/d/e', 'w').close()\n"
+        "    os.rename('c/d/e', 'c/f')\n    shutil.rmtree('c')\n    tempfile.TemporaryDirectory().cleanup()\n"
+        "    import ctypes, sqlite3, subprocess, multiprocessing, collections, dataclasses\n"
+        "    assert not os.listdir('.') and open('/proc/self/status').read() and os.listdir('/')\n    return 2 * n\n"
+    )
+    for isolated in (False, *([True] if namespaces() else [])):
+        assert rewards(inside, isolated=isolated) == [1.0]
+        assert rewards("    open('a', 'w').write('x' * 10**8)\n    return 2 * n\n", isolated=isolated) == [0.0]
+
+
+def test_without_namespaces_a_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("operant.hf.code.namespaces", lambda: False)
+    assert rewards("    return 2 * n\n") == [1.0]
+    assert "programs run without namespaces" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_process_group_is_gone_afterwards(monkeypatch):

@@ -1,8 +1,17 @@
 """Programs judged by their unit tests, in HumanEval's form, each in a process of its own under limits.
 
-The limits stop accidents: endless loops, memory, files, processes, the network, printing, leaving early. They are no
-sandbox. A program that means harm can read the machine's files, can get around the guard from inside its process, and
-can make any test pass. Judge completions of a model that you do not trust in a container or a virtual machine.
+The limits stop accidents, not attackers. Two layers:
+
+- Everywhere: limits on CPU time, memory and file size, an environment without the caller's variables, and the
+  interpreter's audit events. Other processes, signals, the network, SQLite, calls of C through ctypes, changes outside
+  the program's folder, and reading other processes' /proc are refused.
+- Where Linux lets this user make namespaces (most systems do; many containers do not): besides, no network device, a
+  process table of its own, a read-only view of every file system, and a folder of 64 MB in memory. ``namespaces`` says
+  whether it does; without them a line on stderr says so.
+
+What they do not stop: a program can read the files that this user can read, can get around the audit events from
+inside its process (native code), and can make any test pass, for it runs in the same interpreter as the tests. Judge
+completions of a model that you do not trust in a container or a virtual machine.
 """
 
 from __future__ import annotations
@@ -16,7 +25,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+
+from rich.console import Console
 
 from operant.core.checks import DataError, InputError, check_int
 from operant.hf.pool import kill_group
@@ -35,6 +47,12 @@ STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\nassert", "\n@", "\n```
 BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE)
 
 
+@cache
+def namespaces() -> bool:
+    """Whether a program can run in namespaces of its own here; tried once a process."""
+    return CodeRunner(processes=1, seconds=20, isolated=True).run("") == 1.0
+
+
 class CodeRunner:
     """Run prompt + completion + tests and say whether the tests ran to their end.
 
@@ -48,23 +66,38 @@ class CodeRunner:
         seconds: CPU time of a program, rounded up to whole seconds.
         memory: bytes of its address space.
         wall: wall-clock limit in units of ``seconds``.
+        isolated: whether programs run in namespaces of their own. Default: where the kernel offers them.
     """
 
     def __init__(
-        self, *, processes: int = 2, seconds: float = SECONDS, memory: int = MEMORY, wall: float = WALL
+        self,
+        *,
+        processes: int = 2,
+        seconds: float = SECONDS,
+        memory: int = MEMORY,
+        wall: float = WALL,
+        isolated: bool | None = None,
     ) -> None:
         if not seconds > 0:
             raise InputError(f"seconds must be > 0, the CPU time of a program, got {seconds!r}.")
         self._processes = check_int("processes", processes, least=1)
         self._seconds, self._memory, self._wall = math.ceil(seconds), memory, wall
+        self._isolated = namespaces() if isolated is None else isolated
+        if isolated is None and not self._isolated:
+            Console(stderr=True).print(
+                "[bold yellow]warning[/] programs run without namespaces, which the kernel does not offer here: only "
+                "the interpreter's own guard keeps them from other files and processes."
+            )
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
         """One verdict for each prompt and completion."""
         programs = [program(p, text) for p, text in zip(prompts, completions, strict=True)]
         with ThreadPoolExecutor(self._processes) as threads:
-            return list(threads.map(self._run, programs))
+            found = list(threads.map(self.run, programs))
+        return [Verdict(None, None, x) if isinstance(x, str) else Verdict(x, None) for x in found]
 
-    def _run(self, text: str) -> Verdict:
+    def run(self, text: str) -> float | str:
+        """1.0 if a program ran to its end, 0.0 if it did not, or what went wrong: "timeout" or "crash"."""
         password = secrets.token_hex(16)
         order = {
             "program": text,
@@ -72,6 +105,7 @@ class CodeRunner:
             "seconds": self._seconds,
             "bytes": self._memory,
             "file_bytes": FILE,
+            "isolated": self._isolated,
         }
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             process = subprocess.Popen(
@@ -87,12 +121,12 @@ class CodeRunner:
                 try:
                     said, _ = process.communicate(json.dumps(order).encode(), timeout=self._wall * self._seconds)
                 except subprocess.TimeoutExpired:
-                    return Verdict(None, None, "timeout")
+                    return "timeout"
                 finally:
                     kill_group(process)
         if not said.startswith(b"+"):
-            return Verdict(None, None, "crash")
-        return Verdict(float(said == b"+" + password.encode()), None)
+            return "crash"
+        return float(said == b"+" + password.encode())
 
 
 def program(prompt: Prompt, completion: str) -> str:
