@@ -100,7 +100,7 @@ PRETENDS = {
     "SystemExit": "raise SystemExit(0)",
     "KeyboardInterrupt": "raise KeyboardInterrupt",
     "printing": "print('+' * 33, 'passed', flush=True)\n    raise ValueError",
-    "writing to every descriptor": "for fd in range(3, 50):\n        try:\n            os.write(fd, b'+0123456789' * 3)\n"
+    "writing to every file": "for fd in range(3, 50):\n        try:\n            os.write(fd, b'+0123456789' * 3)\n"
     "        except OSError:\n            pass\n    os._exit(0)",
     "os._exit replaced": "os._exit = lambda code: None\n    raise ValueError",
     "os.write replaced": "os.write = lambda fd, data: len(data)\n    sys.exit(0)",
