@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +14,8 @@ from hypothesis import strategies as st
 
 from operant import AllOf, BestOf, Majority, Mixture, PassAt, Threshold, from_function, parse
 from operant.core.checks import InputError, OperantError, ParseError
-from operant.strategies import Quorum, Strategy, TopVote, WeightedVote
+from operant.strategies import Harmonic, Priced, Quorum, Strategy, TopVote, WeightedVote
+from operant.strategies.base import nesting
 
 BUDGET = st.integers(1, 10**6)
 SINGLE = st.one_of(
@@ -150,3 +154,97 @@ def test_mixture_weights_are_a_distribution(weights: tuple[float, ...]) -> None:
 def test_a_budget_is_a_positive_integer(build: Callable[[Any], Strategy], n: Any) -> None:
     with pytest.raises(OperantError, match="n must be an integer >= 1, got"):
         build(n)
+
+
+def nested(name: str, levels: int, inside: str, after: str = "") -> str:
+    return f"{name}(" * levels + inside + f"{after})" * levels
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (nested("harmonic", 300, "pass@2"), "at most 16 levels of parentheses"),
+        (nested("mix", 300, "pass@1", ":1"), "at most 16 levels of parentheses"),
+        (nested("priced", 17, "pass@1", ", 0.1"), "at most 16 levels of parentheses"),
+        (nested("mix", 16, "pass@1", ":1"), "16 levels deep, got 17"),
+        (nested("harmonic", 14, "pass@8"), "parts|from at most 4,096 others"),
+        (nested("harmonic", 3, "pass@64"), "more than 4,096 parts"),
+        ("harmonic(pass@1000000)", "more than 4,096 parts"),
+        ("harmonic(priced(harmonic(maj@5000), 0.1))", "more than 4,096 parts"),
+        (f"mix({', '.join(['harmonic(pass@4000):0.0025'] * 400)})", "at most 4,096 strategies"),
+        ("table(" + "0, " * 10**6 + "1)", "at most 20,000 characters"),
+        ("mix(" + "pass@1:1e-5, " * 10**5 + "pass@1:0)", "at most 20,000 characters"),
+        ("mix(" * 16 + "," * 15_000, "expected 'strategy:weight'|expected one of"),
+        ("(" * 20_000, "at most 16 levels"),
+        ("pass@99999999999999999999", "integers of at most 10,000,000"),
+        ("pass@" + "9" * 15_000, "integers of at most 10,000,000"),
+        ("threshold@8:99999999999999999999", "integers of at most 10,000,000"),
+        ("race@8:99999999999999999999", "integers of at most 10,000,000"),
+        ("lead@8:99999999999999999999", "integers of at most 10,000,000"),
+        ("wmaj@8:99999999999999999999", "integers of at most 10,000,000"),
+        ("top99999999999999999999@8>maj", "integers of at most 10,000,000"),
+        ("pass@１６", "ASCII characters only"),
+        ("mix(pass@1:٠.5, pass@2:0.5)", "ASCII characters only"),
+        ("mix(pass@1:0.2_5, pass@2:0.75)", "expected a weight"),
+        ("table(0, 1e999)", "finite"),
+        ("rank(nan)", "finite"),
+        ("mix(pass@1:1e999)", "sum to 1"),
+        ("priced(pass@1, 1e999)", "finite"),
+        ("priced(pass@1, -inf)", "finite"),
+        ("first@4:1e999", "finite"),
+        ("verified@4:1e999:0", "false-positive"),
+        ("noisy@4:0:1e999", "false-positive"),
+    ],
+    ids=lambda x: x[:30],
+)
+def test_a_string_without_bounds_is_refused_at_once(text: str, message: str) -> None:
+    took: list[float] = []
+    for _ in range(3):  # other processes disturb the least of three least
+        start = time.process_time()
+        with pytest.raises(ParseError, match=message) as caught:
+            parse(text)
+        took.append(time.process_time() - start)
+        assert len(str(caught.value)) < 2500
+    assert min(took) < 0.1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["harmonic(pass@64)", "harmonic(maj@1024)", "harmonic(harmonic(pass@64))", "harmonic(priced(race@64:5, 0.01))"]
+    + [nested("harmonic", 14, "pass@2"), nested("mix", 15, "pass@1", ":1.0"), "pass@10000000", "pass@0016"],
+    ids=lambda x: x[:40],
+)
+def test_within_the_limits_strings_are_read_at_once(text: str) -> None:
+    start = time.process_time()
+    s = parse(text)
+    assert time.process_time() - start < 0.3
+    assert parse(str(s)) == s
+
+
+def test_an_error_in_a_long_string_shows_the_place_and_not_the_string() -> None:
+    text = f"mix({'pass@1:0.001, ' * 900}pess@1:0.1)"
+    with pytest.raises(ParseError) as caught:
+        parse(text)
+    _, shown, pointer, *_ = str(caught.value).split("\n")
+    assert len(shown) < 220 and shown[pointer.index("^") :].startswith("pess@1")
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda s: Mixture(((s, 1.0),)), lambda s: Priced(s, 0.1), Harmonic], ids=["mix", "priced", "harmonic"]
+)
+def test_constructors_have_the_limits_of_strings(wrap: Callable[[Strategy], Strategy]) -> None:
+    s: Strategy = PassAt(1)
+    with pytest.raises(InputError, match="16 levels deep, got 17"):
+        for _ in range(1000):
+            s = wrap(s)
+    assert parse(str(s)) == s and nesting(s).depth == 16
+    with pytest.raises(InputError, match="at most 4,096 others, got 5,000"):
+        Mixture(tuple((PassAt(1), 1 / 5000) for _ in range(5000)))
+    with pytest.raises(InputError, match="more than 4,096 parts"):
+        Harmonic(PassAt(10**12))
+
+
+def test_the_size_of_a_strategy_survives_a_copy() -> None:
+    s = parse("mix(harmonic(pass@3):0.5, priced(pass@1, 0.1):0.5)")
+    for twin in (pickle.loads(pickle.dumps(s)), copy.deepcopy(s)):
+        assert twin == s and hash(twin) == hash(s) and nesting(twin) == nesting(s) == (3, 7)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError
-from operant.core.logmath import log_binom
+from operant.core.logmath import log_hypergeometric
 from operant.core.rng import torch_generator
 from operant.strategies import BestOf, CountStrategy, Mixture, Outcomes, Strategy, credit
 
@@ -58,8 +58,7 @@ def dead_share(s: Strategy, outcomes: Outcomes, m: int, *, seed: int = 0) -> flo
         every = Outcomes((torch.arange(m) < k[:, None]).double())  # (m+1, m): row k has k successes
         is_dead = all_dead(credit(s, every), every).double()
         c = outcomes.reward.sum(-1).double()[:, None]
-        log_hyp = log_binom(c, k) + log_binom(outcomes.m - c, m - k) - log_binom(outcomes.m, m)
-        return (log_hyp.exp() @ is_dead).mean().item()
+        return (log_hypergeometric(k, c, outcomes.m, m).exp() @ is_dead).mean().item()
     if m == outcomes.m:
         return all_dead(credit(s, outcomes), outcomes).double().mean().item()
     generator = torch_generator(seed, "plan", "subsets", str(s), m)

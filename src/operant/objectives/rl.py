@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import FewRolloutsWarning, InputError
-from operant.core.logmath import log_binom_row
+from operant.core.logmath import log_binomial
 from operant.strategies import paper
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.counts import CountStrategy
@@ -77,8 +77,7 @@ def dead_share(s: CountStrategy, m: int, p: float) -> float:
     c = torch.arange(m + 1)
     jumps = torch.nn.functional.pad((s.table().diff() != 0).long().cumsum(0), (1, 0))
     dead = jumps[c.clamp(max=s.n)] == jumps[(s.n - m + c).clamp(min=0)]
-    chance = torch.exp(log_binom_row(m)) * p ** c.double() * (1 - p) ** (m - c).double()
-    return chance[dead].sum().item()
+    return log_binomial(c, m, p, 1 - p).exp()[dead].sum().item()
 
 
 def _warn_of_dead_groups(s: CountStrategy, m: int) -> None:

@@ -115,10 +115,10 @@ def answer_loss(
 def _from_log(log_s: Tensor, power: float) -> Tensor:
     """-log S, or (1 - S^a) / a."""
     if power == 0.0:
-        return -log_s
+        return 0.0 - log_s  # 0 where S = 1, not -0
     if not (math.isfinite(power) and power > 0):
         raise InputError(f"power must be a finite number >= 0, got {power}.")
-    return -torch.expm1(power * log_s) / power
+    return (0.0 - torch.expm1(power * log_s)) / power
 
 
 def _with_remainder(log_q: Tensor, kinds: Outcomes) -> tuple[Tensor, Outcomes]:

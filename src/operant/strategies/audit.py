@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_finite, check_int
-from operant.core.logmath import log_binom_row, xlog
+from operant.core.logmath import log_binomial
 from operant.core.rng import torch_generator
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.beyond import credit_beyond
@@ -232,9 +232,8 @@ def _call(rule: Callable[[Tensor], Tensor], reward: Tensor) -> Tensor:
 def _bernstein(value: Tensor, p: Tensor) -> Tensor:
     """sum_c value_c Bin(c; n, p), value (..., n+1) -> (P,)."""
     n = value.shape[-1] - 1
-    c = torch.arange(n + 1, dtype=torch.float64)
-    q = p[:, None]
-    return (torch.exp(log_binom_row(n) + xlog(c, q.log()) + xlog(n - c, torch.log1p(-q))) * value).sum(-1)
+    each = p.numpy()[:, None]
+    return (log_binomial(torch.arange(n + 1), n, each, 1 - each).exp() * value).sum(-1)
 
 
 def _success(target: Strategy, p: Tensor) -> tuple[Tensor, Tensor]:

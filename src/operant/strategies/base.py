@@ -110,6 +110,48 @@ class Success(NamedTuple):
     """f = p S'(p) / S(p): the factor on the cross-entropy gradient."""
 
 
+class Nesting(NamedTuple):
+    """How a strategy is built from others."""
+
+    depth: int
+    """levels, 1 for a strategy of its own"""
+    size: int
+    """strategies in all"""
+
+
+ALONE = Nesting(1, 1)
+DEEPEST = 16
+"""Most levels of strategies within strategies."""
+MOST_PARTS = 4096
+"""Most strategies within a strategy: a harmonic mixture over budgets 1..N has N, one of those N^2 / 2."""
+
+
+def nesting(s: Strategy) -> Nesting:
+    """The depth and size of a strategy; 1 and 1 unless it is made from others."""
+    known: Nesting | None = getattr(s, "_nesting", None)
+    if known is not None:
+        return known
+    inner = [nesting(part) for part in s.inner]
+    return Nesting(1 + max(x.depth for x in inner), 1 + sum(x.size for x in inner)) if inner else ALONE
+
+
+def check_nesting(s: Strategy) -> None:
+    """Refuse a strategy that is nested too deeply or has too many parts; called by each that is made from others.
+
+    Raises:
+        InputError: which of the two limits it exceeds.
+    """
+    depth, size = found = nesting(s)
+    if depth > DEEPEST:
+        raise InputError(f"strategies may lie within one another {DEEPEST} levels deep, got {depth}.")
+    if size - 1 > MOST_PARTS:
+        raise InputError(
+            f"a strategy may be made from at most {MOST_PARTS:,} others, got {size - 1:,}. Mix fewer budgets, for "
+            "example the powers of 2."
+        )
+    object.__setattr__(s, "_nesting", found)  # counted once: a strategy of many levels would be counted at each
+
+
 class Strategy(ABC):
     """A procedure that draws N = ``n`` rollouts and returns one answer.
 
@@ -126,6 +168,11 @@ class Strategy(ABC):
     """Whether more reward is never worth less."""
     selects: ClassVar[bool] = True
     """Whether the value is the reward of a sample, or 0 where none is returned: no penalty, no price."""
+
+    @property
+    def inner(self) -> tuple[Strategy, ...]:
+        """The strategies that this one is made from."""
+        return ()
 
     @abstractmethod
     def value(self, draw: Outcomes) -> Tensor:
@@ -195,6 +242,19 @@ class Strategy(ABC):
         """The same strategy with another budget."""
         return replace(self, n=n)  # pyright: ignore[reportArgumentType]
 
+    def named(self, n: int | str) -> str:
+        """How the strategy is written with ``n`` in the place of its budget; ``named("N")`` names its family.
+
+        >>> from operant import parse
+        >>> parse("threshold@8:3").named("N")
+        'threshold@N:3'
+        """
+        return repr(self)
+
+    def __str__(self) -> str:
+        """The string that parses back to this strategy, for every strategy that :func:`~operant.parse` knows."""
+        return self.named(self.n)
+
 
 class _LogSuccess(torch.autograd.Function):
     """Value and closed-form slope in one pass; the slope is exact where autograd would cancel."""
@@ -241,9 +301,9 @@ class FunctionStrategy(Strategy):
         result = torch.tensor(values, dtype=draw.reward.dtype, device=reward.device)
         return check_finite(f"the value of {self}", result).reshape(draw.reward.shape[:-1])
 
-    def __str__(self) -> str:
-        """The function's name and the budget."""
-        return f"{getattr(self.function, '__name__', 'function')}@{self.n}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"{getattr(self.function, '__name__', 'function')}@{n}"
 
 
 def from_function(n: int, value: Callable[[Sequence[Outcome]], float], *, ordered: bool = False) -> FunctionStrategy:

@@ -22,7 +22,7 @@ from scipy.special import betaln
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, check_int
-from operant.core.logmath import log_binom_row, xlog
+from operant.core.logmath import log_binom_row, log_binomial
 from operant.strategies.base import Outcomes
 from operant.strategies.counts import CountStrategy
 
@@ -166,6 +166,5 @@ def _probabilities(n: int, m: int, form: Form, prior: tuple[float, float]) -> Te
 
 def _binomial(n: int, p: Tensor) -> Tensor:
     """Bin(k; n, p), (...) -> (..., n+1)."""
-    k = torch.arange(n + 1, dtype=torch.float64, device=p.device)
-    p = p[..., None]
-    return torch.exp(log_binom_row(n).to(p.device) + xlog(k, p.log()) + xlog(n - k, torch.log1p(-p)))
+    k, each = np.arange(n + 1), p.cpu().numpy()[..., None]
+    return log_binomial(k, n, each, 1 - each).exp().to(p.device)

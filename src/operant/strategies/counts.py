@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
-from operant.core.logmath import graph_constant, log1mexp, log_binom, log_binom_row, xlog
+from operant.core.logmath import graph_constant, log1mexp, log_binom_row, log_hypergeometric, log_none_drawn, xlog
 from operant.strategies.base import Outcomes, Strategy, Success
 
 TINY = -40.0
 """Below this log(N p), S(p) = N p to more digits than float64 holds."""
+CELLS = 1 << 20
+"""Numbers of a table over counts that are worked on at once."""
 EMPTY = -1e5
 """Stands for log 0 where a gradient must stay finite: exp of it is 0."""
 
@@ -135,9 +137,9 @@ class PassAt(CountStrategy):
         log_f = log_n + log_p + (self.n - 1) * log_q - log_s
         return Success(log_s, self.n * log_q, torch.where(tiny, 1.0, torch.exp(log_f)))
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"pass@{self.n}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"pass@{n}"
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,9 @@ class AllOf(CountStrategy):
         log_s = self.n * log_p
         return Success(log_s, log1mexp(log_s), torch.full_like(log_p, self.n))
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"pass^{self.n}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"pass^{n}"
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,9 @@ class Threshold(CountStrategy):
         """v[j] = 1 for j >= k."""
         return (torch.arange(self.n + 1) >= self.k).double()
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"threshold@{self.n}:{self.k}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"threshold@{n}:{self.k}"
 
 
 @dataclass(frozen=True)
@@ -239,8 +241,8 @@ class Graded(CountStrategy):
             return self
         raise NotDefinedError(f"{self} is a table for N = {self.n}; write the table for N = {n} to have its curve.")
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
+    def named(self, n: int | str) -> str:
+        """The string, which has no single budget to change: it parses back to this strategy."""
         return "table(" + ", ".join(repr(v) for v in self.values) + ")"
 
 
@@ -274,8 +276,7 @@ def _credit_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     """
     n, step = s.n, s.table().diff()
     h, k = torch.arange(m, dtype=torch.float64)[:, None], step.nonzero()[:, 0].double()
-    log_hyp = log_binom(h, k) + log_binom(m - 1 - h, n - 1 - k) - log_binom(m - 1, n - 1)
-    step = n / m * step[step != 0] * torch.exp(log_hyp)  # (m, steps)
+    step = n / m * step[step != 0] * torch.exp(log_hypergeometric(k, h, m - 1, n - 1))  # (m, steps)
     wrong, correct = -(step * (h - k)).sum(-1) / (m - n), (step * (m - n - h + k)).sum(-1) / (m - n)
     return torch.stack([torch.cat([correct[:1], correct]), torch.cat([wrong, wrong[-1:]])], dim=-1).to(device)
 
@@ -285,11 +286,12 @@ def _u_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     n = s.n
     c = torch.arange(m + 1, dtype=torch.float64)
     if isinstance(s, PassAt):
-        table = -torch.expm1(log_binom(m - c, n) - log_binom(m, n))
+        table = -torch.expm1(log_none_drawn(c, m, n))
     elif isinstance(s, AllOf):
-        table = torch.exp(log_binom(c, n) - log_binom(m, n))
+        table = torch.exp(log_none_drawn(m - c, m, n))
     else:
-        k = torch.arange(n + 1, dtype=torch.float64)
-        log_hyp = log_binom(c[:, None], k) + log_binom(m - c[:, None], n - k) - log_binom(m, n)
-        table = torch.exp(log_hyp) @ s.table()
+        v = s.table()
+        k = v.nonzero()[:, 0].double()
+        rows = c[:, None].split(max(CELLS // max(len(k), 1), 1))
+        table = torch.cat([torch.exp(log_hypergeometric(k, part, m, n)) @ v[v != 0] for part in rows])
     return table.to(device)

@@ -83,9 +83,9 @@ class StopAtLead(StoppedVote):
         own = draw[..., None, :] == draw.gather(-1, leader)[..., None]
         return top - torch.where(own, 0, votes).amax(-1) >= self.d
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"lead@{self.n}:{self.d}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"lead@{n}:{self.d}"
 
 
 class _Partitions(NamedTuple):

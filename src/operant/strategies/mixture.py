@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from operant.core.checks import InputError, NotDefinedError
+from operant.core.checks import InputError, NotDefinedError, check_int
 from operant.core.logmath import log1mexp
 from operant.strategies import routes
-from operant.strategies.base import Outcomes, Strategy, Success
+from operant.strategies.base import MOST_PARTS, Outcomes, Strategy, Success, check_nesting, nesting
 
 
 @dataclass(frozen=True, init=False)
@@ -26,7 +26,8 @@ class Mixture(Strategy):
         parts: strategy -> weight, or a sequence of such pairs.
 
     Raises:
-        InputError: if a weight is not positive, or they do not sum to 1 within 1e-6.
+        InputError: if a weight is not positive, they do not sum to 1 within 1e-6, or mixtures are nested too deeply or
+            have too many parts.
 
     >>> from operant import PassAt
     >>> str(Mixture({PassAt(1): 0.25, PassAt(64): 0.75}))
@@ -39,8 +40,15 @@ class Mixture(Strategy):
         pairs = tuple(parts.items()) if isinstance(parts, Mapping) else tuple(parts)
         weights = [weight for _, weight in pairs]
         if not all(math.isfinite(w) and w > 0 for w in weights) or abs(sum(weights) - 1) > 1e-6:
-            raise InputError(f"mixture weights must be positive and sum to 1, got {weights}.")
+            shown = f"{weights}" if len(weights) <= 16 else f"{len(weights)} weights with the sum {sum(weights):.6g}"
+            raise InputError(f"mixture weights must be positive and sum to 1, got {shown}.")
         object.__setattr__(self, "parts", tuple((s, float(w)) for s, w in pairs))
+        check_nesting(self)
+
+    @property
+    def inner(self) -> tuple[Strategy, ...]:
+        """The parts."""
+        return tuple(s for s, _ in self.parts)
 
     @property
     def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -118,8 +126,8 @@ class Mixture(Strategy):
         weighted = [w * value for (_, w), value in zip(self.parts, values, strict=True)]
         return torch.stack(weighted).sum(0)
 
-    def __str__(self) -> str:
-        """The string that parses back to this mixture."""
+    def named(self, n: int | str) -> str:
+        """The string, which has no single budget to change: it parses back to this strategy."""
         return "mix(" + ", ".join(f"{s}:{w!r}" for s, w in self.parts) + ")"
 
 
@@ -139,12 +147,31 @@ class Harmonic(Mixture):
     ('harmonic(pass@64)', 0.6666666666666666)
     """
 
+    parts: tuple[tuple[Strategy, float], ...] = field(repr=False, compare=False)  # they follow from the strategy
     strategy: Strategy
 
     def __init__(self, strategy: Strategy) -> None:
+        self._build(strategy, ())
+
+    def _build(self, strategy: Strategy, known: tuple[Strategy, ...]) -> None:
+        """``known`` are its forms at budgets 1, 2, ..., where somebody has them."""
         object.__setattr__(self, "strategy", strategy)
+        size, parts = strategy.n, list[Strategy]()
+        for n in range(1, strategy.n + 1):
+            if size > MOST_PARTS:  # before the others are built
+                raise InputError(
+                    f"{self} has more than {MOST_PARTS:,} parts, one for each budget 1..N. Lower N, or mix a few "
+                    "budgets with weights proportional to 1/n."
+                )
+            parts.append(strategy if n == strategy.n else known[n - 1] if known else strategy.at_budget(n))
+            size += nesting(parts[-1]).size - 1
         total = sum(1 / n for n in range(1, strategy.n + 1))
-        super().__init__({strategy.at_budget(n): 1 / n / total for n in range(1, strategy.n + 1)})
+        super().__init__(tuple((part, 1 / n / total) for n, part in enumerate(parts, 1)))
+
+    @property
+    def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The largest budget."""
+        return self.strategy.n
 
     def estimate(self, outcomes: Outcomes) -> Tensor | None:
         """All budgets in one pass where the strategy can."""
@@ -155,8 +182,12 @@ class Harmonic(Mixture):
 
     def at_budget(self, n: int) -> Harmonic:
         """The same over budgets up to ``n``."""
-        return Harmonic(self.strategy.at_budget(n))
+        if check_int("budget", n, least=1) > self.n:
+            return Harmonic(self.strategy.at_budget(n))
+        new = object.__new__(Harmonic)
+        new._build(self.parts[n - 1][0], tuple(s for s, _ in self.parts[:n]))
+        return new
 
-    def __str__(self) -> str:
-        """The string that parses back to this mixture."""
-        return f"harmonic({self.strategy})"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"harmonic({self.strategy.named(n)})"

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Literal, cast
 
-from operant.core.checks import ParseError
-from operant.strategies.base import Strategy
+from operant.core.checks import InputError, ParseError
+from operant.strategies.base import DEEPEST, MOST_PARTS, Strategy, nesting
 from operant.strategies.counts import AllOf, Graded, PassAt, Threshold
 from operant.strategies.lead import StopAtLead
 from operant.strategies.mixture import Harmonic, Mixture
@@ -21,49 +21,70 @@ from operant.strategies.weighted import WeightedVote
 
 Span = tuple[int, int]
 RATE = r"\d*\.?\d+(?:e[-+]?\d+)?"
+NUMBER = re.compile(r"\s*[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)\s*", re.ASCII | re.IGNORECASE)
+LONGEST = 20_000
+"""Most characters of a string; a table or a mixture that is longer is written as a value."""
+LARGEST = 10**7
+"""Largest integer of a string, and the largest budget at which the closed forms are tested."""
+SHOWN = 200
+"""Characters of the string that an error shows."""
+
+
+def _form(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.ASCII)
+
+
+def _count(digits: str) -> int:
+    """An integer of at most LARGEST, before one of a million digits is converted."""
+    digits = digits.lstrip("0") or "0"
+    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
+        raise InputError(f"expected integers of at most {LARGEST:,}, got {digits[:20]}{'...' * (len(digits) > 20)}.")
+    return int(digits)
+
+
 FORMS: dict[str, tuple[re.Pattern[str], Callable[..., Strategy]]] = {
-    "pass@N": (re.compile(r"pass@(\d+)"), lambda n: PassAt(int(n))),
-    "pass^N": (re.compile(r"pass\^(\d+)"), lambda n: AllOf(int(n))),
-    "threshold@N:k": (re.compile(r"threshold@(\d+):(\d+)"), lambda n, k: Threshold(int(n), int(k))),
+    "pass@N": (_form(r"pass@(\d+)"), lambda n: PassAt(_count(n))),
+    "pass^N": (_form(r"pass\^(\d+)"), lambda n: AllOf(_count(n))),
+    "threshold@N:k": (_form(r"threshold@(\d+):(\d+)"), lambda n, k: Threshold(_count(n), _count(k))),
     "verified@N:fpr:fnr": (
-        re.compile(rf"verified@(\d+):({RATE}):({RATE})(?::(random|fail))?"),
+        _form(rf"verified@(\d+):({RATE}):({RATE})(?::(random|fail))?"),
         lambda n, a, b, fallback: Verified(
-            int(n), float(a), float(b), cast(Literal["random", "fail"], fallback or "random")
+            _count(n), float(a), float(b), cast(Literal["random", "fail"], fallback or "random")
         ),
     ),
     "noisy@N:fpr:fnr": (
-        re.compile(rf"noisy@(\d+):({RATE}):({RATE})"),
-        lambda n, a, b: NoisyPassAt(int(n), float(a), float(b)),
+        _form(rf"noisy@(\d+):({RATE}):({RATE})"),
+        lambda n, a, b: NoisyPassAt(_count(n), float(a), float(b)),
     ),
-    "topmean@N:k": (re.compile(r"topmean@(\d+):(\d+)"), lambda n, k: TopMean(int(n), int(k))),
-    "median@N": (re.compile(r"median@(\d+)"), lambda n: Median(int(n))),
-    "best@N": (re.compile(r"best@(\d+)"), lambda n: BestOf(int(n))),
-    "maj@N": (re.compile(r"maj@(\d+)"), lambda n: Majority(int(n))),
+    "topmean@N:k": (_form(r"topmean@(\d+):(\d+)"), lambda n, k: TopMean(_count(n), _count(k))),
+    "median@N": (_form(r"median@(\d+)"), lambda n: Median(_count(n))),
+    "best@N": (_form(r"best@(\d+)"), lambda n: BestOf(_count(n))),
+    "maj@N": (_form(r"maj@(\d+)"), lambda n: Majority(_count(n))),
     "maj@N:fail": (
-        re.compile(r"maj@(\d+):(random|fail)"),
-        lambda n, ties: Majority(int(n), cast(Literal["random", "fail"], ties)),
+        _form(r"maj@(\d+):(random|fail)"),
+        lambda n, ties: Majority(_count(n), cast(Literal["random", "fail"], ties)),
     ),
-    "quorum@N:k": (re.compile(r"quorum@(\d+):(\d+)"), lambda n, k: Quorum(int(n), int(k))),
+    "quorum@N:k": (_form(r"quorum@(\d+):(\d+)"), lambda n, k: Quorum(_count(n), _count(k))),
     "quorum@N:k:penalty:fail": (
-        re.compile(rf"quorum@(\d+):(\d+)(?::({RATE}))?(?::(random|fail))?"),
+        _form(rf"quorum@(\d+):(\d+)(?::({RATE}))?(?::(random|fail))?"),
         lambda n, k, penalty, ties: Quorum(
-            int(n), int(k), float(penalty or 0), cast(Literal["random", "fail"], ties or "random")
+            _count(n), _count(k), float(penalty or 0), cast(Literal["random", "fail"], ties or "random")
         ),
     ),
-    "wmaj@N": (re.compile(r"wmaj@(\d+)"), lambda n: WeightedVote(int(n))),
-    "wmaj@N:levels": (re.compile(r"wmaj@(\d+):(\d+)"), lambda n, levels: WeightedVote(int(n), int(levels))),
-    "topk@N>maj": (re.compile(r"top(\d+)@(\d+)>maj"), lambda k, n: TopVote(int(n), int(k))),
-    "race@N:k": (re.compile(r"race@(\d+):(\d+)"), lambda n, k: RaceTo(int(n), int(k))),
+    "wmaj@N": (_form(r"wmaj@(\d+)"), lambda n: WeightedVote(_count(n))),
+    "wmaj@N:levels": (_form(r"wmaj@(\d+):(\d+)"), lambda n, levels: WeightedVote(_count(n), _count(levels))),
+    "topk@N>maj": (_form(r"top(\d+)@(\d+)>maj"), lambda k, n: TopVote(_count(n), _count(k))),
+    "race@N:k": (_form(r"race@(\d+):(\d+)"), lambda n, k: RaceTo(_count(n), _count(k))),
     "race@N:k:fail": (
-        re.compile(r"race@(\d+):(\d+):(vote|fail)"),
-        lambda n, k, fallback: RaceTo(int(n), int(k), cast(Literal["vote", "fail"], fallback)),
+        _form(r"race@(\d+):(\d+):(vote|fail)"),
+        lambda n, k, fallback: RaceTo(_count(n), _count(k), cast(Literal["vote", "fail"], fallback)),
     ),
-    "lead@N:d": (re.compile(r"lead@(\d+):(\d+)"), lambda n, d: StopAtLead(int(n), int(d))),
-    "first@N": (re.compile(r"first@(\d+)"), lambda n: FirstAccepted(int(n))),
+    "lead@N:d": (_form(r"lead@(\d+):(\d+)"), lambda n, d: StopAtLead(_count(n), _count(d))),
+    "first@N": (_form(r"first@(\d+)"), lambda n: FirstAccepted(_count(n))),
     "first@N:score:fail": (
-        re.compile(rf"first@(\d+)(?::(-?{RATE}))?(?::(random|fail))?"),
+        _form(rf"first@(\d+)(?::(-?{RATE}))?(?::(random|fail))?"),
         lambda n, accept, fallback: FirstAccepted(
-            int(n), None if accept is None else float(accept), cast(Literal["random", "fail"], fallback or "random")
+            _count(n), None if accept is None else float(accept), cast(Literal["random", "fail"], fallback or "random")
         ),
     ),
 }
@@ -79,6 +100,9 @@ def parse(text: str) -> Strategy:
     ``quorum``, ``race`` or ``first`` returns nothing where they would guess. Over these: ``mix(S:weight, S:weight,
     ...)``, ``harmonic(S)``, ``priced(S, price of a sample)``.
 
+    A string has at most 20,000 characters, integers of at most 10^7, and 16 levels of parentheses. What it names has at
+    most 4,096 strategies within one another: a ``harmonic(pass@N)`` has N.
+
     Raises:
         ParseError: showing where the string stops making sense, and what is allowed.
 
@@ -87,7 +111,21 @@ def parse(text: str) -> Strategy:
     """
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ParseError(f"expected a strategy string such as 'pass@16', got {text!r}.")
+    _check_limits(text)
     return _parse(text, 0, len(text))
+
+
+def _check_limits(text: str) -> None:
+    """Refuse what is too long or too deep before any of it is built."""
+    if len(text) > LONGEST:
+        raise _error(text, LONGEST, f"expected at most {LONGEST:,} characters, got {len(text):,}.")
+    depth = 0
+    for position, character in enumerate(text):
+        if not character.isascii():
+            raise _error(text, position, f"expected ASCII characters only, got {character!r}.")
+        depth += (character == "(") - (character == ")")
+        if depth > DEEPEST:
+            raise _error(text, position, f"expected at most {DEEPEST} levels of parentheses.")
 
 
 def _parse(text: str, start: int, end: int) -> Strategy:
@@ -104,7 +142,7 @@ def _parse(text: str, start: int, end: int) -> Strategy:
                 return build(*match.groups())
     except ParseError:
         raise
-    except ValueError as error:  # ours, or an integer of thousands of digits
+    except ValueError as error:
         raise _error(text, start, str(error)) from error
     allowed = ", ".join(FORMS)
     raise _error(
@@ -113,6 +151,17 @@ def _parse(text: str, start: int, end: int) -> Strategy:
         f"expected one of {allowed}, mix(S:weight, ...), harmonic(S), priced(S, price), table(v0, v1, ...), "
         "rank(a0, a1, ...); N and k are integers.",
     )
+
+
+def _mixture(text: str, spans: list[Span]) -> Mixture:
+    parts: list[tuple[Strategy, float]] = []
+    size = 0
+    for span in spans:
+        parts.append(_parse_part(text, *span))
+        size += nesting(parts[-1][0]).size
+        if size > MOST_PARTS:  # before the others are built
+            raise _error(text, span[0], f"expected at most {MOST_PARTS:,} strategies within one another, got more.")
+    return Mixture(tuple(parts))
 
 
 def _parse_part(text: str, start: int, end: int) -> tuple[Strategy, float]:
@@ -141,10 +190,9 @@ def _numbers(text: str, spans: list[Span]) -> tuple[float, ...]:
 
 
 def _number(text: str, start: int, end: int, expected: str) -> float:
-    try:
-        return float(text[start:end])
-    except ValueError:
-        raise _error(text, start, expected) from None
+    if not NUMBER.fullmatch(text, start, end):
+        raise _error(text, start, expected)
+    return float(text[start:end])
 
 
 def _split(text: str, start: int, end: int) -> list[tuple[int, int]]:
@@ -159,7 +207,7 @@ def _split(text: str, start: int, end: int) -> list[tuple[int, int]]:
 
 
 OVER: dict[str, Callable[[str, list[Span]], Strategy]] = {
-    "mix": lambda text, spans: Mixture(tuple(_parse_part(text, *span) for span in spans)),
+    "mix": _mixture,
     "harmonic": _harmonic,
     "priced": _priced,
     "table": lambda text, spans: Graded(_numbers(text, spans)),
@@ -168,4 +216,7 @@ OVER: dict[str, Callable[[str, list[Span]], Strategy]] = {
 
 
 def _error(text: str, position: int, message: str) -> ParseError:
-    return ParseError(f"cannot read the strategy:\n  {text}\n  {' ' * position}^\n{message}")
+    start = max(0, min(position - SHOWN // 2, len(text) - SHOWN))
+    before, after = "..." * (start > 0), "..." * (start + SHOWN < len(text))
+    line = f"{before}{text[start : start + SHOWN]}{after}"
+    return ParseError(f"cannot read the strategy:\n  {line}\n  {' ' * (len(before) + position - start)}^\n{message}")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import InputError
-from operant.core.logmath import log_binom
+from operant.core.logmath import log_binomial
 from operant.strategies.base import Outcomes, Strategy
 
 Ties = Literal["random", "fail"]
@@ -131,8 +131,7 @@ def binomial_table(m: int, most: int, rho: float) -> Tensor:
     """Bin(s; c, rho) for c = 0..m, s = 0..most: (m+1, most+1) float64."""
     c = torch.arange(m + 1, dtype=torch.float64)[:, None]
     s = torch.arange(most + 1, dtype=torch.float64)
-    failures = (c - s).clamp(min=0)
-    return torch.exp(log_binom(c, s) + s * np.log(rho) + failures * np.log1p(-rho))
+    return torch.exp(log_binomial(s, c, rho, 1 - rho))
 
 
 def take_one(rivals: Tensor, size: int) -> Tensor:

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
-from operant.core.logmath import graph_constant, log_binom, log_binom_row
+from operant.core.logmath import graph_constant, log_binom_row, log_hypergeometric
 from operant.strategies.base import Outcomes, Strategy, Success
-from operant.strategies.counts import Graded, PassAt
+from operant.strategies.counts import CELLS, Graded, PassAt
 
 TINY = 1e-300
 """Stands for a probability of 0 where a logarithm must stay finite."""
@@ -129,9 +129,9 @@ class BestOf(RankStrategy):
         """With a supplied best target, S(p) is that of pass@N (the paper's appendix A.4)."""
         return PassAt(self.n).success(log_p)
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"best@{self.n}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"best@{n}"
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,9 @@ class TopMean(RankStrategy):
         """1/k for the k highest."""
         return (torch.arange(self.n) >= self.n - self.k).double() / self.k
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"topmean@{self.n}:{self.k}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"topmean@{n}:{self.k}"
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ class Median(RankStrategy):
         a[self.n // 2] += 0.5
         return a
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"median@{self.n}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"median@{n}"
 
 
 @dataclass(frozen=True)
@@ -232,8 +232,8 @@ class LStatistic(RankStrategy):
             return self
         raise NotDefinedError(f"{self} has weights for N = {self.n}; write those for N = {n} to have its curve.")
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
+    def named(self, n: int | str) -> str:
+        """The string, which has no single budget to change: it parses back to this strategy."""
         return "rank(" + ", ".join(repr(w) for w in self.a) + ")"
 
 
@@ -273,5 +273,6 @@ def _rank_table(s: RankStrategy, m: int, device: torch.device) -> Tensor:
     i = torch.arange(m, dtype=torch.float64)[:, None]
     a = s.ranks()
     j = a.nonzero()[:, 0].double()
-    log_ways = log_binom(i, j) + log_binom(m - 1 - i, s.n - 1 - j) - log_binom(m, s.n)
-    return (torch.exp(log_ways) @ a[a != 0]).to(device)
+    rows = i.split(max(CELLS // max(len(j), 1), 1))
+    ways = torch.cat([torch.exp(log_hypergeometric(j, part, m - 1, s.n - 1)) @ a[a != 0] for part in rows])
+    return (s.n / m * ways).to(device)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from operant.core.checks import InputError
-from operant.core.logmath import log_binom
+from operant.core.logmath import log_binomial
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.counts import CountStrategy
 from operant.strategies.plurality import tie_nodes
@@ -74,7 +74,7 @@ class _Groups:
 
 def _all_draws(m: int, n: int) -> float:
     """C(M,N) q^N (1-q)^(M-N), q = N/M: what the coefficient of x^N over all rollouts is divided by."""
-    return math.exp(log_binom(m, n).item() + n * math.log(n / m) + (m - n) * math.log1p(-n / m))
+    return math.exp(log_binomial(n, m, n / m, (m - n) / m).item())
 
 
 def _by_count(s: CountStrategy, flat: Outcomes) -> Form:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, check_int
-from operant.core.logmath import log_binom
+from operant.core.logmath import log_binom, log_none_drawn
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.counts import PassAt
 from operant.strategies.paper import Form, weights
@@ -96,7 +96,7 @@ def passk_training(k: int) -> Rule:
     def rule(reward: Tensor) -> Tensor:
         c, m = _binary(reward).double().sum(-1, keepdim=True), reward.shape[-1]
         inside = _inside(reward.double(), k)
-        fail = torch.exp(log_binom(m - c, k) - log_binom(m, k)).to(inside)  # 1 - U
+        fail = torch.exp(log_none_drawn(c, m, k)).to(inside)  # 1 - U
         sd = (fail * (1 - fail)).sqrt()
         live = (c > 0) & (c <= m - k)
         return torch.where(live, (inside - 1 + fail) / torch.where(live, sd, 1.0) / m, 0.0).to(reward)

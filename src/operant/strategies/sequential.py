@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import InputError, check_int
+from operant.core.logmath import log_none_drawn
 from operant.strategies import routes
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Outcomes, Strategy, check_nesting
 
 
 class Sequential(Strategy):
@@ -31,7 +32,7 @@ class FirstAccepted(Sequential):
     """Draw until the selector accepts a sample, at most N times, and return that sample.
 
     U = (1 - none) mean reward of the T accepted + none * mean reward of the M - T rejected,
-    none = C(M-T,N) / C(M,N); draws = sum_{n<N} C(M-T,n) / C(M,n).
+    none = C(M-T,N) / C(M,N); draws = sum_{n<N} C(M-T,n) / C(M,n) = (M+1)/(T+1) [1 - C(M-T,N) / C(M+1,N)].
 
     Args:
         n: the budget N.
@@ -95,23 +96,23 @@ class FirstAccepted(Sequential):
 
     def estimate_cost(self, outcomes: Outcomes) -> Tensor:
         """Read from a table over T."""
-        draws = _none_and_draws(self.n, outcomes.m)[1].to(outcomes.reward.device)
+        draws = _some_and_draws(self.n, outcomes.m)[1].to(outcomes.reward.device)
         return draws[self._accepted(outcomes).sum(-1)].to(outcomes.reward)
 
     def credit_cost(self, outcomes: Outcomes) -> Tensor:
         """D(M,T) - D(M-1,T-1) for an accepted rollout, D(M,T) - D(M-1,T) for a rejected one."""
         accepted = self._accepted(outcomes)
         t, device = accepted.sum(-1, keepdim=True), outcomes.reward.device
-        whole, fewer = (_none_and_draws(self.n, m)[1].to(device) for m in (outcomes.m, outcomes.m - 1))
+        whole, fewer = (_some_and_draws(self.n, m)[1].to(device) for m in (outcomes.m, outcomes.m - 1))
         without = torch.where(accepted, fewer[(t - 1).clamp(min=0)], fewer[t.clamp(max=outcomes.m - 1)])
         return (whole[t] - without).to(outcomes.reward)
 
     def _mean(self, m: int, t: Tensor, good: Tensor, bad: Tensor) -> Tensor:
         """U from T and the summed rewards of the accepted and of the rejected; T outside 0..m is never used."""
         t = t.clamp(min=0, max=m)
-        none = _none_and_draws(self.n, m)[0].to(good.device)[t]
-        found = (1 - none) * good / t.clamp(min=1)
-        return found if self.fallback == "fail" else found + none * bad / (m - t).clamp(min=1)
+        some = _some_and_draws(self.n, m)[0].to(good.device)[t]
+        found = some * good / t.clamp(min=1)
+        return found if self.fallback == "fail" else found + (1 - some) * bad / (m - t).clamp(min=1)
 
     def _accepted(self, outcomes: Outcomes) -> Tensor:
         score = outcomes.selector
@@ -124,21 +125,22 @@ class FirstAccepted(Sequential):
             )
         return score > 0
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
         accept = "" if self.accept is None else f":{float(self.accept)!r}"
-        return f"first@{self.n}{accept}" + ("" if self.fallback == "random" else ":fail")
+        return f"first@{n}{accept}" + ("" if self.fallback == "random" else ":fail")
 
 
 @lru_cache(maxsize=256)
-def _none_and_draws(n: int, m: int) -> tuple[Tensor, Tensor]:
-    """P(none of N accepted) and the mean draws, for T = 0..m accepted among m: (m+1,) float64 each."""
+def _some_and_draws(n: int, m: int) -> tuple[Tensor, Tensor]:
+    """P(at least one of N is accepted) and the mean draws, for T = 0..m accepted among m: (m+1,) float64 each.
+
+    The draws stop where the first of T accepted stands, or at N: (m+1)/(T+1) times the chance that one of T + 1 among
+    m + 1 is within N.
+    """
     t = torch.arange(m + 1, dtype=torch.float64)
-    none, draws = torch.ones_like(t), torch.zeros_like(t)
-    for i in range(n):
-        draws += none
-        none *= (m - t - i).clamp(min=0) / (m - i)
-    return none, draws
+    some = -torch.expm1(log_none_drawn(t, m, n))
+    return some, (m + 1) / (t + 1) * -torch.expm1(log_none_drawn(t + 1, m + 1, n))
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,12 @@ class Priced(Strategy):
         """Check the price."""
         if not (math.isfinite(self.price) and self.price >= 0):
             raise InputError(f"price must be a finite number >= 0, in units of reward a sample, got {self.price!r}.")
+        check_nesting(self)
+
+    @property
+    def inner(self) -> tuple[Strategy, ...]:
+        """The strategy that is priced."""
+        return (self.strategy,)
 
     @property
     def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -213,9 +221,9 @@ class Priced(Strategy):
         """The strategy at another budget, at the same price."""
         return replace(self, strategy=self.strategy.at_budget(n))
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"priced({self.strategy}, {float(self.price)!r})"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"priced({self.strategy.named(n)}, {float(self.price)!r})"
 
 
 def expected_draws(strategy: Strategy, outcomes: Outcomes) -> Tensor:
@@ -261,5 +269,5 @@ class _Draws(Strategy):
     def credit(self, outcomes: Outcomes) -> Tensor | None:
         return self.strategy.credit_cost(outcomes)
 
-    def __str__(self) -> str:
-        return f"draws({self.strategy})"
+    def named(self, n: int | str) -> str:
+        return f"draws({self.strategy.named(n)})"

@@ -9,7 +9,6 @@ counts are small. Derived here; the rules are those of adaptive self-consistency
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, check_int
-from operant.core.logmath import log_binom
+from operant.core.logmath import log_binomial
 from operant.strategies.base import Outcomes
 from operant.strategies.plurality import answers_of, count_classes, plurality, relabel
 from operant.strategies.sequential import Sequential
@@ -209,9 +208,9 @@ class RaceTo(StoppedVote):
     def _at_the_end(self, draw: Outcomes) -> Tensor:
         return super()._at_the_end(draw) if self.fallback == "vote" else torch.zeros_like(draw.reward[..., 0])
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"race@{self.n}:{self.k}" + ("" if self.fallback == "vote" else ":fail")
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"race@{n}:{self.k}" + ("" if self.fallback == "vote" else ":fail")
 
 
 def _below(votes: Tensor, invalid: Tensor, k: int, width: int, rho: float) -> Tensor:
@@ -232,8 +231,7 @@ def binomial(c: Tensor, width: int, rho: float) -> Tensor:
     s = torch.arange(width, dtype=torch.float64)
     count, inverse = torch.unique(c, return_inverse=True)
     count = count.double()[:, None]
-    logs = log_binom(count, s) + s * math.log(rho) + (count - s).clamp(min=0) * math.log1p(-rho)
-    return logs.exp()[inverse]
+    return log_binomial(s, count, rho, 1 - rho).exp()[inverse]
 
 
 def _scales(m: int, most: int) -> list[tuple[int, int, float]]:
@@ -242,7 +240,7 @@ def _scales(m: int, most: int) -> list[tuple[int, int, float]]:
     while last >= 0:
         rho = (last + 0.5) / (m + 1)
         t = torch.arange(last + 1, dtype=torch.float64)
-        logs = log_binom(m, t) + t * math.log(rho) + (m - t) * math.log1p(-rho)
+        logs = log_binomial(t, m, rho, 1 - rho)
         first = int((logs > LOG_TINY).nonzero()[0])
         scales.append((first, last, rho))
         last = first - 1

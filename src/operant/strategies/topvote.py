@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, check_int
-from operant.core.logmath import log_binom
+from operant.core.logmath import log_binom, log_binomial
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.plurality import answers_of, count_classes, relabel, tie_nodes
 from operant.strategies.tally import Pair, all_together, leave_one_out, reader
@@ -81,9 +81,9 @@ class TopVote(Strategy):
             weights[i] = b.weights(i, whole, below, left)
         return weights.reshape(outcomes.reward.shape).to(outcomes.reward)
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"top{self.k}@{self.n}>maj"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"top{self.k}@{n}>maj"
 
 
 class _Strata:
@@ -229,8 +229,8 @@ class _Rows:
     def _binomial(self, count: Tensor, most: int) -> Tensor:
         """Bin(s; count, rho of the row), (most+1, rows)."""
         s = torch.arange(most + 1, dtype=torch.float64, device=count.device)[:, None]
-        tail = (count - s).clamp(min=0)
-        return torch.exp(log_binom(count, s).to(count) + s * self.rho.log() + tail * torch.log1p(-self.rho))
+        rho = self.rho.cpu().numpy()
+        return torch.exp(log_binomial(s, count, rho, 1 - rho)).to(count)
 
     def _wide(self, x: Tensor) -> Tensor:
         """Repeat rows over the levels."""

@@ -76,9 +76,9 @@ class Verified(CountStrategy):
         right = p * (1 - self.false_negative)
         return right / (right + (1 - p) * self.false_positive)
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        text = f"verified@{self.n}:{float(self.false_positive)!r}:{float(self.false_negative)!r}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        text = f"verified@{n}:{float(self.false_positive)!r}:{float(self.false_negative)!r}"
         return text if self.fallback == "random" else f"{text}:fail"
 
 
@@ -118,9 +118,9 @@ class NoisyPassAt(CountStrategy):
         accepted, rejected = -self.false_negative / gap, (1 - self.false_negative) / gap  # 1 - r~
         return 1 - accepted**k * rejected ** (self.n - k)
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"noisy@{self.n}:{float(self.false_positive)!r}:{float(self.false_negative)!r}"
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"noisy@{n}:{float(self.false_positive)!r}:{float(self.false_negative)!r}"
 
 
 def _check_rates(alpha: float, beta: float) -> None:

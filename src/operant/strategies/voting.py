@@ -62,9 +62,9 @@ class Majority(Strategy):
         """The same products with Poisson weights; dJ/dlog q_b = N q_b E[V | one draw is b]."""
         return vote_population(answers_of(self, kinds), kinds.reward, log_q, self.n, 1, self.ties)
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"maj@{self.n}" + ("" if self.ties == "random" else f":{self.ties}")
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"maj@{n}" + ("" if self.ties == "random" else f":{self.ties}")
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,10 @@ class Quorum(Strategy):
         reward = outcomes.reward
         return reward if self.penalty == 0 else reward - self.penalty * (1 - reward)
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
         price = f":{float(self.penalty)!r}" if self.penalty else ""
-        return f"quorum@{self.n}:{self.k}{price}" + ("" if self.ties == "random" else f":{self.ties}")
+        return f"quorum@{n}:{self.k}{price}" + ("" if self.ties == "random" else f":{self.ties}")
 
 
 def _check_ties(ties: str) -> None:

@@ -124,9 +124,9 @@ class WeightedVote(Strategy):
             )
         return score.long()
 
-    def __str__(self) -> str:
-        """The string that parses back to this strategy."""
-        return f"wmaj@{self.n}" + ("" if self.levels is None else f":{self.levels}")
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"wmaj@{n}" + ("" if self.levels is None else f":{self.levels}")
 
 
 class _Ballots:
