@@ -134,7 +134,7 @@ def test_evaluate_samples_scores_and_reads_back_the_same_numbers(trained, tmp_pa
     model = trained[0] / "seed0" / "ce" / "model"
     settings = ["--data.test_limit=20", "--batch_size=10", "--max_new_tokens=6", "--rollouts=8"]
     run = operant("evaluate", f"--model={model}", f"--output_dir={tmp_path / 'a'}", *settings)
-    assert "maj@k, %" in run.stdout and "exact pass@k, %" in run.stdout
+    assert "maj@N, %" in run.stdout and "exact pass@N, %" in run.stdout
     rows = read_records(tmp_path / "a" / "rollouts.jsonl")
     assert len(rows) == 160 and all(r["reward"] in (0.0, 1.0) for r in rows)
     inside("evaluate", f"--rollouts_file={tmp_path / 'a' / 'rollouts.jsonl'}", f"--output_dir={tmp_path / 'b'}")

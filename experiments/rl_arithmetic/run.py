@@ -17,10 +17,10 @@ import yaml
 from jsonargparse import auto_cli
 
 from operant.core.record import append_record, environment
-from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
+from operant.hf.runs import Column, pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.tasks import DataConfig, Prompt
 from operant.hf.workers import workers
-from operant.strategies import BestOf, Majority, Outcomes, Sampler, curve
+from operant.strategies import BestOf, Majority, Outcomes, Sampler, curve, parse
 
 FIXED = {"report_to": "none", "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True}
 FIXED |= {"save_strategy": "no", "lr_scheduler_type": "constant_with_warmup", "logging_steps": 10}
@@ -94,7 +94,8 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
     columns = evaluate(policy, test, c)
     policy.save(folder / "model")
     role, strategy = "warm" if name == "warm" else "branch", arm.get("strategy", "pass@1")
-    write_job(folder, seed=seed, branch=name, role=role, strategy=strategy, baseline=arm.get("baseline", False))
+    baseline = arm.get("baseline", False)
+    write_job(folder, seed=seed, branch=name, role=role, strategy=parse(strategy), baseline=baseline)
     (folder / "history.json").write_text(json.dumps(trainer.state.log_history), encoding="utf-8")
     append_record(folder / "record.jsonl", "evaluation", step=trainer.state.global_step, curve=summary(columns))
     write_prompts(folder, [p.id for p in test], columns)
@@ -113,8 +114,9 @@ def evaluate(policy: object, test: list[Prompt], c: dict) -> dict:
     right, graded = (torch.tensor([[f(*pair) for pair in g] for g in pairs]) for f in (correct, digits))
     votes = torch.tensor([[[-1, *set(g)].index(t) if t else -1 for t in g] for g in groups])
     budgets = [k for k in c["budgets"] if k < m]
-    for name, s, o in (("maj", Majority(1), Outcomes(right, votes)), ("best", BestOf(1), Outcomes(graded))):
-        columns |= {f"{name}@{k}": x.double() for k, x in zip(budgets, curve(s, o, budgets).per_prompt.T, strict=True)}
+    for s, o in ((Majority(1), Outcomes(right, votes)), (BestOf(1), Outcomes(graded))):
+        for k, x in zip(budgets, curve(s, o, budgets).per_prompt.T, strict=True):
+            columns[str(s.at_budget(k))] = Column.of(s.at_budget(k), x.double())
     return columns
 
 

@@ -6,7 +6,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from operant.strategies import Outcomes, parse
+from operant.report.plan import headline
+from operant.strategies import Outcomes, credit, parse
 from tests.hf.plan_data import advice, rollouts, successes
 
 
@@ -22,6 +23,44 @@ def test_nothing_to_gain(counts, reason):
     (found,) = advice(successes(counts, 16))
     assert (found["verdict"], found["deploy"], found["train"], found["m"]) == ("nothing to gain", "pass@1", None, None)
     assert reason in found["reasons"][0] and "not measurable" in found["reasons"][0]
+    assert "There is nothing to train for" in found["reasons"][-1]
+
+
+@pytest.mark.parametrize(
+    "counts, m, told",
+    [
+        ([0] * 20 + [15] * 20, 16, "20 are never solved; 20 are solved by some rollouts"),
+        ([0] * 20 + [16] * 5 + [15] * 20, 16, "20 are never solved; 5 are always solved; 20 are solved by some"),
+        ([7] * 40, 8, "40 are solved by some rollouts, but every draw of N = 2 of them earns the same"),
+    ],
+)
+def test_nothing_is_trained_where_every_group_is_dead(counts, m, told):
+    """With 15 right of 16 every pair has a right one: pass@2 is certain, and no rollout has a weight."""
+    found = advice(successes(counts, m))[0]
+    assert (found["verdict"], found["deploy"], found["train"], found["m"]) == (
+        "nothing to train for",
+        "pass@2",
+        None,
+        None,
+    )
+    assert f"Of {len(counts)} prompts, {told}" in found["reasons"][-1]
+    assert "pass@1 has weights on" in found["reasons"][-1]
+    assert headline(found) == "Deploy pass@2; there is nothing to train for: every group of rollouts is dead."
+    assert "-0.0" not in " ".join(found["reasons"])
+    rows = successes(counts, m)
+    assert credit(parse("pass@2"), rows).abs().max() == 0
+
+
+def test_one_group_that_is_alive_is_something_to_train_for():
+    """14 right of 16: one pair of 120 has no right one."""
+    assert advice(successes([0] * 20 + [15] * 19 + [14], 16))[0]["verdict"] == "train"
+
+
+def test_graded_rewards_that_never_differ_within_a_prompt():
+    outcomes = Outcomes(torch.linspace(0, 1, 30, dtype=torch.float64)[:, None].expand(-1, 8).contiguous())
+    found = advice(outcomes)[0]
+    assert found["verdict"] == "nothing to gain"
+    assert "Of 30 prompts, 30 are solved to the same degree by every rollout." in found["reasons"][-1]
 
 
 def test_one_lucky_prompt_is_not_measurable():

@@ -16,11 +16,12 @@ from operant.core.record import read_records
 from operant.hf import rl_run
 from operant.hf.config import TrainConfig
 from operant.hf.embedded import embedded_model, embedded_tokenizer
-from operant.hf.examine import sampled_columns
+from operant.hf.examine import exact_metrics, sampled_columns
 from operant.hf.jobs import check_jobs, run_job
 from operant.hf.policy import Policy, encode
 from operant.hf.recorder import Recorder
 from operant.hf.rewardmodel import RewardModel
+from operant.hf.runs import exact_columns
 from operant.hf.settings import checked
 from operant.hf.tasks import DataConfig, Prompt, load_prompts
 from operant.hf.train import plan
@@ -141,15 +142,42 @@ def test_trl_sees_the_tokens_that_are_evaluated(config, chat):
 
 
 def test_sampled_evaluation_is_the_curve_of_its_rollouts(config):
+    """Every strategy of the run is measured at its own budget, which the budgets asked for leave out."""
     reward = torch.tensor([[1.0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1]], dtype=torch.float64)
     answer = torch.tensor([[0, 1, 1, 0, 1, 2], [-1, 0, 0, 0, 0, 1]])
-    config = replace(config, strategies=["pass@4", "threshold@3:2"], budgets=[1, 3, 64], eval_rollouts=6)
+    mixture = "mix(pass@1:0.5, pass@2:0.5)"
+    config = replace(config, strategies=["pass@4", "threshold@3:2", mixture], budgets=[1, 64], eval_rollouts=6)
     columns = sampled_columns(config, Outcomes(reward, answer))
-    assert set(columns) == {"pass@1", "pass@3", "maj@1", "maj@3", "threshold:2@3"}
+    assert {name: (c.family, c.n) for name, c in columns.items()} == {
+        "pass@1": ("pass@N", 1),
+        "pass@4": ("pass@N", 4),
+        "maj@1": ("maj@N", 1),
+        "threshold@3:2": ("threshold@N:2", 3),
+        mixture: (mixture, 2),
+    }
     for row, right in enumerate((2, 1)):
-        assert columns["pass@3"][row] == pytest.approx(1 - math.comb(6 - right, 3) / math.comb(6, 3))
-        assert columns["threshold:2@3"][row] == pytest.approx(math.comb(right, 2) * (6 - right) / math.comb(6, 3))
-        assert columns["maj@1"][row] == pytest.approx(right / 6)
+        assert columns["pass@4"].values[row] == pytest.approx(1 - math.comb(6 - right, 4) / math.comb(6, 4))
+        two_or_more = math.comb(right, 2) * (6 - right) / math.comb(6, 3)
+        assert columns["threshold@3:2"].values[row] == pytest.approx(two_or_more)
+        assert columns["maj@1"].values[row] == pytest.approx(right / 6)
+
+
+def test_exact_evaluation_measures_every_strategy_at_its_own_budget(config):
+    """S(p) where it exists; the parts of a mixture in its place; a vote has none."""
+    texts = ["pass^4", "threshold@4:2", "mix(pass@1:0.5, pass@3:0.5)", "harmonic(pass@5)", "maj@8"]
+    found = exact_metrics(replace(config, strategies=texts, budgets=[1, 2]))
+    columns = exact_columns(torch.tensor([0.3], dtype=torch.float64).log(), found)
+    assert {name: c.values.item() for name, c in columns.items()} == pytest.approx(
+        {
+            "pass@1": 0.3,
+            "pass@2": 1 - 0.7**2,
+            "pass^4": 0.3**4,
+            "threshold@4:2": 1 - 0.7**4 - 4 * 0.3 * 0.7**3,
+            "pass@3": 1 - 0.7**3,
+            "pass@5": 1 - 0.7**5,
+        }
+    )
+    assert (columns["threshold@4:2"].family, columns["threshold@4:2"].n) == ("threshold@N:2", 4)
 
 
 def test_a_reward_model_scores_and_a_verifier_judges(config, tmp_path):

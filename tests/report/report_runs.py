@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from operant import parse
+from operant.report.metrics import Metric
+from operant.strategies.mixture import budgets_of
+
 METRICS = ("pass@1", "pass@4", "pass@16")
 
 
@@ -42,18 +46,27 @@ def job(
     role: str = "branch",
     sd: float = 0.3,
     folder: str | None = None,
+    described: Mapping[str, Metric] | None = None,
 ) -> Path:
-    """Write one job directory; ``values=None`` leaves it unfinished."""
+    """Write one job directory; ``values=None`` leaves it unfinished.
+
+    With ``described``, family and budget stand beside every name, as operant writes them; without, the records are
+    those of its first version, which had the names only.
+    """
     path = run / f"seed-{seed}" / (folder or branch)
     base = branch == "ce"
-    about = {"seed": seed, "branch": branch, "baseline": base, "role": role}
+    about: dict[str, Any] = {"seed": seed, "branch": branch, "baseline": base, "role": role}
+    if described is not None:
+        s = parse("pass@1" if base or role == "warm" else branch)
+        about |= {"strategy": str(s), "objective": {"family": s.named("N"), "n": s.n}}
+        about["parts"] = [{"family": part.named("N"), "n": part.n} for part in budgets_of(s)]
     path.mkdir(parents=True)
     (path / "job.json").write_text(json.dumps(about), encoding="utf-8")
     records: list[dict[str, Any]] = []
     for step in (10, 20, 30):
         spread = weight(1.0, 0.0) if base else weight(0.7, sd)
         records.append({"kind": "step", "step": step, "loss": 2.0 / step, "weight": spread})
-        curve = {m: {"value": 0.01 * step, "stderr": 0.01} for m in values or ()}
+        curve = {m: {"value": 0.01 * step, "stderr": 0.01, **_fields(m, described)} for m in values or ()}
         records.append({"kind": "evaluation", "step": step, "prompts": 40, "curve": curve})
     lines(path / "record.jsonl", [*records, {"kind": "done", "step": 30, "seconds": 90.0}])
     if values is not None:
@@ -65,12 +78,20 @@ def job(
     return path
 
 
+def _fields(metric: str, described: Mapping[str, Metric] | None) -> dict[str, Any]:
+    if described is None:
+        return {}
+    family, n = metric.split("@")[0], metric.split("@")[-1]
+    return vars(described[metric] if metric in described else Metric(f"{family}@N", int(n)))
+
+
 def make(
     run: Path,
     shifts: Mapping[str, float],
     *,
     seeds: Sequence[int] = (0, 1, 2),
     metrics: Sequence[str] = METRICS,
+    described: Mapping[str, Metric] | None = None,
 ) -> Path:
     """A run with one job per branch and seed; ``shifts`` maps a branch to its shift."""
     config = {"seed": 0, "model": {"name": "tiny", "lora": {"rank": 8}}, "train": {"steps": 30}}
@@ -80,5 +101,5 @@ def make(
         for index, (branch, shift) in enumerate(shifts.items()):
             values = prompt_values(seed, shift=shift, metrics=metrics)
             role = "warm" if branch == "warm" else "branch"
-            job(run, branch, seed, values, role=role, folder=f"job-{index}")
+            job(run, branch, seed, values, role=role, folder=f"job-{index}", described=described)
     return run

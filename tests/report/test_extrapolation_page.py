@@ -52,6 +52,7 @@ def target(key: str = "62.5", t: float = 62.5, *, outputs: int = 1, inputs: int 
     found = [
         {"anchor": anchor, "transformation": f"y(x) = f(x + {shift}) - 0.1", "parameters": {"xshift": [shift]}}
         | {"intervals": {"xshift": [shift - 0.1, shift + 0.1]}, "residual": 0.003, "weight": weight}
+        | {"operator": "shift * xshift"}
         for anchor, shift, weight in (("55", 0.5, 0.75), ("47.5", 1.25, 0.25))
     ]
     known = {"x": x[4:8:2], "y": [[2.5] * outputs, [2.25] * outputs]}
@@ -287,7 +288,7 @@ def test_the_heaviest_operator_explains_the_target() -> None:
     """Its weight is split over anchors; the components of a span of less weight are no explanation."""
     span = {"anchor": None, "transformation": "span of 3", "parameters": {}, "intervals": {}, "residual": 0.1}
     named = target()["decompositions"]
-    record = target(decompositions=[span | {"weight": 0.4}, *named])
+    record = target(decompositions=[span | {"weight": 0.4, "operator": "span"}, *named])
     assert best(record) == named[0]
     assert best(record | {"choice": choice(mix={"affine": 1.0})}) == record["decompositions"][0]
     assert best(target(decompositions=[])) is None

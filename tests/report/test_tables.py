@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from operant.core.checks import DataError
 from operant.report import summary_table
-from operant.report.runs import load_run, natural, split_metric
+from operant.report.metrics import Metric, measured
+from operant.report.runs import load_run, natural
 from operant.report.tables import (
     Interval,
     best_branches,
@@ -137,10 +138,21 @@ def test_finding(tmp_path: Path, shift: float, start: str) -> None:
     assert finding(run, gains(run)).startswith(start)
 
 
+def test_a_difference_that_prints_as_zero_is_none(tmp_path: Path) -> None:
+    """A measured loss of 0.03 points: neither -0.0 nor "loses by 0.0"."""
+    run = load_run(report_runs.make(tmp_path, {"ce": 0.0, "pass@16": 0.0}))
+    tiny = Interval(-0.0003, -0.0003, -0.0002)
+    for both in (tiny, Interval(0.0003, 0.0002, 0.0003)):
+        gain = {**gains(run), ("pass@16", "pass@16"): both, ("pass@16", "pass@1"): tiny}
+        gap = "0.0 points from cross-entropy at pass@16 (95 % interval 0.0 to 0.0)"
+        assert finding(run, gain) == (f"No difference: pass@16 stands {gap}, with no measurable price at pass@1.")
+
+
 @pytest.mark.parametrize(
     ("price", "words"),
     [
         (Interval(-0.039, -0.05, -0.03), "and pays 3.9 points at pass@1."),
+        (Interval(-0.0002, -0.0003, -0.0001), ", with no measurable price at pass@1."),
         (Interval(-0.001, -0.01, 0.01), ", with no measurable price at pass@1."),
         (Interval(0.02, 0.01, 0.03), "and also gains 2.0 points at pass@1."),
     ],
@@ -157,6 +169,40 @@ def test_a_mixture_is_judged_at_the_best_budget_that_it_names(tmp_path: Path) ->
     (trade,) = trades(run, gain)
     assert (trade.metric, trade.choices, trade.price_metric) == ("pass@4", 2, "pass@1")
     assert "at pass@4, its best of 2 budgets (95" in finding(run, gain)
+
+
+OWN = {
+    "pass^4": Metric("pass^N", 4),
+    "threshold@4:2": Metric("threshold@N:2", 4),
+    "top2@4>maj": Metric("top2@N>maj", 4),
+    "priced(race@4:2, 0.01)": Metric("priced(race@N:2, 0.01)", 4),
+    "mix(pass@1:0.5, pass^4:0.5)": Metric("mix(pass@1:0.5, pass^4:0.5)", 4),
+    "table(0.0, 1.0)": Metric("table(0.0, 1.0)", 1),
+}
+
+
+@pytest.mark.parametrize("branch", OWN)
+def test_a_branch_is_judged_at_its_own_metric(tmp_path: Path, branch: str) -> None:
+    """Its gain there is +1 point; at pass@16, which is no business of its, +5."""
+    shifts, metrics = {"ce": 0.0, branch: 0.01}, ("pass@1", "pass@16", branch)
+    report_runs.make(tmp_path, shifts, metrics=metrics, seeds=(0,), described=OWN)
+    run = load_run(tmp_path)
+    gain = {
+        **gains(run),
+        (branch, branch): Interval(0.01, 0.005, 0.02),
+        (branch, "pass@16"): Interval(0.05, 0.04, 0.06),
+    }
+    (trade,) = trades(run, gain)
+    assert (trade.metric, trade.choices, trade.price_metric) == (branch, 1, "pass@1")
+    assert run.metric(branch) == OWN[branch] and run.families[-1] == OWN[branch].family
+    assert f"by 1.0 points at {branch} (95" in finding(run, gain)
+
+
+def test_a_branch_is_judged_at_the_best_of_its_parts_where_it_is_not_measured_itself(tmp_path: Path) -> None:
+    branch, metrics = "mix(pass@1:0.5, pass^4:0.5)", ("pass@1", "pass@16", "pass^4")
+    report_runs.make(tmp_path, {"ce": 0.0, branch: 0.01}, metrics=metrics, described=OWN)
+    (trade,) = trades(run := load_run(tmp_path), {**gains(run), (branch, "pass@16"): Interval(0.05, 0.04, 0.06)})
+    assert (trade.metric, trade.choices) == ("pass^4", 2)
 
 
 def test_the_best_is_marked_only_where_it_is_clear(tmp_path: Path) -> None:
@@ -265,7 +311,7 @@ class TestDamage:
     @pytest.mark.parametrize("name", ["greedy", "pass@", "pass@0", "@4", "pass@x"])
     def test_metric_names(self, name: str) -> None:
         with pytest.raises(DataError, match="family@budget"):
-            split_metric(name)
+            measured([name], [], Path("prompts.jsonl"))
 
     def test_a_torn_record_line_is_no_damage(self, tmp_path: Path) -> None:
         path = report_runs.job(tmp_path, "ce", 0, report_runs.prompt_values(0)) / "record.jsonl"

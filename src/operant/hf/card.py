@@ -112,7 +112,7 @@ def _value(point: Mapping[str, float | None] | None) -> str:
     if point is None or point["value"] is None:
         return "-"
     error = point["stderr"]
-    return f"{100 * point['value']:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+    return f"{100 * point['value']:z.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
 
 
 def _named(model: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
 from operant.core.checks import BudgetError, DataError, check_int
 from operant.core.record import append_record, claim_folder, read_records, write_records
 from operant.hf.columns import clean_target
-from operant.hf.config import EvaluateConfig, PlanConfig, config_dict
+from operant.hf.config import EvaluateConfig, config_dict
 from operant.hf.families import Family, families_of
 from operant.hf.rows import check_rollouts
-from operant.hf.runs import pass_at, quiet, summary, write_job, write_prompts
+from operant.hf.runs import Column, pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.tasks import Prompt, load_prompts
 from operant.hf.verify import Verdict, Verifier, make_verifier
 from operant.strategies import (
@@ -33,6 +33,7 @@ from operant.strategies import (
     RaceTo,
     Sampler,
     StopAtLead,
+    Strategy,
     TopVote,
     WeightedVote,
     parse,
@@ -56,7 +57,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     sampler = Sampler(config.temperature, config.top_p)
     for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens"):
         check_int(name, getattr(config, name), least=1)
-    strategies = [str(SHORT.get(text) or parse(text)) for text in config.families]
+    strategies = [SHORT.get(text) or parse(text) for text in config.families]
     if config.rollouts_file is None and max(config.budgets or [1]) > config.rollouts:
         raise BudgetError(
             f"budgets up to {max(config.budgets or [1])} need as many rollouts a prompt, got {config.rollouts}. Raise "
@@ -84,7 +85,7 @@ def _evaluate(config: EvaluateConfig, sampler: Sampler, strategies: Sequence[str
     record = folder / "record.jsonl"
     write_records(record, [r for r in read_records(record) if r["kind"] in ("run", "environment")])  # results are new
     name = config.model if config.rollouts_file is None else config.rollouts_file.name
-    write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy="")
+    write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy=None)
     if config.rollouts_file is not None:
         rows = read_records(config.rollouts_file, torn=False)
     else:
@@ -100,7 +101,7 @@ def _evaluate(config: EvaluateConfig, sampler: Sampler, strategies: Sequence[str
     cut_at = "their limit" if config.rollouts_file is not None else f"max_new_tokens = {config.max_new_tokens}"
     for text in [*cut_warning(rows, cut_at), *warnings]:
         append_record(record, "warning", text=text)
-        Console().print(f"[bold yellow]warning[/] {text}")
+        Console().print(f"[bold yellow]warning[/] {escape(text)}")
     ids, outcomes = outcomes_of(rows)
     _write_curves(folder, config, strategies, ids, outcomes, exact)
 
@@ -258,7 +259,7 @@ def _asked(rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt], *, chat: b
 def _write_curves(
     folder: Path,
     config: EvaluateConfig,
-    strategies: Sequence[str],
+    strategies: Sequence[Strategy],
     ids: list[Any],
     outcomes: Outcomes,
     exact: Tensor | None,
@@ -266,30 +267,27 @@ def _write_curves(
     """The curves of all families, per prompt and averaged."""
     m = outcomes.m
     budgets = config.budgets or [2**i for i in range(m.bit_length())]
-    columns: dict[str, Tensor] = {}
+    columns: dict[str, Column] = {}
     for family in _families(strategies, budgets, outcomes):
-        values = family.values(outcomes)
-        name = family.label.replace("@N", "").replace("^N", "^")
-        columns |= {f"{name}@{k}": values[:, j] for j, k in enumerate(family.budgets)}
+        columns |= family.columns(outcomes)
     if exact is not None:
-        columns |= pass_at(exact, budgets, name="exact pass")
+        columns |= pass_at(exact, budgets, prefix="exact ")
     curves = summary(columns)
     append_record(folder / "record.jsonl", "evaluation", step=0, prompts=len(ids), rollouts=m, curve=curves)
     append_record(folder / "record.jsonl", "done", step=0)
     write_prompts(folder, ids, columns)
 
 
-def _families(strategies: Sequence[str], budgets: list[int], outcomes: Outcomes) -> list[Family]:
+def _families(strategies: Sequence[Strategy], budgets: list[int], outcomes: Outcomes) -> list[Family]:
     """The families that these rollouts allow; what is left out is said."""
     votes = outcomes.answer is not None and bool((outcomes.answer >= 0).any())
-    kept: list[str] = []
-    for text in strategies:
-        s = parse(text)
-        name = re.sub(r"([@^])\d+", r"\1k", text, count=1)
+    kept: list[Strategy] = []
+    for s in strategies:
+        name = s.named("N")
         if s.binary and not outcomes.binary:
             Console().print(f"{name} is left out: it counts successes, and rewards are not 0 or 1.")
         elif isinstance(s, VOTES) and not votes:
             Console().print(f"{name} is left out: no rollout has an answer to vote for.")
         else:
-            kept.append(text)
-    return families_of(PlanConfig(Path(), strategies=kept, budgets=budgets), outcomes) if kept else []
+            kept.append(s)
+    return families_of(outcomes, kept, budgets) if kept else []

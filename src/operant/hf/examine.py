@@ -8,32 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from operant.core.checks import OperantError
+from operant.core.checks import NotDefinedError, OperantError
 from operant.core.rng import child_seed
 from operant.hf.chat import answers, asked, is_chat
-from operant.hf.config import PlanConfig, TrainConfig
+from operant.hf.config import TrainConfig
 from operant.hf.evaluate import cut_warning, outcomes_of
-from operant.hf.families import Family, families_of
+from operant.hf.families import families_of
 from operant.hf.policy import Encoded, Policy, answer_log_probs, sample
-from operant.hf.runs import pass_at
+from operant.hf.runs import Column, exact_columns
 from operant.hf.tasks import Prompt
 from operant.hf.verify import Check, failures, make_verifier
 from operant.hf.workers import rank, world_size
-from operant.strategies import Outcomes, Sampler
+from operant.strategies import AllOf, Outcomes, PassAt, Sampler, Strategy, parse
+from operant.strategies.mixture import budgets_of
 
 
 @dataclass(frozen=True)
 class Result:
     """Columns (B,) metric -> value per prompt, further columns, and what went wrong."""
 
-    columns: Mapping[str, Tensor]
+    columns: Mapping[str, Column]
     extra: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     warnings: Sequence[str] = ()
 
@@ -80,7 +80,7 @@ class Examiner:
         policy = replace(self.policy, model=self._model())
         if not self.config.eval_rollouts:
             log_p = self._exact(policy)
-            return Result(pass_at(log_p, self.config.budgets), {"log_p": log_p})
+            return Result(exact_columns(log_p, exact_metrics(self.config)), {"log_p": log_p})
         training = policy.model.training
         rows = self._sampled(policy)
         policy.model.train(training)
@@ -151,18 +151,30 @@ class Examiner:
         return self._scorer(asked(owners, chat=chat), answers(texts, chat=chat))
 
 
-def sampled_columns(config: TrainConfig, outcomes: Outcomes) -> dict[str, Tensor]:
-    """Curves of pass, maj and best, where the rollouts allow them, and of every strategy of the run."""
-    budgets = [k for k in config.budgets if k <= outcomes.m]
-    found: dict[str, Family] = {}
-    for strategies in (None, *([text] for text in config.strategies)):
-        plan = PlanConfig(Path(), strategies=strategies, budgets=budgets)
-        for family in families_of(plan, outcomes):
-            if strategies is not None or family.label != "pass^N":
-                found.setdefault(family.label, family)
-    columns: dict[str, Tensor] = {}
-    for family in found.values():
-        name = family.label.replace("@N", "").replace("^N", "^")
-        values = family.values(outcomes)
-        columns |= {f"{name}@{n}": values[:, j] for j, n in enumerate(family.budgets)}
+def exact_metrics(config: TrainConfig) -> list[Strategy]:
+    """pass@k at every budget, and every strategy of the run (or those that it mixes), each at its own budget."""
+    own = [s for text in config.strategies for s in budgets_of(parse(text))]
+    return [*(PassAt(k) for k in config.budgets), *filter(_has_success, own)]
+
+
+def _has_success(s: Strategy) -> bool:
+    """Whether S(p) of a single p exists."""
+    try:
+        s.success(torch.tensor(-1.0, dtype=torch.float64))
+    except NotDefinedError:
+        return False
+    return True
+
+
+def sampled_columns(config: TrainConfig, outcomes: Outcomes) -> dict[str, Column]:
+    """Curves of pass, maj and best, where the rollouts allow them, and of every strategy of the run, its own N too."""
+    m = outcomes.m
+    budgets = [k for k in config.budgets if k <= m]
+    columns: dict[str, Column] = {}
+    for family in families_of(outcomes, None, budgets):
+        if not isinstance(family.strategy, AllOf):
+            columns |= family.columns(outcomes)
+    for s in map(parse, config.strategies):
+        (family,) = families_of(outcomes, [s], [*budgets, s.n] if s.n <= m else budgets)
+        columns = {**family.columns(outcomes), **columns}
     return columns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
 from operant.core.rng import torch_generator
-from operant.hf.config import PlanConfig
-from operant.strategies import AllOf, BestOf, Majority, Outcomes, PassAt, Strategy, curve, estimate, parse
+from operant.hf.runs import Column
+from operant.strategies import AllOf, BestOf, Majority, Outcomes, PassAt, Strategy, curve, estimate
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Family:
     @property
     def label(self) -> str:
         """The strategy with N in the place of its budget: ``pass@N``, ``threshold@N:3``."""
-        text = str(self.strategy)
-        return text if self.fixed else re.sub(r"([@^])\d+", r"\1N", text, count=1)
+        return str(self.strategy) if self.fixed else self.strategy.named("N")
 
     def at(self, n: int) -> Strategy:
         """The member with budget ``n``."""
@@ -39,20 +37,34 @@ class Family:
             return estimate(self.strategy, outcomes).value.double()[:, None]
         return curve(self.strategy, outcomes, self.budgets).per_prompt
 
+    def columns(self, outcomes: Outcomes) -> dict[str, Column]:
+        """Every member with its values, by its string."""
+        values = self.values(outcomes)
+        members = [self.at(n) for n in self.budgets]
+        return {str(s): Column(self.label, s.n, values[:, j]) for j, s in enumerate(members)}
+
     def costs(self, outcomes: Outcomes) -> list[float]:
         """Mean samples drawn at every budget; N, the most that can be, where there is no closed form."""
         costs = [self.at(n).estimate_cost(outcomes) for n in self.budgets]
         return [float(n) if c is None else c.mean().item() for n, c in zip(self.budgets, costs, strict=True)]
 
 
-def families_of(config: PlanConfig, outcomes: Outcomes) -> list[Family]:
-    """The families asked for, or every default one that the rollouts allow, with the budgets that each has."""
+def families_of(
+    outcomes: Outcomes, strategies: Sequence[Strategy] | None, budgets: Sequence[int] | None
+) -> list[Family]:
+    """The families asked for, or every default one that the rollouts allow, with the budgets that each has.
+
+    Args:
+        outcomes: (B, M).
+        strategies: one member a family; None: pass, maj, best and pass^, where the rollouts allow them.
+        budgets: default 1, 2, 4, ... M.
+    """
     m = outcomes.m
-    budgets = sorted({check_int("budget", n, least=1) for n in config.budgets or [2**i for i in range(m.bit_length())]})
+    budgets = sorted({check_int("budget", n, least=1) for n in budgets or [2**i for i in range(m.bit_length())]})
     if budgets[-1] > m:
         raise BudgetError(f"budgets up to {budgets[-1]} need as many rollouts a prompt, got M = {m}. Lower budgets.")
-    chosen = [parse(text) for text in config.strategies or []]
-    if config.strategies is None:
+    chosen = list(strategies or [])
+    if strategies is None:
         has_answers = outcomes.answer is not None and bool((outcomes.answer >= 0).any())
         chosen = [PassAt(1)] if outcomes.binary else []
         chosen += [Majority(1)] if has_answers else []

@@ -21,6 +21,7 @@ from operant.hf.config import TrainConfig
 from operant.hf.runs import quiet, summary, write_job, write_prompts
 from operant.hf.tasks import load_prompts
 from operant.hf.workers import barrier, is_main, local_rank
+from operant.strategies import parse
 
 if TYPE_CHECKING:  # TRL takes seconds to import: only the processes that train pay for it
     from operant.hf.policy import Policy
@@ -97,7 +98,7 @@ def run_job(job: Job, config: TrainConfig) -> None:
             seed=job.seed,
             branch=job.branch,
             role=job.role,
-            strategy=job.strategy,
+            strategy=parse(job.strategy),
             baseline=job.baseline,
         )
         _forget_after(job, _step(checkpoint) if checkpoint else 0)

@@ -34,7 +34,7 @@ from operant.hf.signals import (
     spread,
     success_rate,
 )
-from operant.strategies import BestOf, Outcomes, PassAt, credit
+from operant.strategies import BestOf, Outcomes, PassAt, credit, parse
 
 RESAMPLES = 2000
 LEAST = 4
@@ -85,7 +85,8 @@ def make_plan(
             f"a plan needs at least {LEAST} rollouts a prompt, got M = {outcomes.m}: credit of N = 2 takes "
             "M = 2 N. Sample more rollouts."
         )
-    families = families_of(config, outcomes)
+    chosen = None if config.strategies is None else [parse(text) for text in config.strategies]
+    families = families_of(outcomes, chosen, config.budgets)
     rate = success_rate(outcomes)
     candidates = _candidates(families, outcomes, config.seed)
     records = [_facts(config, outcomes, rate), *(_curve_record(c, config, len(ids)) for c in candidates)]
@@ -129,6 +130,8 @@ def _candidates(families: Sequence[Family], outcomes: Outcomes, seed: int) -> li
 def _evidence(config: PlanConfig, outcomes: Outcomes, rate: Tensor) -> Evidence:
     """What the rules ask, bound to these rollouts."""
     one = PassAt(1) if outcomes.binary else BestOf(1)  # either is worth the mean reward
+    same = (outcomes.reward == outcomes.reward[:, :1]).all(-1)
+    earns = outcomes.reward[:, 0] != 0
     return Evidence(
         prompts=len(outcomes.reward),
         rollouts=outcomes.m,
@@ -136,6 +139,8 @@ def _evidence(config: PlanConfig, outcomes: Outcomes, rate: Tensor) -> Evidence:
         confidence=config.confidence,
         binary=outcomes.binary,
         one=one,
+        never=int((same & ~earns).sum()),
+        always=int((same & earns).sum()),
         dead=lambda s, m: dead_share(s, outcomes, m, seed=config.seed),
         overlap=lambda s: compare_signals(credit(one, outcomes), credit(s, outcomes), rate),
     )

@@ -50,7 +50,8 @@ class Advice:
 
     Args:
         case: "" or the condition under which this is advised.
-        verdict: "train", "nothing to gain" or "unknown".
+        verdict: "train"; "nothing to train for", where every group of rollouts is dead; "nothing to gain" from more
+            samples; or "unknown".
         deploy: the strategy to deploy.
         train: the objective to train for: the same, or its mixture with one sample.
         n: budget N of the deployed strategy.
@@ -59,7 +60,7 @@ class Advice:
     """
 
     case: str
-    verdict: Literal["train", "nothing to gain", "unknown"]
+    verdict: Literal["train", "nothing to train for", "nothing to gain", "unknown"]
     deploy: str | None
     train: str | None
     n: int | None
@@ -78,6 +79,8 @@ class Evidence:
         confidence: level of the intervals.
         binary: whether rewards are 0 or 1, and so values percentages.
         one: the strategy whose value is the mean reward.
+        never: prompts of which no rollout earns anything.
+        always: prompts of which every rollout earns the same, and something.
         dead: share of dead groups of a strategy at m <= M rollouts.
         overlap: overlap of its signal with that of one sample, and whether it lies on less solved prompts; None
             where one of them has no signal.
@@ -89,6 +92,8 @@ class Evidence:
     confidence: float
     binary: bool
     one: Strategy
+    never: int
+    always: int
     dead: Callable[[Strategy, int], float]
     overlap: Callable[[Strategy], tuple[float, bool] | None]
 
@@ -110,7 +115,8 @@ def recommend(candidates: Sequence[Candidate], evidence: Evidence) -> list[Advic
        is nothing to gain from more samples.
     3. Trained for is the same strategy; but where its signal overlaps with that of one sample by less than half and
        lies on less solved prompts, the prompts that are solved often would be left to drift: then a mixture.
-    4. M is the smaller of 2N and 4N with at most half of the groups dead; else 4N, and the reason says so.
+    4. M is the smaller of 2N and 4N with at most half of the groups dead; else 4N, and the reason says so. Where all
+       groups are dead, at 2N, at 4N and with all rollouts, there is nothing to train for.
 
     Values and intervals are of the model that made the rollouts: they say what more samples buy from it, and where
     a gradient would come from, not what training will reach.
@@ -160,12 +166,16 @@ def _advise(ranked: Sequence[tuple[Candidate, int]], evidence: Evidence) -> Advi
     if j == 0:
         total = _gain(c, -1, 0, evidence)
         flat = f", which is not measurable.{_why_flat(c, evidence)}" if total.low <= 0 <= total.high else "."
-        reasons = (f"Over {s}, {last} gains {total}{flat}", *_why_no_more(c, j, evidence))
-        return Advice("", "nothing to gain", str(s), None, s.n, None, reasons)
+        reasons = [f"Over {s}, {last} gains {total}{flat}", *_why_no_more(c, j, evidence)]
+        reasons += [_why_dead(evidence.one, evidence)] if _is_dead(evidence.one, evidence) else []
+        return Advice("", "nothing to gain", str(s), None, s.n, None, tuple(reasons))
     most = f", the most of {len(ranked)} families, each at its own N" if len(ranked) > 1 else ""
-    value = f"{_percent(c.values[j])} %" if evidence.binary else f"{c.values[j]:.3g}"
+    value = f"{_percent(c.values[j])} %" if evidence.binary else f"{c.values[j]:z.3g}"
     reasons = [f"{s} is worth {value}{most}: {_gain(c, j, 0, evidence)} over {first}."]
     train, why_train = _objective(s, evidence)
+    if _is_dead(train, evidence):
+        reasons += [*_rival(ranked, evidence), *_why_no_more(c, j, evidence), _why_dead(train, evidence)]
+        return Advice("", "nothing to train for", str(s), None, s.n, None, tuple(reasons))
     m, why_m = _group(train, s.n, evidence)
     reasons += [*_rival(ranked, evidence), *_why_no_more(c, j, evidence), why_train, why_m]
     return Advice("", "train", str(s), str(train), s.n, m, tuple(r for r in reasons if r))
@@ -247,6 +257,33 @@ def _group(train: Strategy, n: int, evidence: Evidence) -> tuple[int, str]:
     return 4 * n, f"{said}; at 4N, the largest considered, {_percent(at_four)} %. {advice}"
 
 
+def _is_dead(train: Strategy, evidence: Evidence) -> bool:
+    """Whether no group that can be measured teaches anything."""
+    sizes = {m for m in (2 * train.n, 4 * train.n, evidence.rollouts) if m <= evidence.rollouts}
+    return all(evidence.dead(train, m) > 1 - ROUNDING for m in sizes)
+
+
+def _why_dead(train: Strategy, evidence: Evidence) -> str:
+    """Why there is nothing to train for, and what to do."""
+    b, m, alike = evidence.prompts, evidence.rollouts, evidence.never + evidence.always
+    told = f"There is nothing to train for: with all {m} rollouts every group is dead for {train} (all weights are 0)."
+    if evidence.never == b:
+        return f"{told} No rollout of any prompt earns anything. Take easier prompts, or train on answers first."
+    if evidence.always == b:
+        what = "is right" if evidence.binary else "of a prompt earns the same"
+        return f"{told} Every rollout of every prompt {what}. Take harder prompts."
+    counts = {
+        "never solved": evidence.never if evidence.binary else 0,
+        "always solved": evidence.always if evidence.binary else 0,
+        "solved to the same degree by every rollout": 0 if evidence.binary else alike,
+        f"solved by some rollouts, but every draw of N = {train.n} of them earns the same": b - alike,
+    }
+    told = f"{told} Of {b} prompts, {'; '.join(f'{n} are {what}' for what, n in counts.items() if n)}."
+    live = 1 - evidence.dead(evidence.one, m)
+    more = f" {evidence.one} has weights on {_percent(live)} % of the prompts." if live > ROUNDING else ""
+    return f"{told}{more} Take prompts that are solved now and then."
+
+
 @dataclass(frozen=True)
 class _Gain:
     """A difference of values with its interval."""
@@ -292,4 +329,4 @@ def _points(x: float, evidence: Evidence) -> str:
 
 
 def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
+    return f"{100 * fraction:z.1f}"

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,22 @@ from torch import Tensor
 
 from operant.core.record import write_records, write_text
 from operant.hf.workers import is_main
-from operant.strategies import PassAt
+from operant.strategies import PassAt, Strategy
+from operant.strategies.mixture import budgets_of
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One metric: a strategy of a family at budget ``n``, (B,) values. A reader needs no more than these fields."""
+
+    family: str
+    n: int
+    values: Tensor
+
+    @classmethod
+    def of(cls, s: Strategy, values: Tensor) -> Column:
+        """The column of a strategy."""
+        return cls(s.named("N"), s.n, values)
 
 
 def quiet() -> None:
@@ -29,18 +45,27 @@ def quiet() -> None:
         logging.getLogger("operant").setLevel(logging.ERROR)  # the first process says it
 
 
-def write_job(folder: Path, *, seed: int, branch: str, role: str, strategy: str, baseline: bool = False) -> None:
-    """Say what lies in a job's folder."""
-    facts = {"seed": seed, "branch": branch, "baseline": baseline, "role": role, "strategy": strategy}
+def write_job(
+    folder: Path, *, seed: int, branch: str, role: str, strategy: Strategy | None, baseline: bool = False
+) -> None:
+    """Say what lies in a job's folder, and where it is to be judged: at its own metric, or at those that it mixes."""
+    facts: dict[str, Any] = {"seed": seed, "branch": branch, "baseline": baseline, "role": role}
+    if strategy is not None:
+        facts |= {"strategy": str(strategy), "objective": _metric(strategy)}
+        facts["parts"] = [_metric(s) for s in budgets_of(strategy)]
     write_text(folder / "job.json", json.dumps(facts) + "\n")
 
 
-def write_prompts(folder: Path, ids: Sequence[Any], columns: Mapping[str, Tensor], **extra: Tensor) -> None:
+def _metric(s: Strategy) -> dict[str, Any]:
+    return {"family": s.named("N"), "n": s.n}
+
+
+def write_prompts(folder: Path, ids: Sequence[Any], columns: Mapping[str, Column], **extra: Tensor) -> None:
     """The result of every prompt, one line each: metric -> value, from columns of shape (B,). Written last."""
     rows = (
         {
             "prompt": prompt,
-            "values": {name: column[i].item() for name, column in columns.items()},
+            "values": {name: column.values[i].item() for name, column in columns.items()},
             **{name: column[i].item() for name, column in extra.items()},
         }
         for i, prompt in enumerate(ids)
@@ -48,14 +73,27 @@ def write_prompts(folder: Path, ids: Sequence[Any], columns: Mapping[str, Tensor
     write_records(folder / "prompts.jsonl", rows)
 
 
-def pass_at(log_p: Tensor, budgets: Sequence[int], name: str = "pass") -> dict[str, Tensor]:
-    """Exact pass@k = 1 - (1-p)^k of every prompt, one column (B,) a budget."""
-    return {f"{name}@{k}": PassAt(k).success(log_p).log_s.exp() for k in budgets}
-
-
-def summary(columns: Mapping[str, Tensor]) -> dict[str, dict[str, float | None]]:
-    """Mean over prompts and its standard error for every column (B,); no error for a single prompt."""
+def exact_columns(log_p: Tensor, strategies: Sequence[Strategy], prefix: str = "") -> dict[str, Column]:
+    """S(p) of every prompt, one column (B,) a strategy: exact pass@k = 1 - (1-p)^k, and so on."""
     return {
-        name: {"value": v.mean().item(), "stderr": v.std().item() / len(v) ** 0.5 if len(v) > 1 else None}
-        for name, v in columns.items()
+        f"{prefix}{s}": Column(f"{prefix}{s.named('N')}", s.n, s.success(log_p).log_s.exp())
+        for s in dict.fromkeys(strategies)
+    }
+
+
+def pass_at(log_p: Tensor, budgets: Sequence[int], prefix: str = "") -> dict[str, Column]:
+    """Exact pass@k of every prompt, one column (B,) a budget."""
+    return exact_columns(log_p, [PassAt(k) for k in budgets], prefix)
+
+
+def summary(columns: Mapping[str, Column]) -> dict[str, dict[str, Any]]:
+    """Family, budget, mean over prompts and its standard error for every column; no error for a single prompt."""
+    return {
+        name: {
+            "value": c.values.mean().item(),
+            "stderr": c.values.std().item() / len(c.values) ** 0.5 if len(c.values) > 1 else None,
+            "family": c.family,
+            "n": c.n,
+        }
+        for name, c in columns.items()
     }

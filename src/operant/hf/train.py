@@ -155,15 +155,16 @@ def _show(job: Job, bar: TaskID, bars: Progress) -> None:
     curves = [r["curve"] for r in records if r["kind"] == "evaluation"]
     shown = [_signal(steps[-1])] if steps and "reward" in steps[-1] else []
     if curves:
-        shown.append("  ".join(f"{k} {100 * v['value']:.1f}" for k, v in curves[-1].items()))
+        shown.append("  ".join(f"{k} {100 * v['value']:z.1f}" for k, v in curves[-1].items()))
     bars.update(bar, completed=max((r["step"] for r in steps), default=0), metric="  |  ".join(shown))
 
 
 def _signal(step: dict[str, Any]) -> str:
     """The strategy first, then what says whether there is anything to learn from."""
-    values = [f"{name} {100 * value:.1f}" for name, value in step.get("strategy", {}).items()]
+    values = [f"{name} {100 * value:z.1f}" for name, value in step.get("strategy", {}).items()]
     dead = step.get("dead_groups")
-    return "  ".join([*values, f"reward {step['reward']:.3f}", *([] if dead is None else [f"dead {100 * dead:.0f} %"])])
+    told = [] if dead is None else [f"dead {100 * dead:.0f} %"]
+    return "  ".join([*values, f"reward {step['reward']:z.3f}", *told])
 
 
 def _finish(job: Job, bar: TaskID, bars: Progress, future: Future[None]) -> None:

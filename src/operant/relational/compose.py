@@ -267,11 +267,11 @@ class AdaptedCompose(Adapted):
         theta, sd = c.theta[m], np.sqrt(np.maximum(np.diagonal(c.covariance[m]), 0.0))
         text = "x"
         for layer, key in enumerate(keys[::-1]):
-            text = f"[{key}]({theta[2 * layer]:.4g} {text} {theta[2 * layer + 1]:+.4g})"
+            text = f"[{key}]({theta[2 * layer]:z.4g} {text} {theta[2 * layer + 1]:+z.4g})"
         names = [f"{n}{layer}" for layer in range(1, len(keys) + 1) for n in "bc"] + ["s", "t"]
         spans = {n: (float(v - 1.645 * d), float(v + 1.645 * d)) for n, v, d in zip(names, theta, sd, strict=True)}
         return Decomposition(
-            keys, f"{theta[-2]:.4g} {text} {theta[-1]:+.4g}", float(c.residual[m]), float(c.weights[m]), spans
+            keys, f"{theta[-2]:z.4g} {text} {theta[-1]:+z.4g}", float(c.residual[m]), float(c.weights[m]), spans
         )
 
     @property

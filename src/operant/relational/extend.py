@@ -134,7 +134,7 @@ def _recursion(bank: TaskBank, orders: NDArray[np.intp], output: int, settings: 
         closure[o] = float(np.sqrt((left**2).sum() / max((spread[at] ** 2).sum(), (values[at] ** 2).sum() * 1e-12)))
         noise = max(noise, float(np.sqrt(np.mean(left**2))))
     if max(closure.values()) > settings.closure:
-        numbers = ", ".join(f"order {o}: {c:.2g}" for o, c in closure.items())
+        numbers = ", ".join(f"order {o}: {c:z.2g}" for o, c in closure.items())
         raise CannotAdaptError(
             f"extend: the bank does not follow S_d = S_(d-1) + m S_(d-1); relative residuals {numbers}, "
             f"at most {settings.closure:g} expected."
@@ -331,7 +331,7 @@ class AdaptedExtend(Adapted):
                 scale = np.sqrt(p.recursion.variance[:order]) + 1e-300
                 anchor = bank.keys[below[np.argmin((((known - c[:order]) / scale) ** 2).sum(1))]]
             left = p.rest[i] - p.phi @ (c - p.mu[i])
-            step = f"one more step to order {order}, last coefficient {c[order]:.4g}"
+            step = f"one more step to order {order}, last coefficient {c[order]:z.4g}"
             out.append(Decomposition(anchor, step, float(np.sqrt(np.mean(left**2))), float(weights[i])))
         return tuple(out)
 

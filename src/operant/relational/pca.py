@@ -171,7 +171,7 @@ class _PCAdapted(Adapted):
     def __init__(self, components: Components, context: Context, fit: Ridge, rank: int, shell: Curve | None) -> None:
         self._components, self._context, self._fit, self._rank, self._shell = components, context, fit, rank, shell
         residual = float(np.sqrt(np.mean(fit.residual() ** 2)))
-        text = f"{rank} component{'s' * (rank > 1)}, ridge {fit.ridge:g}: " + ", ".join(f"{z:.3g}" for z in fit.coef)
+        text = f"{rank} component{'s' * (rank > 1)}, ridge {fit.ridge:g}: " + ", ".join(f"{z:z.3g}" for z in fit.coef)
         self.decompositions = (Decomposition(None, text, residual),)
 
     def _error(self, x: Array) -> Array | float:

@@ -217,7 +217,7 @@ class _PsiAdapted(Adapted):
         self._weight, self._own = _weights(square, len(context.x)), square
         phi = self._pairs(context.x, self._anchor).phi().numpy()
         self.decompositions = tuple(
-            Decomposition(k, "psi, phi = " + ", ".join(f"{v:.3g}" for v in z), float(np.sqrt(e)), float(w))
+            Decomposition(k, "psi, phi = " + ", ".join(f"{v:z.3g}" for v in z), float(np.sqrt(e)), float(w))
             for k, z, e, w in sorted(
                 zip(self._few.keys, phi, square, self._weight, strict=True), key=lambda item: -float(item[3])
             )
@@ -328,7 +328,7 @@ class _BilinearAdapted(Adapted):
         self.decompositions = tuple(
             Decomposition(
                 k,
-                "bilinear, phi = " + ", ".join(f"{v:.3g}" for v in f.coef),
+                "bilinear, phi = " + ", ".join(f"{v:z.3g}" for v in f.coef),
                 float(np.sqrt(np.mean(f.residual() ** 2))),
                 float(w),
             )

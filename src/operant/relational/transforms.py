@@ -216,8 +216,8 @@ def _one(kind: str, value: tuple[Any, ...]) -> Transformation:
 
 
 def _short(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:z.4g}"
 
 
 def _exact(value: float) -> str:
-    return short if float(short := f"{value:g}") == value else repr(float(value))
+    return short if float(short := f"{value:zg}") == value else repr(float(value))

@@ -8,6 +8,7 @@ from operant.core.record import lock_folder, read_records
 from operant.report.audit import audit_table, load_audit
 from operant.report.extrapolation import load_extrapolation, target_chart
 from operant.report.extrapolation_table import extrapolation_table
+from operant.report.legible import legible
 from operant.report.plan import load_plan, plan_table
 from operant.report.runs import load_run
 from operant.report.text import run_table
@@ -27,13 +28,14 @@ def summary_table(folder: Path) -> str:
     folder = Path(folder)
     match _command(folder):
         case "audit":
-            return audit_table(load_audit(folder))
+            text = audit_table(load_audit(folder))
         case "plan":
-            return plan_table(load_plan(folder))
+            text = plan_table(load_plan(folder))
         case "extrapolate":
-            return extrapolation_table(load_extrapolation(folder))
+            text = extrapolation_table(load_extrapolation(folder))
         case _:
-            return run_table(load_run(folder))
+            text = run_table(load_run(folder))
+    return legible(text)
 
 
 def write_report(folder: Path, out_dir: Path | None = None) -> Path:

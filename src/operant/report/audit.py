@@ -116,7 +116,7 @@ def audit_table(run: AuditRun) -> str:
 
 def share(x: float | None) -> str:
     """A probability in percent."""
-    return "–" if x is None else f"{100 * x:.1f}"
+    return "–" if x is None else f"{100 * x:z.1f}"
 
 
 def number(x: float | None) -> str:
@@ -131,4 +131,4 @@ def number(x: float | None) -> str:
     if size >= 1e4 or 0 < size < 1e-3:
         much = ">10,000" if size > 1 else "<0.001"
         return f"{much} (negative)" if sign else much
-    return f"{x:.2f}" if size == 0 or 0.095 <= size < 10 else f"{x:.3g}" if size < 1000 else f"{x:,.0f}"
+    return f"{x:z.2f}" if size == 0 or 0.095 <= size < 10 else f"{x:.3g}" if size < 1000 else f"{x:,.0f}"

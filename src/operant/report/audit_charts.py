@@ -11,6 +11,13 @@ from operant.report.theme import GREY, Figure, Key, Panel, alt, cycle, panel
 
 BAND = 8.0  # pixels, the target
 DASHES = ((1, 0), (7, 3), (2, 3), (9, 3, 2, 3), (4, 2), (12, 4))
+FILES = {
+    "one sample": "one-sample",
+    "set estimators": "set-estimators",
+    "set advantages": "set-advantages",
+    "plug-ins": "plug-ins",
+}
+"""Family of rules -> name of its figure."""
 TICKS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 """Success rates at about equal distances on the axis, which is linear in the logit of p."""
 
@@ -22,7 +29,7 @@ def family_figures(run: AuditRun) -> list[Figure]:
     drawn: list[Figure] = []
     for family in dict.fromkeys(r["family"] for r in run.rules if r["name"] != OURS):
         rules = (*ours, *run.of(family))
-        keys = {target: Key(GREY.light, GREY.dark, DASHES[0], BAND)} | _keys([r["name"] for r in rules])
+        keys = {target: Key(GREY.light, GREY.dark, DASHES[0], BAND)} | _keys([r["name"] for r in rules], thick=[OURS])
         slopes = {target: run.target["slope"]} | {r["name"]: r["slope"] for r in rules}
         ratios = {target: [1.0] * len(run.p)} | {r["name"]: r["ratio"] for r in rules}
         panels = (
@@ -31,14 +38,19 @@ def family_figures(run: AuditRun) -> list[Figure]:
             _lines("noise / signal", run, keys, {r["name"]: r["noise"] for r in rules}, logarithmic=True),
         )
         title = f"{family.capitalize()}, beside {target} from M = {run.target['m']}"
-        drawn.append(Figure(family.replace(" ", "-"), title, panels, keys))
+        drawn.append(Figure(file_name(family, len(drawn)), title, panels, keys))
     return drawn
+
+
+def file_name(family: str, place: int) -> str:
+    """The name of the figure of a family: known families have their own, any other text is no name of a file."""
+    return FILES.get(family, f"rules-{place}")
 
 
 def dead_figure(run: AuditRun) -> Figure:
     """The share of dead groups; rules that are dead on the same groups share a line."""
     groups = alike(run)
-    keys = _keys(list(groups))
+    keys = _keys(list(groups), thick=[name for name, rules in groups.items() if rules[0]["name"] == OURS])
     dead = {name: [100 * x for x in members[0]["dead"]] for name, members in groups.items()}
     return Figure("dead", "Dead groups", (_lines("", run, keys, dead, unit="dead groups, %"),), keys)
 
@@ -56,10 +68,10 @@ def alike(run: AuditRun) -> dict[str, list[Record]]:
     return {g[0]["name"] + (f" and {len(g) - 1} more" if len(g) > 1 else ""): g for g in groups}
 
 
-def _keys(names: Sequence[str]) -> dict[str, Key]:
+def _keys(names: Sequence[str], *, thick: Sequence[str]) -> dict[str, Key]:
     """Ours thick, the others thin and dashed, to be seen on top."""
     return {
-        name: Key(k.light, k.dark, DASHES[i % len(DASHES)], 3.5 if name.split(" ")[0] == OURS else 2)
+        name: Key(k.light, k.dark, DASHES[i % len(DASHES)], 3.5 if name in thick else 2)
         for i, (name, k) in enumerate(cycle(names).items())
     }
 

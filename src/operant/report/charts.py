@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from operant.report.runs import WARM, Run, split_metric
+from operant.report.runs import WARM, Run
 from operant.report.tables import Table, strategy_value
 from operant.report.theme import GREY, PALE, Figure, Key, Panel, alt, cycle, panel
 
@@ -24,14 +24,13 @@ def scaling(run: Run, means: Table) -> Figure:
     """Value against budget: a line and a 95 % band per branch, a panel per family."""
     panels = []
     for family in run.families:
-        metrics = [m for m in run.metrics if split_metric(m)[0] == family]
-        rows = _rows(means, [(b, m) for b in run.labels for m in metrics])
-        panels.append(_scaling_panel(_family_title(family), run.labels, rows, metrics))
+        metrics = run.in_family(family)
+        rows = _rows(run, means, [(b, m) for b in run.labels for m in metrics])
+        panels.append(_scaling_panel(family, run.labels, rows, [run.metric(m).n for m in metrics]))
     return Figure("scaling", "What more samples buy", tuple(panels), keys(run, run.labels))
 
 
-def _scaling_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]], metrics: Sequence[str]) -> Panel:
-    budgets = [split_metric(m)[1] for m in metrics]
+def _scaling_panel(family: str, drawn: Sequence[str], rows: list[dict[str, Any]], budgets: list[int]) -> Panel:
     scale = alt.Scale(type="log", base=2, nice=False, domain=[min(budgets), max(2, *budgets)])
     x = alt.X(
         "budget:Q",
@@ -40,13 +39,13 @@ def _scaling_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]],
         axis=alt.Axis(values=budgets, labelFlush=False),
     )
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(drawn))
-    axis = alt.Axis(title=f"{split_metric(metrics[0])[0]}@N, %", tickCount=6)
+    axis = alt.Axis(title=f"{family}, %", tickCount=6)
     band = base.mark_area(opacity=min(0.16, 0.8 / len(drawn))).encode(
         y=alt.Y("low:Q", axis=axis, scale=alt.Scale(zero=False)), y2="high:Q"
     )
     line = base.mark_line(strokeWidth=2.5).encode(y=alt.Y("mean:Q"))
     point = base.mark_point(filled=True, opacity=1, size=55).encode(y="mean:Q", tooltip=_tooltips("%"))
-    return panel(title, band, line, point)
+    return panel(_family_title(family), band, line, point)
 
 
 def gain_figure(run: Run, gain: Table) -> Figure | None:
@@ -54,8 +53,7 @@ def gain_figure(run: Run, gain: Table) -> Figure | None:
     drawn = tuple(b for b in run.trained if any(b == key[0] for key in gain))
     panels = []
     for family in run.families:
-        metrics = [m for m in run.metrics if split_metric(m)[0] == family]
-        rows = _rows(gain, [(b, m) for b in drawn for m in metrics])
+        rows = _rows(run, gain, [(b, m) for b in drawn for m in run.in_family(family)])
         if rows:
             panels.append(_gain_panel(_family_title(family), drawn, rows))
     return Figure("gain", "Gain over the baseline", tuple(panels), keys(run, drawn)) if panels else None
@@ -130,7 +128,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 def _end_metrics(run: Run) -> list[str]:
     ends = []
     for family in run.families:
-        metrics = [m for m in run.metrics if split_metric(m)[0] == family]
+        metrics = run.in_family(family)
         ends += list(dict.fromkeys([metrics[0], metrics[-1]]))
     return ends
 
@@ -211,12 +209,12 @@ def _weight_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) 
     return panel(title, one, band, line, dots)
 
 
-def _rows(table: Table, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+def _rows(run: Run, table: Table, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     return [
         {
             "branch": label,
             "metric": metric,
-            "budget": split_metric(metric)[1],
+            "budget": run.metric(metric).n,
             **{k: 100 * v for k, v in vars(table[label, metric]).items()},
         }
         for label, metric in keys
@@ -245,7 +243,7 @@ def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
 
 
 def _family_title(family: str) -> str:
-    return {"pass": "pass@N", "maj": "maj@N (majority vote)", "best": "best@N (best of N)"}.get(family, f"{family}@N")
+    return {"maj@N": "maj@N (majority vote)", "best@N": "best@N (best of N)"}.get(family, family)
 
 
 def _colour(drawn: Sequence[str]) -> alt.Color:
@@ -253,7 +251,7 @@ def _colour(drawn: Sequence[str]) -> alt.Color:
 
 
 def _tooltips(unit: str) -> list[alt.Tooltip]:
-    form = "+.1f" if unit == "points" else ".1f"
+    form = ".1f"  # Vega writes a negative zero only where a form asks for a plus
     return [
         alt.Tooltip("branch:N"),
         alt.Tooltip("metric:N"),

@@ -15,7 +15,6 @@ from operant.core.checks import DataError
 from operant.core.record import read_records
 
 Record = Mapping[str, Any]
-TRANSFORMATIONS = ("shift", "scale", "trend", "xshift", "xscale")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def number(x: float | None, digits: int = 4) -> str:
     >>> number(1234.5678), number(-1e-9), number(None), number(-0.0)
     ('1235', '-1e-09', '–', '0')
     """
-    return "–" if x is None else f"{x + 0.0:.{digits}g}"  # + 0.0: no minus before a zero
+    return "–" if x is None else f"{x:z.{digits}g}"
 
 
 def interval(low: float | None, high: float | None, digits: int = 4) -> str:
@@ -118,15 +117,9 @@ def is_plain(target: Record) -> bool:
 
 
 def best(target: Record) -> Record | None:
-    """The most probable decomposition of the heaviest operator, if there is any; its weight may be split over anchors.
-
-    Transformations have parameters; spans and principal components have none.
-    """
+    """The most probable decomposition of the heaviest operator, or of any; its weight may be split over anchors."""
     found = target["decompositions"]
-    kinds = leading(target).split(" by ")[0].split(" * ")
-    named = all(k.split("(")[0] in TRANSFORMATIONS for k in kinds)
-    own = [d for d in found if bool(d["parameters"]) == named]
-    return next(iter(own or found), None)
+    return next((d for d in found if d.get("operator") == leading(target)), next(iter(found), None))
 
 
 def mixture(target: Record, most: int = 3) -> str:

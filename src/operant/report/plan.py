@@ -97,6 +97,8 @@ def headline(advice: Record) -> str:
         return "No recommendation."
     if advice["verdict"] == "nothing to gain":
         text = f"nothing to gain from more samples: deploy {advice['deploy']}."
+    elif advice["verdict"] == "nothing to train for":
+        text = f"deploy {advice['deploy']}; there is nothing to train for: every group of rollouts is dead."
     else:
         what = "train for it" if advice["train"] == advice["deploy"] else f"train for {advice['train']}"
         text = f"deploy {advice['deploy']}, {what}, M = {advice['m']} rollouts a prompt."

@@ -142,7 +142,8 @@ def _gain_cell(gain: Interval | None) -> str:
     if gain is None:
         return cell("–")
     mean, low, high = (signed(x).replace("-", "−") for x in (gain.mean, gain.low, gain.high))
-    return cell(mean, small=f"{low} to {high}", kind={1: "up", -1: "down", 0: ""}[gain.sign])
+    sign = gain.sign if mean != signed(0) else 0
+    return cell(mean, small=f"{low} to {high}", kind={1: "up", -1: "down", 0: ""}[sign])
 
 
 def _trade_section(shown: _Shown) -> str:
@@ -156,8 +157,8 @@ def _trade_section(shown: _Shown) -> str:
         cells = [target, _gain_cell(trade.gain), price, _gain_cell(trade.price)]
         rows.append(row(trade.branch, cells, key=shown.keys[trade.branch]))
     lead = (
-        "What each branch gains at the budget that it is trained for (the best measured one, where its name "
-        "does not say a single budget), and what it pays for that at the smallest budget."
+        "What each branch gains at the strategy that it is trained for (the best of several, where it mixes them or "
+        "its own was not measured), and what it pays for that at the smallest budget."
     )
     head = ["branch", "gain at", "points", "price at", "points"]
     return section("Gain and price", lead, table(head, rows))

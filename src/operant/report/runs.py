@@ -19,9 +19,11 @@ import numpy as np
 
 from operant.core.checks import DataError
 from operant.core.record import read_records
+from operant.report.metrics import Metric, aims, field, measured
 
 WARM = "warm start"
-_METRIC = re.compile(r"(?P<family>.+)@(?P<budget>[1-9][0-9]*)")
+FIRST = "pass@N"
+"""The family that a page begins with."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,10 @@ class Job:
     baseline: bool
     role: str
     prompts: tuple[str, ...]
-    values: Mapping[str, np.ndarray]  # metric -> (P,)
+    values: Mapping[str, np.ndarray]  # name of a metric -> (P,)
+    metrics: Mapping[str, Metric]  # the same names
+    objective: Metric | None  # what the branch was trained for; None where the record does not say
+    parts: tuple[Metric, ...]  # what that mixes, each with one budget; itself if it is no mixture
     steps: tuple[Mapping[str, Any], ...]
     evaluations: tuple[Mapping[str, Any], ...]
     seconds: float | None
@@ -65,7 +70,7 @@ class Run:
     @property
     def labels(self) -> tuple[str, ...]:
         """Branches in page order: warm start, baseline, plain strategies, then mixtures."""
-        rank = {j.label: (j.role != "warm", not j.baseline, "(" in j.label, natural(j.label)) for j in self.jobs}
+        rank = {j.label: (j.role != "warm", not j.baseline, len(j.parts) > 1, natural(j.label)) for j in self.jobs}
         return tuple(sorted(rank, key=lambda label: rank[label]))
 
     @property
@@ -80,14 +85,26 @@ class Run:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric of the run: ``pass`` first, then the other families, each by budget."""
-        names = {m for j in self.jobs for m in j.values}
-        return tuple(sorted(names, key=lambda m: (split_metric(m)[0] != "pass", split_metric(m))))
+        """The names of all metrics of the run: ``pass@N`` first, then the other families, each by budget."""
+        about = self._about
+        return tuple(sorted(about, key=lambda name: (about[name].family != FIRST, about[name], name)))
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The families of metrics, such as ``pass`` and ``maj``."""
-        return tuple(dict.fromkeys(split_metric(m)[0] for m in self.metrics))
+        """The families of metrics, such as ``pass@N`` and ``threshold@N:2``."""
+        return tuple(dict.fromkeys(self.metric(name).family for name in self.metrics))
+
+    @property
+    def _about(self) -> dict[str, Metric]:
+        return {name: metric for j in self.jobs for name, metric in j.metrics.items()}
+
+    def metric(self, name: str) -> Metric:
+        """Family and budget of a metric."""
+        return self._about[name]
+
+    def in_family(self, family: str) -> list[str]:
+        """The names of the metrics of one family, by budget."""
+        return [name for name in self.metrics if self.metric(name).family == family]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -101,21 +118,6 @@ class Run:
     def values(self, label: str, metric: str) -> dict[int, np.ndarray]:
         """Seed -> values of shape (P,); a seed that lacks the metric is absent."""
         return {j.seed: j.values[metric] for j in self.of(label) if metric in j.values}
-
-
-def split_metric(metric: str) -> tuple[str, int]:
-    """Family and budget of a metric.
-
-    Raises:
-        DataError: if the name is not ``family@budget``.
-
-    >>> split_metric("pass@16")
-    ('pass', 16)
-    """
-    match = _METRIC.fullmatch(metric)
-    if match is None:
-        raise DataError(f"expected a metric named like 'pass@16' (family@budget), got {metric!r}.")
-    return match["family"], int(match["budget"])
 
 
 def natural(text: str) -> tuple[tuple[bool, int, str], ...]:
@@ -177,16 +179,21 @@ def _load_job(folder: Path) -> Job:
     about = _read_object(folder / "job.json")
     records = _records(folder / "record.jsonl")
     prompts, values = _read_prompts(folder / "prompts.jsonl")
+    evaluations = _by_step(r for r in records if r.get("kind") == "evaluation")
+    objective, parts = aims(about, folder / "job.json")
     return Job(
         path=folder,
-        seed=_field(about, "seed", folder / "job.json"),
-        branch=str(_field(about, "branch", folder / "job.json")),
+        seed=field(about, "seed", folder / "job.json"),
+        branch=str(field(about, "branch", folder / "job.json")),
         baseline=bool(about.get("baseline", False)),
         role=str(about.get("role", "branch")),
         prompts=prompts,
         values=values,
+        metrics=measured(values, evaluations, folder / "prompts.jsonl"),
+        objective=objective,
+        parts=parts,
         steps=_by_step(r for r in records if r.get("kind") == "step"),
-        evaluations=_by_step(r for r in records if r.get("kind") == "evaluation"),
+        evaluations=evaluations,
         seconds=_last(records, "done").get("seconds"),
     )
 
@@ -196,21 +203,20 @@ def _read_prompts(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     records = read_records(path)
     if not records:
         raise DataError(f"{path}: expected one prompt a line, found none. Evaluate this job again.")
-    ids = [str(_field(r, "prompt", path)) for r in records]
+    ids = [str(field(r, "prompt", path)) for r in records]
     if len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise DataError(f"{path}: expected every prompt once, got prompt {twice} more than once.")
-    names = list(_field(records[0], "values", path))
+    names = list(field(records[0], "values", path))
     columns: dict[str, list[float]] = {name: [] for name in names}
     for line, record in enumerate(records, start=1):
-        values = _field(record, "values", path)
+        values = field(record, "values", path)
         if set(values) != set(names):
             raise DataError(
                 f"{path}, line {line}: expected the metrics {sorted(names)} as in line 1, got "
                 f"{sorted(values)}. Evaluate this job again."
             )
         for name in names:
-            split_metric(name)
             columns[name].append(_finite(values[name], f"{path}, line {line}: {name}"))
     return tuple(ids), {name: np.array(column) for name, column in columns.items()}
 
@@ -286,12 +292,6 @@ def _read_object(path: Path) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected one JSON object, got {type(value).__name__}.")
     return value
-
-
-def _field(record: Mapping[str, Any], key: str, path: Path) -> Any:
-    if key not in record:
-        raise DataError(f"{path}: expected the key {key!r}, got {sorted(record)}. Was it written by another version?")
-    return record[key]
 
 
 def _finite(value: object, where: str) -> float:

@@ -1,7 +1,8 @@
 """The shell of every page: one HTML file that loads nothing from anywhere, with its charts beside it.
 
-All text passes through ``html.escape`` here; the charts' specifications are JSON with ``<`` escaped. A content
-security policy in the page forbids the browser to fetch anything.
+All text passes through ``html.escape`` here; the charts' specifications are JSON with ``<`` escaped, and charts are
+found by their place on the page, never by a name out of a file. Control characters and lone surrogates, which no HTML,
+SVG or UTF-8 may hold, become U+FFFD. A content security policy in the page forbids the browser to fetch anything.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from operant.report.legible import legible
 from operant.report.style import CSS, JS
 from operant.report.theme import Figure, Key, page_spec, save, theme, vega_bundle
 
@@ -51,7 +53,14 @@ class Page:
 
 
 def write(page: Page, folder: Path) -> Path:
-    """Write ``index.html`` and each figure as PNG and SVG into ``folder``; return the page's path."""
+    """Write ``index.html`` and each figure as PNG and SVG into ``folder``; return the page's path.
+
+    Raises:
+        ValueError: for two figures with one name: they would be one file.
+    """
+    names = [figure.name for figure in page.figures]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected one name a figure, got {names}.")
     folder.mkdir(parents=True, exist_ok=True)
     for figure in page.figures:
         save(figure, folder)
@@ -69,7 +78,7 @@ def render(page: Page) -> str:
         _settings("Environment", page.environment),
         section("How to read this page", "", f"<p>{escape(page.reading)}</p>"),
     ]
-    return (
+    text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -82,6 +91,7 @@ def render(page: Page) -> str:
         f'<script type="application/json" id="charts">{_chart_data(page.figures)}</script>\n'
         f"<script>{vega_bundle()}</script>\n<script>{JS}</script>\n</body>\n</html>\n"
     )
+    return legible(text)
 
 
 def section(title: str, lead: str, body: str) -> str:
@@ -97,7 +107,7 @@ def figure_section(figure: Figure, caption: str, after: str = "") -> str:
     panels = "".join(
         "<div>"
         + (f"<h3>{escape(panel.title)}</h3>" if several else "")
-        + f'<div class="chart" id="{figure.name}-{i}"></div></div>'
+        + f'<div class="chart" id="{escape(figure.name)}-{i}"></div></div>'
         for i, panel in enumerate(figure.panels)
     )
     body = f'<figure><ul class="legend">{legend}</ul><div class="panels">{panels}</div></figure>'

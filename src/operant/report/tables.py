@@ -6,7 +6,6 @@ percentage points only when they are printed. The sign of a gain: positive is be
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from operant.core.rng import numpy_generator
-from operant.report.runs import Run, split_metric
+from operant.report.metrics import Metric
+from operant.report.runs import FIRST, Run
 
 RESAMPLES = 2000
 LEVEL = 0.95
 CONSTANT = 1e-3  # sd / mean of the weights below which a branch is its baseline up to a scale
+ONE_SAMPLE = Metric(FIRST, 1)
 _CELLS = 4_000_000  # prompt counts held in memory at once
 
 
@@ -40,7 +41,7 @@ class Interval:
 class Trade:
     """What one branch gains where it is meant to, and what it pays at the smallest budget.
 
-    ``choices`` counts the metrics that ``metric`` is the best of: 1 where the branch name says its budget.
+    ``choices`` counts the metrics that ``metric`` is the best of: 1 where the branch's own budget was measured.
     """
 
     branch: str
@@ -173,14 +174,17 @@ def trades(run: Run, gain: Table) -> list[Trade]:
 
 
 def _trade(run: Run, label: str, gain: Table) -> Trade | None:
+    """At the branch's own metric; at the best of those that it mixes; at the best of all where none was measured."""
     known = [m for m in run.metrics if (label, m) in gain]
     if not known:
         return None
-    # A branch that names one budget is judged there; one that names several, at the best of them.
-    named = [m for m in known if m in re.findall(r"[A-Za-z_]+@[0-9]+", label)] or known
+    (job, *_) = run.of(label)
+    own = [m for m in known if run.metric(m) == job.objective]
+    named = own or [m for m in known if run.metric(m) in job.parts] or known
     metric = max(named, key=lambda m: gain[label, m].mean)
-    family = split_metric(metric)[0]
-    cheap = "pass@1" if "pass@1" in known else next(m for m in known if split_metric(m)[0] == family)
+    family = run.metric(metric).family
+    one = [m for m in known if run.metric(m) == ONE_SAMPLE]
+    cheap = one[0] if one else next(m for m in known if run.metric(m).family == family)
     return Trade(label, metric, len(named), gain[label, metric], cheap, gain[label, cheap])
 
 

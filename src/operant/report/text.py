@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from operant.report.runs import Run, split_metric
+from operant.report.metrics import Metric
+from operant.report.runs import Run
 from operant.report.tables import (
     Interval,
     Table,
@@ -38,10 +39,10 @@ BASELINES = {"ce": "cross-entropy", "grpo": "TRL's GRPO", "rloo": "TRL's RLOO"}
 def percent(fraction: float) -> str:
     """A fraction in percent, one decimal.
 
-    >>> percent(0.1234)
-    '12.3'
+    >>> percent(0.1234), percent(-0.0001)
+    ('12.3', '0.0')
     """
-    return f"{100 * fraction:.1f}"
+    return f"{100 * fraction:z.1f}"
 
 
 def signed(fraction: float) -> str:
@@ -50,8 +51,8 @@ def signed(fraction: float) -> str:
     >>> signed(0.061), signed(-0.0001)
     ('+6.1', '0.0')
     """
-    text = f"{100 * fraction:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
+    text = f"{100 * fraction:+z.1f}"
+    return "0.0" if text == "+0.0" else text
 
 
 def finding(run: Run, gain: Table) -> str:
@@ -63,6 +64,10 @@ def finding(run: Run, gain: Table) -> str:
     base, paid = spoken(run.baseline), _price_clause(best)
     best_of = f", its best of {best.choices} budgets" if best.choices > 1 else ""
     at = f"at {best.metric}{best_of}"
+    if best.gain.sign and signed(best.gain.mean) == signed(0):
+        rank = "" if len(found) == 1 else f", the best of {len(found)} branches,"
+        gap = _points(best.gain, f"from {base} {at}", form=signed)
+        return f"No difference: {best.branch}{rank} stands {gap}{paid}."
     if best.gain.sign > 0:
         return f"{best.branch} training beats {base} by {_points(best.gain, at)}{paid}."
     if best.gain.sign < 0:
@@ -77,7 +82,7 @@ def finding(run: Run, gain: Table) -> str:
 def _values_only(run: Run) -> str:
     """The finding of a run without gains: the ends of the first family's curve, best branch at its top."""
     means = curves(run)
-    family = [m for m in run.metrics if m.startswith(f"{run.families[0]}@")]
+    family = run.in_family(run.families[0])
     known = [b for b in run.labels if (b, family[0]) in means and (b, family[-1]) in means]
     if not known:
         return "No branch was measured at every budget, and there is no baseline to pair the branches with."
@@ -91,12 +96,13 @@ def _price_clause(trade: Trade) -> str:
     if trade.metric == trade.price_metric:
         return ""
     size = f"{percent(abs(trade.price.mean))} points at {trade.price_metric}"
+    sign = trade.price.sign if signed(trade.price.mean) != signed(0) else 0
     clauses = {
         -1: f" and pays {size}",
         0: f", with no measurable price at {trade.price_metric}",
         1: f" and also gains {size}",
     }
-    return clauses[trade.price.sign]
+    return clauses[sign]
 
 
 def _points(gain: Interval, where: str, *, form: Callable[[float], str] = percent) -> str:
@@ -174,17 +180,17 @@ def signal_rows(run: Run) -> list[list[str]]:
 
 
 def _from_to(pair: tuple[float, float] | None) -> str:
-    return "-" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"
+    return "-" if pair is None else f"{pair[0]:z.3f} to {pair[1]:z.3f}"
 
 
 def _evaluation_table(run: Run) -> list[str]:
     """One row a budget, one column a family: mean and standard error over prompts, in percent."""
     (job,) = run.jobs
-    budgets = sorted({split_metric(m)[1] for m in run.metrics})
-    rows = [["k", *(f"{family}@k, %" for family in run.families)]]
-    for k in budgets:
-        columns = [job.values.get(f"{family}@{k}") for family in run.families]
-        rows.append([str(k), *("-" if c is None else _mean_and_stderr(c) for c in columns)])
+    columns = {run.metric(m): job.values[m] for m in run.metrics}
+    rows = [["N", *(f"{family}, %" for family in run.families)]]
+    for n in sorted({metric.n for metric in columns}):
+        found = [columns.get(Metric(family, n)) for family in run.families]
+        rows.append([str(n), *("-" if c is None else _mean_and_stderr(c) for c in found)])
     return [*aligned(rows), f"mean ± standard error over {len(job.prompts)} prompts"]
 
 

@@ -6,11 +6,14 @@ dark mode and the files. Needs the extra ``operant[report]``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+
+from operant.report.legible import legible
 
 try:
     import altair as alt
@@ -30,6 +33,9 @@ INK = {
     "dark": {"text": "#e7ebf0", "soft": "#a3acb9", "grid": "#2d3541", "ground": "#171c23"},
 }
 LEGEND_CHARACTERS = 105  # that fit one row under a chart
+UNQUOTABLE = str.maketrans({"\\": "\u29f5", **dict.fromkeys("\n\r\u2028\u2029", " ")})
+"""A look-alike for the backslash, and spaces for line breaks."""
+FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 Mode = Literal["light", "dark"]
@@ -64,17 +70,39 @@ class Panel:
 def panel(title: str, *layers: Any) -> Panel:
     """A panel of Altair charts above each other."""
     spec: dict[str, Any] = alt.layer(*layers).to_dict(validate=False)  # its parts were checked when they were built
-    return Panel(title, {k: v for k, v in spec.items() if k != "config"})
+    return Panel(title, {k: _quotable(v) for k, v in spec.items() if k != "config"})
+
+
+def _quotable(value: Any) -> Any:
+    r"""The specification with texts that Vega can quote, the same text always in the same way.
+
+    Vega-Lite writes titles and names into expressions, for orders and for the descriptions that screen readers read. It
+    escapes no backslash and no line break there: a title that ends in a backslash would end the quote.
+    """
+    if isinstance(value, str):
+        return legible(value).translate(UNQUOTABLE)
+    if isinstance(value, Mapping):
+        return {k: _quotable(v) for k, v in value.items()}
+    return [_quotable(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels under one title; ``keys`` are the series of their colour scale, ``name`` is the stem of the files."""
+    """Panels under one title; ``keys`` are the series of their colour scale.
+
+    ``name`` is the stem of its files and of its ids in the page: lower-case letters, digits and hyphens, never text out
+    of a file.
+    """
 
     name: str
     title: str
     panels: tuple[Panel, ...]
     keys: Mapping[str, Key]
+
+    def __post_init__(self) -> None:
+        """Refuse a name that could be markup or a path."""
+        if not FIGURE_NAME.fullmatch(self.name):
+            raise ValueError(f"the name of a figure is of a-z, 0-9 and hyphens, got {self.name!r}.")
 
     @property
     def legend(self) -> Mapping[str, Key]:
@@ -123,7 +151,7 @@ def page_spec(panel: Panel, *, height: int) -> dict[str, Any]:
 
 def save(figure: Figure, folder: Path) -> list[Path]:
     """Write ``figure.png`` (scale 2, about 900 x 450 points) and ``figure.svg``; return their paths."""
-    drawing = vl_convert.vegalite_to_svg(image_spec(figure))
+    drawing = vl_convert.vegalite_to_svg(_quotable(image_spec(figure)))
     png, svg = folder / f"{figure.name}.png", folder / f"{figure.name}.svg"
     png.write_bytes(vl_convert.svg_to_png(drawing, scale=2))
     svg.write_text(drawing, encoding="utf-8")

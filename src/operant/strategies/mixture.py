@@ -191,3 +191,17 @@ class Harmonic(Mixture):
     def named(self, n: int | str) -> str:
         """The string; at its own budget it parses back to this strategy."""
         return f"harmonic({self.strategy.named(n)})"
+
+
+def budgets_of(s: Strategy) -> tuple[Strategy, ...]:
+    """The strategies with one budget that ``s`` mixes: itself, unless it is a mixture.
+
+    >>> from operant import parse
+    >>> [str(part) for part in budgets_of(parse("mix(pass@1:0.25, harmonic(pass@16):0.75)"))]
+    ['pass@1', 'pass@16']
+    """
+    if isinstance(s, Harmonic):
+        return budgets_of(s.strategy)
+    if isinstance(s, Mixture):
+        return tuple(dict.fromkeys(part for inner, _ in s.parts for part in budgets_of(inner)))
+    return (s,)
