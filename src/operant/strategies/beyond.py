@@ -166,5 +166,5 @@ def _probabilities(n: int, m: int, form: Form, prior: tuple[float, float]) -> Te
 
 def _binomial(n: int, p: Tensor) -> Tensor:
     """Bin(k; n, p), (...) -> (..., n+1)."""
-    k, each = np.arange(n + 1), p.cpu().numpy()[..., None]
+    k, each = np.arange(n + 1, dtype=np.float64), p.cpu().numpy()[..., None]
     return log_binomial(k, n, each, 1 - each).exp().to(p.device)

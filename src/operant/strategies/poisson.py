@@ -96,8 +96,8 @@ def _wins(log_q: Tensor, n: int, least: int, ties: Ties, *, slope: bool) -> tupl
         floor = NEGLIGIBLE * win
         if not bool((own[t] > floor).any()):
             continue
-        able = (reach[t] > floor).any(1).nonzero()[:, 0] if t <= n - t else ()
-        strong = int(able[-1]) + 1 if len(able) else 0
+        able = (reach[t] > floor).any(1).nonzero()[:, 0].tolist() if t <= n - t else []
+        strong = able[-1] + 1 if able else 0
         value, part = _level(table, rate, t, strong, ties, slope=slope)
         win += value / norm
         grad += part / norm
