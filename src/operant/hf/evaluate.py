@@ -80,7 +80,9 @@ def evaluate(config: EvaluateConfig) -> Path:
     return config.output_dir
 
 
-def _evaluate(config: EvaluateConfig, sampler: Sampler, strategies: Sequence[Strategy], prompts: Sequence[Prompt]) -> None:
+def _evaluate(
+    config: EvaluateConfig, sampler: Sampler, strategies: Sequence[Strategy], prompts: Sequence[Prompt]
+) -> None:
     folder, exact, chat = config.output_dir, None, False
     record = folder / "record.jsonl"
     write_records(record, [r for r in read_records(record) if r["kind"] in ("run", "environment")])  # results are new
