@@ -69,7 +69,7 @@ def pool(policy: Policy, rows: Rows, config: dict[str, Any], seed: int) -> list[
     length, many = config["train"]["max_completion_length"], config["samples"]
     settings = {"rollouts": many, "sampler": Sampler(), "max_new_tokens": length, "batch_size": 8}
     chunks = sample(policy, encoded, **settings, seed=child_seed(seed, "protein", "pool"))
-    texts = policy.tokenizer.batch_decode([tokens for chunk in chunks for tokens in chunk], skip_special_tokens=True)
+    texts = [policy.text(tokens) for chunk in chunks for tokens in chunk]
     return [rewards(texts[many * i : many * (i + 1)], [row["source"]] * many) for i, row in enumerate(rows)]
 
 

@@ -108,7 +108,7 @@ def evaluate(policy: object, test: list[Prompt], c: dict) -> dict:
     rows, m = encode(policy, test, DataConfig(), 32), c["rollouts"]
     columns = pass_at(answer_log_probs(policy, rows, batch_size=500), c["budgets"])
     chunks = sample(policy, rows, rollouts=m, sampler=Sampler(), max_new_tokens=5, batch_size=150, seed=0)
-    texts = [policy.tokenizer.decode(t, skip_special_tokens=True) for chunk in chunks for t in chunk]
+    texts = [policy.text(t) for chunk in chunks for t in chunk]
     groups = [texts[i * m : (i + 1) * m] for i in range(len(test))]
     pairs = [[(text, p.target) for text in g] for g, p in zip(groups, test, strict=True)]
     right, graded = (torch.tensor([[f(*pair) for pair in g] for g in pairs]) for f in (correct, digits))

@@ -59,9 +59,9 @@ def test_no_number_is_lost(x):
         (-math.inf, "got -Infinity"),
         (
             {"ground_truth": "48"},
-            "a mapping with 'ground_truth'. Name one entry, as in reward_model.ground_truth",
+            "a mapping with 'ground_truth'. Name one entry of the column by a dot: COLUMN.ground_truth",
         ),
-        (["48"], "got a list. Name one entry, as in answers.0"),
+        (["48"], "got a list. Name one entry of the column by a dot: COLUMN.0"),
         (b"48", "got bytes"),
         (object(), "got object"),
     ],

@@ -16,6 +16,7 @@ from operant.hf.chat import end_of_turn
 from operant.hf.config import EvaluateConfig, TrainConfig
 from operant.hf.embedded import embedded_model, embedded_tokenizer
 from operant.hf.evaluate import evaluate
+from operant.hf.examine import Examiner
 from operant.hf.measure import SuccessRate
 from operant.hf.policy import (
     Encoded,
@@ -205,7 +206,6 @@ def test_a_trl_that_knows_one_end_only_is_refused(tmp_path, chatty, monkeypatch)
     prompts = [Prompt(i, str(i), "3") for i in range(8)]
     job = plan(config)[1]
     args = rl_run.arguments(job, config)
-    rl_run.trainer(job, config, args, chatty, prompts, [])
     init = GRPOTrainer.__init__
 
     def older(self, *args, **kwargs):
@@ -285,6 +285,8 @@ def test_rollouts_of_rl_end_at_every_declared_token(tmp_path, chatty, stock):
     data = rl_run.dataset(chatty, prompts, DataConfig())
     tokenizer = chatty.tokenizer
     trainer = cls(model=chatty.model, reward_funcs=[reward], args=args, train_dataset=data, processing_class=tokenizer)
+    tokens = [row.prompt for row in encode(chatty, prompts, DataConfig(), 64)]
+    assert [list(ids) for ids in trainer._tokenize_prompts(data["prompt"][:])[0]] == tokens
     batch = {}
     prepare = trainer._generate_and_score_completions
     trainer._generate_and_score_completions = lambda inputs: batch.setdefault("out", prepare(inputs))
@@ -296,3 +298,48 @@ def test_rollouts_of_rl_end_at_every_declared_token(tmp_path, chatty, stock):
     assert log["completions/clipped_ratio"] == pytest.approx(sum(cut) / len(cut))
     lengths = sorted(0 if c else len(ids) for c, (_, ids) in zip(cut, seen, strict=True))
     assert sorted(batch["out"]["completion_mask"].sum(-1).tolist()) == lengths
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_reward_model_sees_what_the_model_was_asked(tmp_path, chatty, monkeypatch, chat):
+    """The whole conversation, in evaluate and in the evaluation of a training job; without a template, the text."""
+    seen = []
+
+    class Scorer:
+        def __init__(self, name, device):
+            pass
+
+        def __call__(self, prompts, completions):
+            seen.append((list(prompts), list(completions)))
+            return [float(len(str(c))) for c in completions]
+
+    monkeypatch.setattr("operant.hf.rewardmodel.RewardModel", Scorer)
+    policy = chatty if chat else chat_policy(template=None)
+    policy.save(tmp_path / "model")
+    path = conversations(tmp_path / "a.jsonl")
+    prompt = "prompt" if chat else "prompt.1.content"
+    data = DataConfig(path, prompt=prompt, target="reward_model.ground_truth", template="{prompt}+", holdout=2)
+    config = EvaluateConfig(tmp_path / "e", str(tmp_path / "model"), data=data, rollouts=2, max_new_tokens=3)
+    rows = read_records(evaluate(replace(config, reward_model="rm", verifier="exact")) / "rollouts.jsonl")
+    prompts = load_prompts(data)[1]
+    train = TrainConfig(tmp_path / "t", data=data, reward_model="rm", verifier="exact", eval_rollouts=2, budgets=[1])
+    train = replace(train, max_completion_length=3)
+    Examiner(train, policy, prompts, encode(policy, prompts, data, 64))()
+    want = []
+    for p in prompts:
+        turns = [{"role": "system", "content": "1"}, {"role": "user", "content": f"{p.target}+"}]
+        want += [turns if chat else f"{p.target}+"] * 2
+    (evaluated, said), (examined, _) = seen
+    assert evaluated == examined == want
+    texts = [r["completion"] for r in rows]
+    assert said == ([[{"role": "assistant", "content": t}] for t in texts] if chat else texts)
+
+
+def test_rows_of_a_data_set_are_read_as_those_of_a_file(tmp_path):
+    """A folder that the datasets library loads, as it loads one of the Hub."""
+    path = conversations(tmp_path / "a.jsonl")
+    (tmp_path / "set").mkdir()
+    rows = read_records(tmp_path / "a.jsonl")
+    Dataset.from_list(rows).to_parquet(tmp_path / "set" / "train.parquet")
+    settings = dict(target="reward_model.ground_truth", holdout=2)
+    assert load_prompts(DataConfig(str(tmp_path / "set"), **settings)) == load_prompts(DataConfig(path, **settings))

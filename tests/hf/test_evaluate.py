@@ -144,6 +144,17 @@ def test_a_reward_model_scores_and_best_of_n_chooses_by_it(tmp_path):
         evaluate(dataclasses.replace(config, output_dir=tmp_path / "b"))
 
 
+@pytest.mark.parametrize(("finished", "said"), [([0, 0, 1], True), ([0, 1], False), ([None, 0], True), ([None], False)])
+def test_completions_that_are_mostly_cut_are_warned_of(tmp_path, capsys, finished, said):
+    rows = [{"prompt": 0, "reward": 1, **({} if f is None else {"finished": bool(f)})} for f in finished]
+    folder = evaluate(EvaluateConfig(output_dir=tmp_path / "a", rollouts_file=write(tmp_path / "r.jsonl", rows)))
+    texts = [r["text"] for r in read_records(folder / "record.jsonl") if r["kind"] == "warning"]
+    known = [f for f in finished if f is not None]
+    text = f"{known.count(0)} of {len(known)} completions"
+    assert [t.startswith(text) and "were cut at their limit" in t for t in texts] == [True] * said
+    assert (text in capsys.readouterr().out) == said
+
+
 def test_an_evaluation_is_not_overwritten(tmp_path):
     config = EvaluateConfig(
         output_dir=tmp_path / "a", rollouts_file=write(tmp_path / "r.jsonl", [{"prompt": 1, "reward": 1}])

@@ -39,6 +39,9 @@ def test_conversations_and_groups_without_ids():
     completions = [[{"role": "assistant", "content": text}] for text in said]
     with make_verifier("math", processes=1) as check:
         reward = VerifierReward(check)
+        system = [[{"role": "system", "content": s}, *asked[0]] for s in ("x", "y")]
+        reward(system, completions[1:3], target=["1/2"] * 2)
+        assert reward.answers[0] != reward.answers[1], "another system prompt is another group"
         assert reward(asked, completions, target=["1/2"] * 5) == [1.0, 0.0, 0.0, 1.0, 0.0]
     assert reward.answers[0] == reward.answers[3] == "1/2" and reward.answers[4] is None
     assert reward.answers[1] == reward.answers[2] not in (None, "1/2")

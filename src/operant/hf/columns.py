@@ -56,9 +56,9 @@ def as_text(value: Any, where: str, what: str) -> str:
         return _number(Decimal(str(value)), where, what)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, Mapping):
         names = ", ".join(repr(name) for name in list(value)[:5])  # pyright: ignore[reportUnknownArgumentType]
-        hint = f"a mapping with {names}. Name one entry, as in reward_model.ground_truth"
+        hint = f"a mapping with {names}. Name one entry of the column by a dot: COLUMN.{next(iter(value), 'KEY')}"  # pyright: ignore[reportUnknownArgumentType]
     elif isinstance(value, (list, tuple, np.ndarray)):
-        hint = "a list. Name one entry, as in answers.0"
+        hint = "a list. Name one entry of the column by a dot: COLUMN.0"
     else:
         hint = "None" if value is None else f"{type(value).__name__}. Write it as a text"
     raise DataError(f"{where}: expected {what} as a text or a number, got {hint}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from operant.core.checks import InputError
@@ -57,8 +58,8 @@ class VerifierReward:
             )
             for i, prompt in enumerate(prompts)
         ]
-        if id is None:  # equal prompts are one group
-            rows = [Prompt(p.text, p.text, p.target, p.info) for p in rows]
+        if id is None:  # equal prompts are one group, of conversations those whose turns are all equal
+            rows = [replace(p, id=json.dumps(prompt)) for p, prompt in zip(rows, prompts, strict=True)]
         verdicts = self.check(rows, [text_of(c) for c in completions])
         self.answers = [v.answer for v in verdicts]
         failed = [v.failure for v in verdicts if v.failure]
