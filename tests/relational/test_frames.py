@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from operant.core.checks import DataError, InputError
+from operant.core.checks import DataError, InputError, OperantError
 from operant.relational.csvtable import RelationalWarning
 from operant.relational.curves import Array
 from operant.relational.extrapolator import Extrapolator
@@ -223,3 +223,35 @@ def test_noise_is_one_number(noise) -> None:
 def test_noise_of_another_shape_is_refused(noise, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Extrapolator("span").fit(BANK).adapt(*CONTEXT, noise=noise)
+
+
+SMALL = Extrapolator("span").fit(BANK)
+MASKED = np.ma.masked_greater(X[:4], 0.4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: SMALL.fit([], [], groups=[]), "at least two tasks, got none"),
+        (lambda: SMALL.fit(X[:2], [[1], [1, 2]], groups=[0, 0]), "y: expected rows of one length"),
+        (lambda: SMALL.fit(X[:2], X[:2], groups=np.array([[1], {}], dtype=object)), "row 0, groups: expected the name"),
+        (lambda: SMALL.adapt(MASKED, X[:4]), "x of the context must be finite, got nan in row 2"),
+        (lambda: SMALL.adapt(X[:2] + 1j, X[:2]), "row 0, x of the context: expected a number"),
+        (lambda: SMALL.adapt(None, None), r"x of the context must be one- or two-dimensional, got shape \(\)"),
+        (lambda: SMALL.adapt_many([(X,)]), r"target 0: expected a pair \(x, y\)"),
+        (lambda: SMALL.adapt(*CONTEXT, query=[]), "query must be finite points .* at least one"),
+        (lambda: SMALL.adapt(*CONTEXT).predict([]), "at least one, got"),
+        (lambda: TaskBank.from_arrays([X, X]), r"task 0: expected a pair \(x, y\)"),
+        (lambda: TaskBank.from_arrays([(X, X)] * 2, labels=[{}]), "one mapping for each of 2 tasks, got 1"),
+        (lambda: TaskBank.from_arrays([(X, X)] * 2, params=[1.0, None]), "row 1, params: expected a number, got None"),
+        (lambda: TaskBank.from_arrays([(X, np.ones((13, 2)))] * 2, y_names=["a", "a"]), "2 different names"),
+        (lambda: TaskBank.from_frame(None, task="a", x="x", y="y"), "expected a data frame or a mapping"),
+        (lambda: TaskBank.from_frame({"a": [1], "y": [1]}, task="a", x=[], y="y"), "at least one column for x"),
+        (lambda: Extrapolator(3).fit(BANK), "operator must be a name, .* got 3"),  # pyright: ignore[reportArgumentType]
+        (lambda: Extrapolator([]).fit(BANK), "operator must name at least one"),
+        (lambda: Extrapolator("span", level="a").fit(BANK), "level must be a number"),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_what_is_no_data_is_refused(call, message: str) -> None:
+    with pytest.raises(OperantError, match=message):
+        call()

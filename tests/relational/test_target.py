@@ -155,7 +155,7 @@ def test_the_chart(target: Target) -> None:
 
 
 def test_bad_queries(target: Target) -> None:
-    with pytest.raises(InputError, match=r"expected points \(Q, 1\) as in the context, got shape \(1, 2\)"):
+    with pytest.raises(InputError, match=r"expected points \(Q, 1\) as in the context, at least one, got \(1, 2\)"):
         target.predict([[0.0, 1.0]])
     with pytest.raises(InputError, match="query points must be finite"):
         target.predict([np.nan])

@@ -118,9 +118,9 @@ def test_bad_arrays_are_refused(tasks, error, message: str) -> None:
     [
         ({"params": [1.0]}, "params: expected 2 rows"),
         ({"params": [1.0, np.nan]}, "params must be finite"),
-        ({"x_names": ["a", "b"]}, "expected 1 names"),
-        ({"y_names": []}, "expected 1 names"),
-        ({"params": [1, 2], "param_names": ["a", "b"]}, "expected 1 names"),
+        ({"x_names": ["a", "b"]}, "expected 1 different names"),
+        ({"y_names": []}, "expected 1 different names"),
+        ({"params": [1, 2], "param_names": ["a", "b"]}, "expected 1 different names"),
     ],
 )
 def test_names_and_parameters_must_fit(options, message: str) -> None:

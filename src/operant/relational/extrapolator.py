@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,7 +26,7 @@ from operant.relational.frames import constant, long_data
 from operant.relational.gp import ContextGP
 from operant.relational.named import is_named, parse_operator
 from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator, labelled
-from operant.relational.reading import SINGLE, clean, matrix
+from operant.relational.reading import SINGLE, both, clean, matrix
 from operant.relational.rehearsal import (
     PLAIN,
     adapt_all,
@@ -156,6 +157,14 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         return tags
 
     def _check_settings(self) -> None:
+        for name in ("level", "shell"):
+            if not isinstance(value := getattr(self, name), Real):
+                raise InputError(f"{name} must be a number between 0 and 1, got {value!r}.")
+        listed: list[Any] = list(self.operator) if isinstance(self.operator, (list, tuple)) else [self.operator]
+        if strange := [o for o in listed if not isinstance(o, (str, RelationalOperator))]:
+            raise InputError(f"operator must be a name, a RelationalOperator or a list of these, got {strange[0]!r}.")
+        if not listed:
+            raise InputError("operator must name at least one, got an empty list.")
         if not 0 < self.level < 1:
             raise InputError(f"level must lie between 0 and 1, got {self.level}.")
         if self.on_inapplicable not in ("warn", "raise", "baseline"):
@@ -272,7 +281,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         named = dict(contexts) if isinstance(contexts, Mapping) else dict(enumerate(contexts))
         known, told = (_one_each(n, v, len(named)) for n, v in (("params", params), ("facts", facts)))
         points = None if query is None else self.scaling_.x_in(self._points("query", query))
-        given = [(key, self._context(x, y, known[i], told[i], noise)) for i, (key, (x, y)) in enumerate(named.items())]
+        pairs = {key: both(pair, f"target {key!r}") for key, pair in named.items()}
+        given = [(key, self._context(x, y, known[i], told[i], noise)) for i, (key, (x, y)) in enumerate(pairs.items())]
         # The first is adapted here: what it learns about the shell goes along with the others.
         first = [self._target(context, points, key, None) for key, context in given[:1]]
         work = (delayed(self._target)(context, points, key, None) for key, context in given[1:])
@@ -303,8 +313,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         bank = self.bank_
         assert bank is not None
         points = matrix(name, x, expected=bank.x_names)
-        if points.shape[1] != bank.d:
-            raise InputError(f"{name} must be finite points (Q, {bank.d}), got shape {np.shape(x)}.")
+        if points.shape[1] != bank.d or not len(points):
+            raise InputError(f"{name} must be finite points (Q, {bank.d}), at least one, got shape {np.shape(x)}.")
         return points
 
     def _check_bank(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,27 @@ def columns_of(what: str, data: Any) -> Columns:
         if not each:
             raise InputError(f"{what} has no columns.")
         return Columns(np.column_stack([numbers(f"{what} {n!r}", c) for n, c in zip(names, each, strict=True)]), names)
-    array = np.asarray(data)
+    array = plain_array(what, data)
     name = getattr(data, "name", None)
     if array.ndim == 1:
         return Columns(numbers(what, array)[:, None], (name,) if isinstance(name, str) else None)
     if array.ndim != 2:
         raise InputError(f"{what} must be one- or two-dimensional, got shape {array.shape}.")
     return Columns(np.column_stack([numbers(what, c) for c in array.T]) if array.size else array.astype(float), None)
+
+
+def plain_array(what: str, data: Any) -> NDArray[Any]:
+    """An array of whatever is in it; what a mask hides is NaN.
+
+    Raises:
+        InputError: for rows of different lengths.
+    """
+    if isinstance(data, np.ma.MaskedArray):
+        return np.asarray(data.astype(np.float64).filled(np.nan))
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise InputError(f"{what}: expected rows of one length ({error}).") from error
 
 
 def check_lengths(lengths: Mapping[str, int]) -> None:
@@ -70,10 +84,14 @@ def column(frame: Any, name: Any) -> NDArray[Any]:
     Raises:
         DataError: if there is none, or two.
     """
+    if not isinstance(frame, Mapping) and not hasattr(frame, "columns"):
+        raise InputError(f"expected a data frame or a mapping from column to values, got {type(frame).__name__}.")
     try:
-        found = np.asarray(frame[name])
+        found = plain_array(f"column {name!r}", frame[name])
+    except InputError:
+        raise
     except (KeyError, IndexError, TypeError) as error:
-        there = ", ".join(map(str, frame if isinstance(frame, Mapping) else getattr(frame, "columns", frame)))
+        there = ", ".join(map(str, frame if isinstance(frame, Mapping) else frame.columns))
         where = f"{frame.path}: " if isinstance(frame, Table) else ""
         raise DataError(f"{where}no column {name!r}; there are: {there}.") from error
     except Exception as error:  # polars has an error type of its own
@@ -192,7 +210,7 @@ def keys_of(name: str, cells: NDArray[Any], frame: Any = None) -> list[Any]:
     """
     found = cells.tolist()
     for row, key in enumerate(found):
-        if key is None or key == "" or key != key:  # NaN
+        if not isinstance(key, Hashable) or key is None or key == "" or key != key:  # NaN
             raise DataError(f"{place(frame, row)}, {name}: expected the name of a task, got {key!r}.")
     return found
 
@@ -209,7 +227,7 @@ def long_data(
         raise InputError("expected y, the values at the points X.")
     points, values = columns_of("X", x), columns_of("y", y)
     known = None if params is None else columns_of("params", params)
-    of = np.asarray(groups)
+    of = plain_array("groups", groups)
     if of.ndim != 1:
         raise InputError(f"groups must be one-dimensional, the task of each row, got shape {of.shape}.")
     lengths = {"X": len(points.values), "y": len(values.values), "groups": len(of)}

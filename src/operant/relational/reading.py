@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from operant.core.checks import DataError, InputError
 from operant.relational.csvtable import RelationalWarning
 from operant.relational.curves import Array
-from operant.relational.frames import check_lengths, column, columns_of, keys_of, numbers, rows_of
+from operant.relational.frames import check_lengths, column, columns_of, keys_of, numbers, plain_array, rows_of
 
 LARGEST = 1e300
 """Numbers beyond this have sums that are none."""
@@ -31,6 +31,8 @@ def long_form(
     """The arguments of :meth:`TaskBank.from_arrays` for a table with a row a point, as :meth:`TaskBank.from_frame`."""
     inputs, outputs = ([x] if isinstance(x, str) else list(x)), ([y] if isinstance(y, str) else list(y))
     params, labels = (([v] if isinstance(v, str) else list(v)) for v in (params, labels))
+    if not inputs or not outputs:
+        raise InputError("expected at least one column for x and one for y.")
     for name in (wanted := [*inputs, *outputs, *params]):
         if wanted.count(name) > 1:
             raise InputError(f"the column {name!r} is named twice among x, y and params.")
@@ -62,6 +64,17 @@ def long_form(
         "y_names": outputs,
         "param_names": list(params),
     }
+
+
+def both(pair: Any, what: str) -> tuple[Any, Any]:
+    """Points and values of a task.
+
+    Raises:
+        InputError: if it is no such pair.
+    """
+    if not isinstance(pair, Sequence | np.ndarray) or len(pair) != 2:
+        raise InputError(f"{what}: expected a pair (x, y) of points and values, got {type(pair).__name__}.")
+    return pair[0], pair[1]
 
 
 SINGLE = "the single task"
@@ -137,14 +150,10 @@ def _as_array(name: str, value: Any, expected: Sequence[str] | None) -> Array:
             raise InputError(f"{name}: expected the columns {list(expected)}, got {there}.")
         value = {n: value[n] for n in expected}
     if not framed:
-        try:
-            array = np.asarray(value)
-            if array.dtype.kind in "fiub":
-                array = array.astype(np.float64)
-                return array[:, None] if array.ndim == 1 else array
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{name} must hold numbers ({error}).") from error
-        value = array
+        array = plain_array(name, value)
+        if array.dtype.kind in "fiub":
+            array = array.astype(np.float64)
+            return array[:, None] if array.ndim == 1 else array
     return columns_of(name, value).values
 
 
@@ -152,8 +161,8 @@ def names(stem: str, given: Sequence[str] | None, count: int) -> tuple[str, ...]
     """``count`` names: those given, or x, x2, ..."""
     if given is None:
         return tuple(stem if i == 0 else f"{stem}{i + 1}" for i in range(count))
-    if len(given) != count:
-        raise InputError(f"expected {count} names, got {list(given)}.")
+    if len(given) != count or len(set(given)) < count:
+        raise InputError(f"expected {count} different names, got {list(given)}.")
     return tuple(given)
 
 

@@ -79,9 +79,9 @@ class Target:
     def _points(self, x: Any) -> Array:
         """(Q, D) points of an array or a data frame."""
         points = matrix("query points", x, expected=self._bank.x_names)
-        if points.shape[1] != self._context.x.shape[1]:
+        if points.shape[1] != self._context.x.shape[1] or not len(points):
             raise InputError(
-                f"expected points (Q, {self._context.x.shape[1]}) as in the context, got shape {np.shape(x)}."
+                f"expected points (Q, {self._context.x.shape[1]}) as in the context, at least one, got {np.shape(x)}."
             )
         return points
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from operant.core.checks import DataError, InputError, OperantError
 from operant.relational.curves import Array, Curve, Ragged, choose_method, cover, interpolator
-from operant.relational.reading import clean, long_form, matrix, names, plain
+from operant.relational.reading import both, clean, long_form, matrix, names, plain
 
 FAR = 20.0
 """A target that lies so many times as far from the middle of the bank as the bank does has other units."""
@@ -356,8 +356,11 @@ class TaskBank:
         """
         named = dict(tasks) if isinstance(tasks, Mapping) else dict(enumerate(tasks))
         known = None if params is None else matrix("params", params, rows=len(named), what="tasks")
+        if labels is not None and len(labels) != len(named):
+            raise InputError(f"labels: expected one mapping for each of {len(named)} tasks, got {len(labels)}.")
         built, notes = [], []
-        for i, (key, (x, y)) in enumerate(named.items()):
+        for i, (key, pair) in enumerate(named.items()):
+            x, y = both(pair, f"task {key!r}")
             points, values, note = clean(x, y, f"task {key!r}")
             if len(points) < 2:
                 raise DataError(
