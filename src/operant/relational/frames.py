@@ -60,7 +60,7 @@ def plain_array(what: str, data: Any) -> NDArray[Any]:
         InputError: for rows of different lengths.
     """
     if isinstance(data, np.ma.MaskedArray):
-        return np.asarray(data.astype(np.float64).filled(np.nan))
+        return np.where(np.ma.getmaskarray(data), np.nan, np.ma.getdata(data).astype(np.float64))
     try:
         return np.asarray(data)
     except ValueError as error:
