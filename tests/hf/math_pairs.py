@@ -132,4 +132,8 @@ PAIRS: dict[str, tuple[list[str], list[str]]] = {
     "It has 5 parts": (["it has 5 parts.", "\\boxed{\\text{It has 5 parts}}"], ["5", "parts", "It has 6 parts"]),
     "H2O": (["H2O"], ["2", "H", "O"]),
     "12\\text{ and }13": (["12, 13", "12 and 13", "\\boxed{12} and \\boxed{13}"], ["12", "13", "25", "12, 14"]),
+    "3 n": (["3n", "3 n"], ["3", "n"]),
+    "\\mathbb{R}": (["\\mathbb{R}", "(-\\infty, \\infty)"], ["0", "\\infty", "[0, \\infty)"]),
+    "\\sum_{k=1}^{3} k": (["6"], ["3", "1"]),
+    "8": (["Thus, 8.", "Hence x = 8", "2^3", "8 is the answer"], ["Thus, 9.", "3"]),
 }

@@ -91,8 +91,10 @@ def boxed(text: str) -> str | None:
 def is_answer(text: str, *, words: bool = True) -> bool:
     """Whether a text is nothing but an answer: mathematics, or (with ``words``) single words."""
     answer = read(text)
-    texts = [leaf.text for leaf in leaves(answer) if isinstance(leaf, Text)]
-    return bool(answer.text) and all(words and WORD_LIKE.fullmatch(text) for text in texts)
+    found = list(leaves(answer))
+    texts = [leaf.text for leaf in found if isinstance(leaf, Text)]
+    mixed = 0 < len(texts) < len(found)
+    return bool(answer.text) and not mixed and all(words and WORD_LIKE.fullmatch(text) for text in texts)
 
 
 def _segment(text: str) -> list[str]:

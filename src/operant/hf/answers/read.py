@@ -188,6 +188,8 @@ def _leaf(text: str) -> Answer:
         first, second = (re.sub(r"\\mp(?![a-zA-Z])", sign, t) for t, sign in zip(signs, "-+", strict=True))
         return Group(key(text), ",", (_leaf(first.strip()), _leaf(second.strip())))
     expression, unit = split_unit(text)
+    if unit and not has_words(text) and parse(expression) is None:
+        expression, unit = text, ""
     found = literal(re.sub(r"^([+-])\s+", r"\1", expression))
     if found is None and (has_words(expression) or parse(expression) is None):
         return Text(key(text))

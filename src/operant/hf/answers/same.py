@@ -47,7 +47,8 @@ def same(a: Answer, b: Answer) -> bool:
     single, group = (a, b) if isinstance(b, Group) else (b, a)
     if isinstance(group, Group) and group.kind == "{}" and len(group.parts) == 1:
         return same(group.parts[0], single)
-    return bool(RELATION.search(single.text)) and _verify(parse(single.text), parse(group.text))
+    found = parse(single.text)
+    return (bool(RELATION.search(single.text)) or isinstance(found, sympy.Set)) and _verify(found, parse(group.text))
 
 
 def _named(a: Answer, b: Answer) -> bool:

@@ -59,7 +59,7 @@ NOT_FIRST = re.compile("of|to|in|on|at|from|by|and|or|out|with|is|are|was|were|i
 CURRENCY = re.compile(r"(-?)\s*(?:\\?\$|€|£|¥|₹)\s*(-?.*\d.*)", re.DOTALL)
 TEXT = r"\\text\{[^{}]*[A-Za-z%][^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?"
 TEXTS = re.compile(
-    rf"(?P<body>.*[^\s\\/])\s*"
+    rf"(?P<body>.*[^\s\\/^])\s*\^?\s*"
     rf"(?P<unit>(?:(?:\\cdot|/|\*)?\s*{TEXT}\s*)+|\\frac\{{\s*{TEXT}\s*\}}\{{\s*{TEXT}\s*\}})",
     re.DOTALL,
 )
@@ -125,7 +125,10 @@ def _is_unit(text: str, apart: bool) -> bool:
 
 
 def _name(word: str) -> str | None:
-    word = re.sub(r"\^?-?\d$", "", word).lower().rstrip(".")
+    word = re.sub(r"\^?-?\d$", "", word).rstrip(".")
+    if len(word) == 1 and word not in "mgshlLNWVJK":  # as 3 n and 3 k are written, they are products
+        return None
+    word = word.lower()
     return NAMES.get(word) or NAMES.get(word.removesuffix("s")) if word else None
 
 
