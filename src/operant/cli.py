@@ -26,6 +26,7 @@ except ImportError as error:
     sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
 
 from operant.core.checks import DataError, ParseError
+from operant.core.stop import Terminated, terminable
 from operant.core.trouble import told
 
 LARGEST = 1_000_000
@@ -235,7 +236,8 @@ def main(args: list[str] | None = None) -> int:
         config_class, function = verbs[chosen.verb]
         settings = parser.instantiate(chosen)[chosen.verb]
         settings.pop("config", None)
-        function(config_class(**vars(settings)))
+        with terminable():
+            function(config_class(**vars(settings)))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -247,10 +249,10 @@ def main(args: list[str] | None = None) -> int:
         line = text if isinstance(error, ParseError) else " ".join(text.split())
         print(f"operant{verb}: {line}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         again = " Continue with --resume true." if hasattr(config_class, "resume") else ""
         print(f"operant{verb}: stopped.{again}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
     return 0
 
 

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,51 @@ if __name__ == "__main__":
     with workers(1) as pool:
         pool.submit(busy, sys.argv[1]).result()
 """
+
+
+STOPPED = """
+import os, signal, sys, time
+from pathlib import Path
+from operant.hf.workers import workers
+
+def busy(folder):
+    (Path(folder) / str(os.getpid())).touch()
+    while True:
+        time.sleep(.01)
+        (Path(folder) / "written").write_text(str(time.time()))
+
+if __name__ == "__main__":
+    try:
+        with workers(2) as pool:
+            futures = [pool.submit(busy, sys.argv[1]) for _ in range(3)]
+            futures[0].result()
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the workers in /proc")
+@pytest.mark.parametrize("group", [False, True])
+def test_an_interrupt_stops_the_workers_before_it_says_so(tmp_path, group):
+    """To the first process alone (kill -INT) or to all of them (Ctrl-C): no worker is left, and none complains."""
+    (tmp_path / "parent.py").write_text(STOPPED)
+    (tmp_path / "out").mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py", tmp_path / "out"],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(pids := [p.name for p in (tmp_path / "out").iterdir() if p.name.isdigit()]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (os.killpg if group else os.kill)(parent.pid, signal.SIGINT)
+    assert parent.stdout.readline() == "stopped\n"
+    assert not [pid for pid in pids if Path("/proc", pid).exists()], "a worker outlived the message"
+    out, err = parent.communicate(timeout=60)
+    assert (out, err, parent.returncode) == ("", "", 0)
 
 
 def environment_of_a_worker(name: str) -> str | None:

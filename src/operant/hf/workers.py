@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
 
 
 def cores() -> int:
@@ -49,11 +52,25 @@ def barrier() -> None:
         PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
 
 
+class _Executor(ProcessPoolExecutor):
+    """Workers that Ctrl-C does not reach: the first process, which it reaches too, stops them."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """As its parent's; a process that this starts inherits the mask."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def workers(count: int, *, threads: int | None = None) -> Generator[ProcessPoolExecutor]:
     """Processes whose OpenMP threads sleep while they wait: spinning slows small steps 4 to 20 times.
 
     OpenMP reads its settings when it is loaded, which ``import torch`` has done here already: hence new processes.
+    If the block ends by an error, Ctrl-C included, they are stopped at once and waited for; if this process is
+    killed, they stop by themselves.
 
     Args:
         count: how many.
@@ -64,14 +81,18 @@ def workers(count: int, *, threads: int | None = None) -> Generator[ProcessPoolE
         settings["OMP_NUM_THREADS"] = str(threads)
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    context = get_context("spawn")
+    alive, owner = context.Pipe(duplex=False)
+    pool = _Executor(count, mp_context=context, initializer=_end_with_owner, initargs=(alive,))
     try:
         yield pool
-        pool.shutdown()
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        owner.close()
         raise
     finally:
+        pool.shutdown(cancel_futures=True)
+        owner.close()
+        alive.close()
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
@@ -79,13 +100,11 @@ def workers(count: int, *, threads: int | None = None) -> Generator[ProcessPoolE
                 os.environ[name] = value
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed must not write on into a folder that a resumed run now owns."""
-    parent = parent_process()
-    assert parent is not None  # this runs in a worker only
+def _end_with_owner(alive: Connection[Any, Any]) -> None:
+    """A worker whose owner stopped it, or was killed, must not write on into a folder that a resumed run now owns."""
 
     def watch() -> None:
-        parent.join()
+        alive.poll(None)  # nothing is ever sent: it returns when the last other end is closed
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

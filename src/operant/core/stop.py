@@ -1,0 +1,31 @@
+"""SIGTERM stops a command as Ctrl-C does, with what must still be done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Terminated(KeyboardInterrupt):
+    """Raised at SIGTERM."""
+
+
+@contextmanager
+def terminable() -> Generator[None]:
+    """Raise :class:`Terminated` at SIGTERM, so that workers are stopped and locks freed; a second one ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, before)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
