@@ -7,7 +7,7 @@ LOCK := requirements.lock
 PLUGINS ?= .venv-plugins
 PLUGINS_PYTHON ?= python3.12
 TRL ?= 0.29.1 1.4.0
-SEAMS := $(addprefix tests/hf/test_,seams.py rl.py rl_step.py resample.py trainer.py sft_levels.py sft_packing.py)
+SEAMS := $(addprefix tests/hf/test_,seams.py rl.py rl_step.py resample.py trainer.py sft_levels.py sft_packing.py sft_metrics.py rl_settings.py)
 # One test process per core, at most eight.
 WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 

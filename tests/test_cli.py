@@ -100,7 +100,7 @@ def test_train_writes_a_run_and_its_page(trained):
 def test_a_killed_run_resumes_to_the_same_numbers(trained, tmp_path):
     whole, _ = trained
     folder = tmp_path / "killed"
-    state = folder / "seed0" / "pass@16" / "checkpoints" / "checkpoint-10" / "trainer_state.json"
+    state = folder / "seed0" / "pass@16" / "checkpoint-10" / "trainer_state.json"
     kill_when([*TRAIN, f"--output_dir={folder}"], state.is_file)
     assert not (folder / "seed0" / "pass@16" / "prompts.jsonl").exists(), "it finished before it was killed"
 
@@ -261,7 +261,7 @@ def test_extrapolate_explains_predicts_and_draws(tmp_path):
         (["train", "--budgets=[0]"], "budget must be an integer >= 1"),
         (["train", "--num_generations=16"], "num_generations is a setting of grpo and rloo"),
         (["train", "--method=grpo", "--strategies=[pass@64]", "--num_generations=8"], "at least 64 rollouts"),
-        (["train", "--method=grpo", "--report_to=[tensorboard]"], "pip install tensorboard"),
+        (["train", "--method=grpo", "--report_to=[wandb]"], "pip install wandb"),
         (["evaluate", "--temperature=0"], "temperature > 0"),
         (["evaluate", "--rollouts=4", "--budgets=[1, 8]"], "budgets up to 8 need as many rollouts"),
         (["evaluate", "--data.chat=true"], "has no chat template"),

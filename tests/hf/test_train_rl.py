@@ -97,7 +97,7 @@ def test_a_killed_branch_resumes_to_the_same_numbers(config, monkeypatch):
         patch.setattr(Recorder, "on_step_end", die)
         with pytest.raises(KeyboardInterrupt):
             run_job(killed, part)
-    assert not killed.done and [p.name for p in (killed.folder / "checkpoints").glob("check*")] == ["checkpoint-2"]
+    assert not killed.done and [p.name for p in killed.folder.glob("check*")] == ["checkpoint-2"]
     run_job(killed, part)
     assert all(torch.equal(v, weights(killed)[k]) for k, v in weights(job).items())
     assert records(killed, "step") == steps

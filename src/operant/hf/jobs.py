@@ -6,16 +6,18 @@ all of them train and evaluate, and the first one writes.
 
 from __future__ import annotations
 
-import shutil
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from operant.core.checks import OperantError
-from operant.core.record import append_record, read_records, write_records
+from operant.core.record import append_record, lock_folder
+from operant.hf import checkpoints
 from operant.hf.card import write_card
 from operant.hf.config import TrainConfig
 from operant.hf.runs import quiet, summary, write_job, write_prompts
@@ -27,6 +29,8 @@ if TYPE_CHECKING:  # TRL takes seconds to import: only the processes that train 
     from operant.hf.policy import Policy
 
 BASELINES = ("ce", "grpo", "rloo")
+WAIT = 60.0
+"""Seconds for a worker of a run that was killed to end."""
 FREE = ("bf16", "gradient_checkpointing", "ddp_find_unused_parameters", "use_cpu", "save_total_limit")
 """Settings of a trainer that operant makes and ``trainer`` may change."""
 
@@ -74,15 +78,20 @@ def check_jobs(jobs: list[Job], config: TrainConfig) -> None:
 
 
 def run_job(job: Job, config: TrainConfig) -> None:
-    """Train, evaluate and save one job, from its last checkpoint if it has one."""
+    """Train, evaluate and save one job, from its last whole checkpoint if it has one."""
     import torch
-
-    from operant.hf.examine import Examiner
-    from operant.hf.policy import encode
 
     quiet()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    with lock_folder(job.folder, wait=WAIT) if is_main() else nullcontext():
+        _run(job, config)
+
+
+def _run(job: Job, config: TrainConfig) -> None:
+    from operant.hf.examine import Examiner
+    from operant.hf.policy import encode
+
     began = time.time()
     train, test = load_prompts(config.data)
     method = _method(job)
@@ -90,9 +99,7 @@ def run_job(job: Job, config: TrainConfig) -> None:
     policy = _load(job, config)
     rows = encode(policy, train, config.data, config.max_tokens)
     examiner = Examiner(config, policy, test, encode(policy, test, config.data, config.max_tokens))
-    checkpoint = _last_checkpoint(job)
     if is_main():
-        job.folder.mkdir(parents=True, exist_ok=True)
         write_job(
             job.folder,
             seed=job.seed,
@@ -101,8 +108,9 @@ def run_job(job: Job, config: TrainConfig) -> None:
             strategy=parse(job.strategy),
             baseline=job.baseline,
         )
-        _forget_after(job, _step(checkpoint) if checkpoint else 0)
+        checkpoints.go_back(job.folder, job.record, last=job.steps)
     barrier()
+    checkpoint = checkpoints.newest(job.folder)
 
     def evaluate(step: int) -> Any:
         result = examiner()
@@ -116,7 +124,8 @@ def run_job(job: Job, config: TrainConfig) -> None:
     if args is None:
         result = evaluate(0)
     else:
-        trainer = method.trainer(job, config, args, policy, train, rows)
+        with _tensorboard(job.folder / "tensorboard"):
+            trainer = method.trainer(job, config, args, policy, train, rows)
         examiner.follow(trainer)
         _fit(job, config, trainer, checkpoint, evaluate)
         result = evaluate(job.steps)
@@ -127,8 +136,22 @@ def run_job(job: Job, config: TrainConfig) -> None:
             write_card(job.folder / "model", job, config)
         append_record(job.record, "done", step=job.steps, seconds=time.time() - began)
         write_prompts(job.folder, [p.id for p in test], result.columns, **result.extra)
-        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+        checkpoints.clear(job.folder)
     barrier()
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> Generator[None]:
+    """Where the trainer that is made here writes for TensorBoard, unless the user has said; a resumed one again."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _method(job: Job) -> Any:
@@ -157,7 +180,7 @@ def _load(job: Job, config: TrainConfig) -> Policy:
 def _fit(job: Job, config: TrainConfig, trainer: Any, checkpoint: Path | None, evaluate: Callable[[int], Any]) -> None:
     from transformers.trainer_callback import PrinterCallback
 
-    from operant.hf.recorder import Recorder
+    from operant.hf.recorder import Recorder, Trained
 
     def when_due(step: int) -> None:
         if config.eval_steps and step % config.eval_steps == 0 and step < job.steps:
@@ -168,7 +191,8 @@ def _fit(job: Job, config: TrainConfig, trainer: Any, checkpoint: Path | None, e
     trainer.remove_callback(PrinterCallback)
     if checkpoint is None and job.role == "branch":
         evaluate(0)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with suppress(Trained):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | None, **settings: Any) -> Any:
@@ -183,7 +207,7 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
     cuda = torch.cuda.is_available()
     known = {f.name for f in fields(config_class) if f.init}
     shared: dict[str, Any] = {
-        "output_dir": str(job.folder / "checkpoints"),
+        "output_dir": str(job.folder),  # what trackers write there stays beside the record
         "run_name": f"{config.output_dir.name}-seed{job.seed}-{job.branch}",
         "max_steps": job.steps,
         "learning_rate": job.learning_rate,
@@ -196,7 +220,7 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
         "logging_steps": config.logging_steps,
         "save_strategy": "steps" if config.save_steps else "no",
         "save_steps": config.save_steps or 500,
-        "save_total_limit": 1,
+        "save_total_limit": 2,  # one to fall back on
         "seed": job.seed,
         "data_seed": job.seed,  # the same order on every process of a launcher
         "disable_tqdm": True,
@@ -224,21 +248,3 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
         raise
     except (TypeError, ValueError) as error:
         raise OperantError(f"TRL refuses the settings of {job.branch}: {error}") from error
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])
-
-
-def _last_checkpoint(job: Job) -> Path | None:
-    """The newest checkpoint that was written to its end: the trainer's state is its last file."""
-    found = (job.folder / "checkpoints").glob("checkpoint-*/trainer_state.json")
-    return max((p.parent for p in found), key=_step, default=None)
-
-
-def _forget_after(job: Job, step: int) -> None:
-    """Drop records of steps that will be taken again; those of the checkpoint's own step stay."""
-    if not job.record.is_file():
-        return
-    kept = [r for r in read_records(job.record) if r.get("step", 0) <= step and r["kind"] != "done"]
-    write_records(job.record, kept if step else [])

@@ -28,6 +28,10 @@ NAMES = {
 """Name in the trainer's log -> name in the record."""
 
 
+class Trained(Exception):
+    """Raised where a resumed trainer would take a step after its last one, with the weights loaded."""
+
+
 class Recorder(TrainerCallback):
     """Writes loss, rewards and weights into a run's record, and calls ``evaluate(step)`` after every step.
 
@@ -41,6 +45,15 @@ class Recorder(TrainerCallback):
         self.record = record
         self.strategies = strategies
         self.evaluate = evaluate
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A checkpoint of the last step is not gone on from: the trainer looks whether it is done after a step only.
+
+        Raises:
+            Trained: in this case.
+        """
+        if state.global_step >= state.max_steps:
+            raise Trained
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """One record for each of the trainer's logs."""

@@ -29,6 +29,7 @@ from operant.core.checks import InputError, OperantError
 from operant.hf.policy import completion_log_probs
 from operant.hf.resample import resample
 from operant.hf.seams import check_attributes, check_methods, check_output
+from operant.hf.sft_settings import default_folder
 from operant.objectives.advantage import EXACT, Centre, Groups, check_group, group_advantages
 from operant.objectives.rl import rollout_weights
 from operant.strategies import BestOf, Majority, Outcomes, Sampler, Strategy, estimate, parse
@@ -48,7 +49,8 @@ class AlignedArguments:
 
     Args:
         strategy: a strategy string, such as "pass@16", "maj@8", "best@4" or "mix(pass@1:0.25, pass@16:0.75)". Its
-            budget N is free of ``num_generations`` = M, as long as N <= M; M >= 2N leaves fewer groups dead.
+            budget N is free of ``num_generations`` = M, as long as N <= M; M >= 2N leaves fewer groups dead. Default:
+            pass@4, since TRL's M is 8.
         strategy_schedule: step -> strategy from that step on, {"0": "pass@1", "200": "pass@16"}.
         form: "exact"; "beyond" for N > M; "paper-log" or "paper-raw" (arXiv 2604.24957 as printed); or a published rule
             of ``strategies.rules.RULES``, such as "grpo", "pkpo" or "maxrl", to compare with.
@@ -63,7 +65,7 @@ class AlignedArguments:
             ``strategies.paper.Recipe``: {"clip": 50.0}. Default: those of the paper's runs with such a strategy.
     """
 
-    strategy: str = field(default="pass@16", metadata={"help": "Strategy string, for example pass@16 or maj@8."})
+    strategy: str = field(default="pass@4", metadata={"help": "Strategy string, for example pass@4 or maj@8."})
     strategy_schedule: dict[str, str] | None = field(
         default=None, metadata={"help": "Step -> strategy from that step on."}
     )
@@ -111,15 +113,22 @@ _Trainer: Any = object
 class AlignedMixin(_Trainer):
     """Overrides of a TRL trainer of the GRPO kind: keeps the gathered rewards, and replaces the advantages."""
 
+    _config: type[Any]
     _tag_names = ["operant", "compute-aligned-training"]
     _paper = {  # noqa: RUF012
         "title": "Compute Aligned Training: Optimizing for Test Time Inference",
         "id": "2604.24957",
     }
 
-    def __init__(self, *, model: Any, reward_funcs: Any, args: Any, **kwargs: Any) -> None:
-        if not isinstance(args, AlignedArguments):
-            raise ConfigError(f"args must be an Aligned...Config, got {type(args).__name__}.")
+    def __init__(self, model: Any, reward_funcs: Any, args: Any = None, **kwargs: Any) -> None:
+        if args is None:
+            args = self._config(default_folder(model, self._name.split()[-1]))
+        if not isinstance(args, self._config):
+            ours = self._config.__name__
+            raise ConfigError(
+                f"args must be an {ours}, which says the strategy, got {type(args).__name__}. It takes every field of "
+                f"TRL's: write {ours}(strategy=..., ...) in its place."
+            )
         mro = type(self).__mro__
         check_methods(mro[mro.index(AlignedMixin) + 1])
         check_settings(args)
@@ -326,10 +335,11 @@ class AlignedMixin(_Trainer):
         super().log(logs, start_time)  # pyright: ignore
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)  # pyright: ignore
-        if self._quantiles is not None and self.args.should_save:
+        if self._quantiles is not None and self.args.should_save:  # first: the trainer's state, its last file, ends it
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
             (folder / QUANTILES_FILE).write_text(json.dumps(self._quantiles.state_dict()), encoding="utf-8")
+        super()._save_checkpoint(model, trial)  # pyright: ignore
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """A resumed run also gets back the quantiles of the paper's best-of-N."""
@@ -357,12 +367,14 @@ class AlignedGRPOTrainer(AlignedMixin, GRPOTrainer):
     """
 
     _name = "Aligned GRPO"
+    _config = AlignedGRPOConfig
 
 
 class AlignedRLOOTrainer(AlignedMixin, RLOOTrainer):
     """TRL's RLOOTrainer with the credit of a test-time strategy; see :class:`AlignedGRPOTrainer`."""
 
     _name = "Aligned RLOO"
+    _config = AlignedRLOOConfig
 
     def _penalty(self, stock: Tensor, total: Tensor, out: dict[str, Any]) -> Tensor | float:
         """The leave-one-out KL penalty: TRL's advantage is linear, LOO(r - beta KL) = LOO(r) + LOO(-beta KL)."""

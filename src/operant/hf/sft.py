@@ -12,8 +12,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +21,16 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 from trl.data_utils import pack_dataset
 
-from operant.core.checks import DataError, OperantError
+from operant.core.checks import DataError
 from operant.core.rng import torch_generator
 from operant.hf.measure import Rates, with_prompt_index
 from operant.hf.seams import check_methods
-from operant.hf.targets import add, sequences, target_tokens
+from operant.hf.sft_settings import AlignedSFTConfig, ConfigError, Level, check_settings, default_folder
+from operant.hf.targets import Targets, add, model_inputs, sequences, target_tokens
 from operant.objectives import sft
 from operant.objectives.margin import token_margin
 from operant.strategies import PassAt, Strategy, parse
 
-Level = Literal["sequence", "answer", "token", "step"]
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 CONSTANT = 1e-3
 """Below this sd / mean the weights are constant, and the run is cross-entropy up to a scale."""
@@ -61,42 +60,6 @@ ADVICE: Mapping[Level, str] = {
 }
 
 
-class ConfigError(OperantError):
-    """Trainer settings that would change the objective."""
-
-
-@dataclass
-class AlignedSFTConfig(SFTConfig):
-    """TRL's SFTConfig, and the strategy that the model will be deployed with.
-
-    Args:
-        strategy: a strategy string with an S(p), such as "pass@16" or "mix(pass@1:0.25, pass@64:0.75)".
-        level: what p is the probability of. The loss of a sequence y with target tokens y_t is
-
-            - "sequence": -log S(p), p = prod_t p_t, the whole target. For short answers. On a long solution p ~ e^-80
-              and the loss is cross-entropy up to a factor.
-            - "answer": f(p) (-log p(y)), f = p S'/S, p the measured success rate of the current model on the prompt,
-              held fixed between measurements. For long solutions with an answer that can be verified. Solutions of
-              the same ``prompt_index`` share the prompt's weight, so it counts once however many it has.
-            - "step": sum over lines of -log S(p of the line); a line ends with the token that has the newline. For
-              solutions that a search or a verifier goes through step by step.
-            - "token": sum over tokens of -log S(p_t). For targets where any single token can be sampled again;
-              elsewhere a heuristic that leaves out the tokens the model knows.
-        refresh_steps: optimizer steps from one measurement of the success rates to the next; 0 = only at the start.
-        margin: lambda in (1 - lambda) loss + lambda sum_t token_margin, in [0, 1]; 0.5 in the paper's appendix A.7.
-        rivals: rivals a token for the margin; 0 = their expectation, the same without noise.
-        max_length: with packing the size of a bin, which no row may exceed. Otherwise None: the probability of a
-            cut answer is another probability.
-    """
-
-    strategy: str = field(default="pass@16", metadata={"help": "Strategy string, for example pass@16."})
-    level: Level = field(default="sequence", metadata={"help": "What p is taken of."})
-    refresh_steps: int = field(default=0, metadata={"help": "Steps between measurements; 0 = at the start only."})
-    margin: float = field(default=0.0, metadata={"help": "Share of the token margin in the loss."})
-    rivals: int = field(default=4, metadata={"help": "Rivals a token for the margin; 0 = their expectation."})
-    max_length: int | None = field(default=None, metadata={"help": "Bin size of packing; otherwise None."})
-
-
 class AlignedSFTTrainer(SFTTrainer):
     """Minimise -log S(p) of a test-time strategy. ``pass@1`` is cross-entropy, summed within a sequence.
 
@@ -105,7 +68,7 @@ class AlignedSFTTrainer(SFTTrainer):
 
     Args:
         model: as for TRL.
-        args: the settings.
+        args: the settings. None: the defaults, in a folder named after the model as TRL names it.
         strategy: a strategy value in the place of ``args.strategy``: one of the user's own, for example.
         measure: success rate of every prompt, (P,) in [0, 1], NaN where not known; for level "answer" and for it only.
             Called at the start and every ``refresh_steps`` steps, by every process, in a random stream of its own.
@@ -128,13 +91,15 @@ class AlignedSFTTrainer(SFTTrainer):
     def __init__(
         self,
         model: Any = None,
+        args: AlignedSFTConfig | None = None,
         *,
-        args: AlignedSFTConfig,
         strategy: Strategy | None = None,
         measure: Callable[[], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
-        _check(args, measure, kwargs)
+        if args is None:
+            args = AlignedSFTConfig(default_folder(model, "SFT"))
+        check_settings(args, measure, kwargs)
         check_methods(SFTTrainer, SEAMS)
         self.strategy: Strategy = strategy or parse(args.strategy)
         self.strategy.log_success(torch.zeros(1))  # raises now if this strategy has no S(p)
@@ -224,8 +189,9 @@ class AlignedSFTTrainer(SFTTrainer):
         if bool((torch.bincount(owner, minlength=count) == 0).any()):
             raise DataError("a training row has no target token: every row needs labels other than -100.")
         margin = args.margin if training else 0.0
-        token_log_p, logits = target_tokens(model, inputs, mask, logits=margin > 0)
-        log_p = add(token_log_p, owner, count)
+        tokens = target_tokens(model, inputs, mask, logits=margin > 0)
+        self._measure(tokens, inputs, "train" if training else "eval")
+        log_p = add(tokens.log_p, owner, count)
         share = log_p.new_ones(())
         if self.rates is not None and training:
             rates, share = self.rates.of(inputs["prompt_index"])
@@ -236,21 +202,52 @@ class AlignedSFTTrainer(SFTTrainer):
         else:
             unit = self._units(owner, target)
             units = int(unit[-1]) + 1
-            unit_log_p = add(token_log_p, unit, units)
+            unit_log_p = add(tokens.log_p, unit, units)
             of_unit = torch.zeros(units, dtype=torch.long, device=unit.device).scatter_(0, unit, owner)
             losses = add(sft.loss(self.strategy, unit_log_p), of_unit, count)
             weights = sft.elasticity(self.strategy, unit_log_p) if training else losses
         if not training:
-            return (losses.mean().float(), {"log_p": log_p}) if return_outputs else losses.mean().float()
+            return self._returned(losses.mean().float(), model, inputs, return_outputs)
         if margin:
             names = ("rivals", self.state.global_step, self._micro, self.accelerator.process_index)
-            generator = torch_generator(args.seed, *names, device=logits.device)
-            pair = token_margin(logits, target, rivals=args.rivals, generator=generator)
+            generator = torch_generator(args.seed, *names, device=target.device)
+            pair = token_margin(tokens.logits, target, rivals=args.rivals, generator=generator)
             losses = (1 - margin) * losses + margin * add(pair, owner, count)
         self._micro += 1
         self._weights.append(weights.detach()[:: -(-len(weights) // KEPT)])
         loss = ((losses * share).sum() / self._sequences.to(losses) * self.accelerator.num_processes).float()
-        return (loss, {"log_p": log_p}) if return_outputs else loss
+        return self._returned(loss, model, inputs, return_outputs)
+
+    def _returned(self, loss: Tensor, model: Any, inputs: Mapping[str, Any], outputs: bool) -> Any:
+        """The loss, and if they are asked for what the model returns: all logits, by a forward pass of their own."""
+        if not outputs:
+            return loss
+        with torch.no_grad():
+            return loss, model(**model_inputs(inputs))
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """As TRL's latest: the logits for ``compute_metrics`` only where there is one; older releases build them."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            if prediction_loss_only:
+                return self.compute_loss(model, inputs), None, None
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        return loss, outputs.logits, inputs["labels"]
+
+    def _measure(self, tokens: Targets, inputs: Mapping[str, Any], mode: str) -> None:
+        """TRL's own metrics: accuracy and entropy of the target tokens, and the tokens seen in training."""
+        seen = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["position_ids"].shape[1]
+        mine = [len(tokens.log_p), tokens.entropy.sum(), tokens.top1.sum(), seen]
+        everywhere: Any = self.accelerator.gather_for_metrics(tokens.entropy.new_tensor([mine], dtype=torch.float64))
+        count, entropy, right, seen = everywhere.sum(0).tolist()
+        metrics: Any = self._metrics[mode]
+        metrics["entropy"].append(entropy / count)
+        metrics["mean_token_accuracy"].append(right / count)
+        if mode == "train":
+            self._total_train_tokens += int(seen) // getattr(self, "_tp_size", 1)
+        metrics["num_tokens"] = [self._total_train_tokens]
 
     def _units(self, owner: Tensor, target: Tensor) -> Tensor:
         """What p is taken of: the number of the sequence, line or token that each target token belongs to; (n,)."""
@@ -290,32 +287,3 @@ class AlignedSFTTrainer(SFTTrainer):
                 ADVICE[self.level],
             )
         return result
-
-
-def _check(args: AlignedSFTConfig, measure: object, kwargs: Mapping[str, Any]) -> None:
-    """Refuse settings that would change the objective, or be passed over in silence."""
-    packing = args.packing or bool(args.eval_packing)
-    wrong = {
-        f"the probability of a whole target needs one unbroken target: set max_length=None (got {args.max_length}), or "
-        "packing=True with max_length as the size of a bin.": args.max_length is not None and not packing,
-        "packing keeps every unbroken target in one bin: give the size of a bin as max_length.": packing
-        and args.max_length is None,
-        f"packing needs unbroken targets: packing_strategy must be 'bfd', got {args.packing_strategy!r}.": packing
-        and args.packing_strategy != "bfd",
-        "pad_to_multiple_of adds sequences of padding to padding-free batches: leave it out.": (
-            (args.padding_free or packing) and args.pad_to_multiple_of is not None
-        ),
-        f"level must be one of {get_args(Level)}, got {args.level!r}.": args.level not in get_args(Level),
-        f'level="answer" and measure belong together, got level {args.level!r} and measure {measure!r}.': (
-            (args.level == "answer") != (measure is not None)
-        ),
-        f"refresh_steps must be >= 0, got {args.refresh_steps}.": args.refresh_steps < 0,
-        f"margin must lie in [0, 1], got {args.margin}.": not 0 <= args.margin <= 1,
-        "the loss is the strategy's: leave loss_type, label_smoothing_factor and compute_loss_func out.": (
-            args.loss_type == "dft" or args.label_smoothing_factor > 0 or kwargs.get("compute_loss_func") is not None
-        ),
-        f"expected one process a GPU, got {args.n_gpu} GPUs in one: start with accelerate launch.": args.n_gpu > 1,
-    }
-    for message, found in wrong.items():
-        if found:
-            raise ConfigError(message)

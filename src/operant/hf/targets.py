@@ -1,20 +1,37 @@
-"""The target tokens of a batch, padded or packed: their log-probabilities, and the sequences they belong to."""
+"""The target tokens of a batch, padded or packed: what the model says of them, and the sequences they belong to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import trl
 from packaging.version import Version
 from torch import Tensor
 
+CHUNK = 1024
+"""Tokens whose entropy is computed at once."""
 
-def target_tokens(
-    model: torch.nn.Module, inputs: Mapping[str, Any], mask: Tensor, *, logits: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the n target tokens in row order, (n,) float32, and their logits (n, V) if asked for.
+
+class Targets(NamedTuple):
+    """What a model says of the n target tokens of a batch, in row order.
+
+    Args:
+        log_p: (n,) float32 log-probabilities.
+        entropy: (n,) entropy of the distribution that each is drawn from, in nats; without a gradient.
+        top1: (n,) whether it is the most probable token.
+        logits: (n, V) if they were asked for, else empty.
+    """
+
+    log_p: Tensor
+    entropy: Tensor
+    top1: Tensor
+    logits: Tensor
+
+
+def target_tokens(model: torch.nn.Module, inputs: Mapping[str, Any], mask: Tensor, *, logits: bool = False) -> Targets:
+    """Log-probabilities of the target tokens, and what TRL logs of them.
 
     On a GPU with TRL 1.15 and later through its fused LM head, which never holds (B, T, V) logits. Elsewhere, and for
     the margin, only the positions that predict a target token anywhere in the batch go through the vocabulary layer.
@@ -25,16 +42,35 @@ def target_tokens(
         mask: (B, T-1) where the next token is a target.
         logits: whether the logits are wanted.
     """
-    own = {name: value for name, value in inputs.items() if name not in ("labels", "prompt_index")}
-    own["use_cache"] = False
-    labels = inputs["labels"]
-    if labels.is_cuda and not logits and Version(trl.__version__) >= Version("1.15"):
-        return model(**own, labels=labels, fused_lm_head=True).log_probs[mask].float(), labels.new_empty(0)
+    own, labels = model_inputs(inputs), inputs["labels"]
+    if not logits and has_fused_head(labels):
+        out = model(**own, labels=labels, fused_lm_head=True)
+        return Targets(out.log_probs[mask].float(), out.entropy.detach()[mask], out.is_top1[mask], labels.new_empty(0))
     keep = mask.any(0).nonzero()[:, 0]  # (k,)
     z = model(**own, logits_to_keep=keep).logits  # (B, k, V)
     target, wanted = labels[:, keep + 1], mask[:, keep]
     nll = torch.nn.functional.cross_entropy(z.float().flatten(0, 1), target.flatten(), reduction="none")
-    return -nll.view_as(target)[wanted], z[wanted] if logits else labels.new_empty(0)
+    here = z[wanted]  # (n, V)
+    top1 = here.detach().argmax(-1) == target[wanted]
+    return Targets(-nll.view_as(target)[wanted], _entropy(here.detach()), top1, here if logits else labels.new_empty(0))
+
+
+def model_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a batch the model takes."""
+    return {name: value for name, value in inputs.items() if name not in ("labels", "prompt_index")} | {
+        "use_cache": False
+    }
+
+
+def has_fused_head(labels: Tensor) -> bool:
+    """Whether TRL's fused LM head is there, and faster."""
+    return labels.is_cuda and Version(trl.__version__) >= Version("1.15")
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """(n,) entropies of (n, V) logits, in pieces: float32 copies of all of them may not fit."""
+    log_q = (part.float().log_softmax(-1) for part in logits.split(CHUNK))
+    return torch.cat([-(x.exp() * x).sum(-1) for x in log_q])
 
 
 def sequences(inputs: Mapping[str, Any]) -> tuple[Tensor, int]:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from operant.core.checks import OperantError
 from operant.core.record import claim_folder, read_records, write_text
 from operant.core.trouble import told
+from operant.hf.checkpoints import clear
 from operant.hf.config import TrainConfig, config_dict
 from operant.hf.jobs import Job, check_jobs, run_job
 from operant.hf.settings import checked
@@ -57,6 +58,9 @@ def _train(config: TrainConfig) -> None:
         write_text(folder / SETTINGS, json.dumps(config_dict(config), indent=2) + "\n")
     jobs = plan(config)
     waiting = [job for job in jobs if not job.done]
+    for job in jobs:
+        if job.done and is_main():
+            clear(job.folder)  # it may have been killed right before
     barrier()
     if not waiting:
         text = f"{folder} is finished: nothing is left to train. Another --output_dir trains anew."
