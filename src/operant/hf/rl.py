@@ -113,7 +113,6 @@ _Trainer: Any = object
 class AlignedMixin(_Trainer):
     """Overrides of a TRL trainer of the GRPO kind: keeps the gathered rewards, and replaces the advantages."""
 
-    _config: type[Any]
     _tag_names = ["operant", "compute-aligned-training"]
     _paper = {  # noqa: RUF012
         "title": "Compute Aligned Training: Optimizing for Test Time Inference",
@@ -121,13 +120,14 @@ class AlignedMixin(_Trainer):
     }
 
     def __init__(self, model: Any, reward_funcs: Any, args: Any = None, **kwargs: Any) -> None:
+        is_rloo = isinstance(self, RLOOTrainer)
+        config = AlignedRLOOConfig if is_rloo else AlignedGRPOConfig
         if args is None:
-            args = self._config(default_folder(model, self._name.split()[-1]))
-        if not isinstance(args, self._config):
-            ours = self._config.__name__
+            args = config(default_folder(model, "RLOO" if is_rloo else "GRPO"))
+        if not isinstance(args, config):
             raise ConfigError(
-                f"args must be an {ours}, which says the strategy, got {type(args).__name__}. It takes every field of "
-                f"TRL's: write {ours}(strategy=..., ...) in its place."
+                f"args must be an {config.__name__}, which says the strategy, got {type(args).__name__}. It takes "
+                f"every field of TRL's: write {config.__name__}(strategy=..., ...) in its place."
             )
         mro = type(self).__mro__
         check_methods(mro[mro.index(AlignedMixin) + 1])
@@ -367,14 +367,12 @@ class AlignedGRPOTrainer(AlignedMixin, GRPOTrainer):
     """
 
     _name = "Aligned GRPO"
-    _config = AlignedGRPOConfig
 
 
 class AlignedRLOOTrainer(AlignedMixin, RLOOTrainer):
     """TRL's RLOOTrainer with the credit of a test-time strategy; see :class:`AlignedGRPOTrainer`."""
 
     _name = "Aligned RLOO"
-    _config = AlignedRLOOConfig
 
     def _penalty(self, stock: Tensor, total: Tensor, out: dict[str, Any]) -> Tensor | float:
         """The leave-one-out KL penalty: TRL's advantage is linear, LOO(r - beta KL) = LOO(r) + LOO(-beta KL)."""

@@ -15,6 +15,9 @@ from operant.report.text import run_table
 
 __all__ = ["summary_table", "target_chart", "write_report"]
 
+WAIT = 60.0
+"""Seconds to wait for another report on the same folder."""
+
 
 def summary_table(folder: Path) -> str:
     """The result, what must be known with it, and the tables as plain text, for the terminal.
@@ -66,7 +69,7 @@ def write_report(folder: Path, out_dir: Path | None = None) -> Path:
         case _:
             page = run_page.build(load_run(folder))
     out_dir = Path(out_dir) if out_dir else folder / "report"
-    with lock_folder(out_dir, wait=60):
+    with lock_folder(out_dir, wait=WAIT):
         return shell.write(page, out_dir)
 
 
