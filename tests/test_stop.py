@@ -77,9 +77,9 @@ def test_a_signal_stops_a_verb(monkeypatch, capsys, number, code):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_trains_no_further_and_is_resumed(tmp_path, number):
     """The signal reaches the first process alone. A second run is refused before it, and goes on after it."""
-    command = [sys.executable, "-m", "operant.cli", "train", "--steps=2000", "--eval_steps=0", "--save_steps=200"]
+    command = [sys.executable, "-m", "operant.cli", "train", "--steps=1500", "--eval_steps=0", "--save_steps=200"]
     command += [
-        "--logging_steps=1",
+        "--logging_steps=10",
         "--data.train_limit=64",
         "--data.test_limit=20",
         f"--output_dir={tmp_path / 'run'}",
@@ -102,4 +102,4 @@ def test_a_stopped_run_trains_no_further_and_is_resumed(tmp_path, number):
     assert not (record.parent / "prompts.jsonl").exists(), "it finished before it was stopped"
     subprocess.run([*command, "--resume=true"], check=True, capture_output=True)
     steps = [r["step"] for r in read_records(record) if r["kind"] == "step"]
-    assert steps == list(range(10, 2001, 10))
+    assert steps == list(range(10, 1501, 10))
