@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -120,7 +121,7 @@ class AlignedMixin(_Trainer):
     }
 
     def __init__(self, model: Any, reward_funcs: Any, args: Any = None, **kwargs: Any) -> None:
-        is_rloo = isinstance(self, RLOOTrainer)
+        is_rloo = issubclass(type(self), RLOOTrainer)
         config = AlignedRLOOConfig if is_rloo else AlignedGRPOConfig
         if args is None:
             args = config(default_folder(model, "RLOO" if is_rloo else "GRPO"))
@@ -327,10 +328,11 @@ class AlignedMixin(_Trainer):
         """The strategy's value first, then what says whether there is a signal."""
         train = self.model.training
         metrics = self._metrics["train" if train else "eval"]
-        names = [*map(str, self.strategies.values()), "reward", "dead_groups", "entropy"]
-        lead = {n if train else f"eval_{n}": sum(metrics[n]) / len(metrics[n]) for n in names if metrics.get(n)}
+        names = dict.fromkeys([*map(str, self.strategies.values()), "reward", "dead_groups", "entropy", *metrics])
+        known = {name: [x for x in metrics.get(name, ()) if not math.isnan(x)] for name in names}
+        lead = {name if train else f"eval_{name}": sum(x) / len(x) for name, x in known.items() if x}
         rest = dict(logs)
-        logs.clear()  # in place: TRL adds its metrics to what evaluate() returns
+        logs.clear()  # in place: evaluate() returns these
         logs.update(lead | rest)
         super().log(logs, start_time)  # pyright: ignore
 

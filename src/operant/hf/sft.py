@@ -261,6 +261,10 @@ class AlignedSFTTrainer(SFTTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the distribution of the weights since the last log, and the measured success rate."""
+        train = bool(self.model.training)  # pyright: ignore[reportOptionalMemberAccess]
+        metrics: Any = self._metrics["train" if train else "eval"]
+        # In place, as the latest TRL adds them: evaluate() returns these.
+        logs |= {name if train else f"eval_{name}": sum(x) / len(x) for name, x in metrics.items()}
         if self._weights:
             mine = torch.cat(self._weights).double()
             padded: Any = self.accelerator.pad_across_processes(mine, pad_index=math.nan)  # pyright: ignore[reportArgumentType]
