@@ -121,7 +121,7 @@ class AlignedMixin(_Trainer):
     }
 
     def __init__(self, model: Any, reward_funcs: Any, args: Any = None, **kwargs: Any) -> None:
-        is_rloo = issubclass(type(self), RLOOTrainer)
+        is_rloo = isinstance(self, RLOOTrainer)  # pyright: ignore[reportUnnecessaryIsInstance]
         config = AlignedRLOOConfig if is_rloo else AlignedGRPOConfig
         if args is None:
             args = config(default_folder(model, "RLOO" if is_rloo else "GRPO"))
