@@ -35,7 +35,7 @@ INK = {
 LEGEND_CHARACTERS = 105  # that fit one row under a chart
 UNQUOTABLE = str.maketrans({"\\": "\u29f5", **dict.fromkeys("\n\r\u2028\u2029", " ")})
 """A look-alike for the backslash, and spaces for line breaks."""
-FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 Mode = Literal["light", "dark"]
@@ -90,8 +90,8 @@ def _quotable(value: Any) -> Any:
 class Figure:
     """Panels under one title; ``keys`` are the series of their colour scale.
 
-    ``name`` is the stem of its files and of its ids in the page: lower-case letters, digits and hyphens, never text out
-    of a file.
+    ``name`` is the stem of its files and of its ids in the page: lower-case letters, digits, _ and hyphens, never text
+    out of a file.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Figure:
     def __post_init__(self) -> None:
         """Refuse a name that could be markup or a path."""
         if not FIGURE_NAME.fullmatch(self.name):
-            raise ValueError(f"the name of a figure is of a-z, 0-9 and hyphens, got {self.name!r}.")
+            raise ValueError(f"the name of a figure is of a-z, 0-9, _ and hyphens, got {self.name!r}.")
 
     @property
     def legend(self) -> Mapping[str, Key]:
