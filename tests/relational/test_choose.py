@@ -148,20 +148,14 @@ def test_of_the_context_only_the_points_are_used() -> None:
     assert not np.array_equal(rehearse(stage, context, query, layout=context.x, noise=0.1, seed=1).spread, a.spread)
 
 
-def test_targets_as_far_out_to_a_factor_of_two_share_a_rehearsal() -> None:
-    along = np.array([0.0, 4.0, 1.0, 2.0, 8.0])  # a step of two
-    reached = [float(rehearsal.rounded(along, reach)) for reach in (3.0, 8.1, 10.0, 10.7, 11.3, 13.0, 20.0)]
-    assert reached == [10.0, 10.0, 10.0, 10.0, 12.0, 12.0, 24.0]
-
-
-def test_a_small_bank_is_rehearsed_from_tasks_as_far_away_as_the_target() -> None:
+def test_a_small_bank_is_rehearsed_from_every_cut() -> None:
     """Each shell task's error is the operator's, fitted to the tasks before the cut."""
     bank = bank_of(12)
     context, query = target(bank, 2.1, params=np.array([2.1])), np.linspace(-1, 1, 7)[:, None]
     direction = toward(bank, context)
     assert direction.along is not None
     stages = set_stages(bank, labelled(PLAIN), direction, 1 / 3)
-    assert sum(s.count for s in stages) == 10  # cuts at 6, 8, 9, 11: two tasks have one before them, four have two
+    assert [s.count for s in stages] == [6, 4, 3, 1]  # cuts at 6, 8, 9, 11
     for stage in stages:
         found = rehearse(stage, context, query, layout=context.x, noise=0.0, seed=0)
         assert len(found.truth) == stage.count and not found.moved.any()
@@ -172,7 +166,8 @@ def test_a_small_bank_is_rehearsed_from_tasks_as_far_away_as_the_target() -> Non
             values = bank.curve(held)
             guess = Nearest().fit(known).adapt(Context(context.x, values(context.x))).predict(query)[0]
             error = np.sqrt(np.mean((guess - values(query))[found.seen[j]] ** 2))
-            assert found.trials["nearest task"].error[j] == pytest.approx(error)
+            had = found.trials["nearest task"].error[j]
+            assert had == pytest.approx(error) or (np.isnan(had) and j >= rehearsal.RACE[0])  # the race drops it
 
 
 def stage_keys(stage: rehearsal.Stage) -> set[int]:

@@ -110,12 +110,10 @@ class Direction:
     Args:
         name: the same for targets that share a shell.
         along: (F,) how far each task lies in that direction; None where it cannot be said.
-        reach: how far the target does, rounded for targets of one shell, see :func:`rounded`.
     """
 
     name: str
     along: Array | None = None
-    reach: float = 0.0
 
 
 def toward(bank: TaskBank, context: Context) -> Direction:
@@ -125,8 +123,7 @@ def toward(bank: TaskBank, context: Context) -> Direction:
     components. Directions are rounded, so that neighbouring targets share a rehearsal.
     """
     if "order" in context.facts and all("order" in t.labels for t in bank.tasks):
-        along = np.array([float(t.labels["order"]) for t in bank.tasks])
-        return Direction("order", along, rounded(along, float(context.facts["order"])))
+        return Direction("order", np.array([float(t.labels["order"]) for t in bank.tasks]))
     if context.params is not None and bank.varying.any():
         z, target = bank.standardized(bank.params), bank.standardized(context.params)
         kind = "parameters"
@@ -145,13 +142,7 @@ def toward(bank: TaskBank, context: Context) -> Direction:
     if not length > 0.5:
         return Direction("inside")
     unit = np.round(target / np.abs(target).max())
-    return Direction(f"{kind} {unit.tolist()}", z @ unit, rounded(z @ unit, float(target @ unit)))
-
-
-def rounded(along: Array, reach: float) -> float:
-    """A position beyond the last task, to a power of two times the mean step between tasks; the end is one step."""
-    step = max(float(np.ptp(along)) / (len(along) - 1), 1e-300)
-    return float(along.max() + step * 2.0 ** np.round(np.log2(max((reach - along.max()) / step, 1.0))))
+    return Direction(f"{kind} {unit.tolist()}", z @ unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,8 +171,7 @@ def set_stages(
 ) -> list[Stage]:
     """Take a shell out in this direction, and fit every operator to the rest.
 
-    Of a small bank several shells are taken, each as far from the rest as the target is from the bank, see
-    :func:`operant.relational.splits.ahead`; without a direction two.
+    Of a small bank several shells are taken, see :func:`operant.relational.splits.ahead`; without a direction two.
 
     Raises:
         DataError: if the bank is too small.
@@ -190,7 +180,7 @@ def set_stages(
     if small and direction.along is not None:
         return [
             Stage(test, count, *_fitted(operators, known, alone), f"{why} along {direction.name}")
-            for known, test, count, why in ahead(bank, direction.along, direction.reach, share=1.5 * share)
+            for known, test, count, why in ahead(bank, direction.along, share=1.5 * share)
         ]
     end: Literal["both", "high"] = "both" if direction.along is None else "high"
     stages = []

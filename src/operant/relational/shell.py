@@ -14,7 +14,6 @@ from operant.relational.curves import Array
 from operant.relational.operators import Context, RelationalOperator
 from operant.relational.placement import layout_of
 from operant.relational.rehearsal import (
-    SMALL,
     Rehearsal,
     Stage,
     join,
@@ -68,8 +67,7 @@ class Shell:
             DataError: if the bank is too small, or no operator could be rehearsed.
         """
         direction = toward(self.bank, context)
-        reach = direction.reach if len(self.bank) <= SMALL else None
-        kind = (direction.name, reach, context.params is not None, tuple(operators.items()))
+        kind = (direction.name, context.params is not None, tuple(operators.items()))
         if kind not in self._stages:
             self._stages[kind] = set_stages(self.bank, operators, direction, self.share)
         if context.noise is not None:

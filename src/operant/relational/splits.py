@@ -91,18 +91,14 @@ def outer(
     return _split(bank, test, f"outer {end} {share:.0%} along {name}")
 
 
-def ahead(
-    bank: TaskBank, along: Array, reach: float, *, share: float = 1 / 2
-) -> list[tuple[TaskBank, TaskBank, int, str]]:
-    """The outer tasks of a small bank, each from tasks before it that end as far from it as the bank from the target.
+def ahead(bank: TaskBank, along: Array, *, share: float = 1 / 2) -> list[tuple[TaskBank, TaskBank, int, str]]:
+    """The outer tasks of a small bank, each predicted from the tasks before every one of CUTS cuts.
 
-    The bank is cut at CUTS places. Each outer task is predicted from what lies before two of the cuts: those where the
-    distance from the last known task is nearest, as a ratio, to that of the target from the last task of the bank.
+    :func:`outer` cuts once and holds out two tasks at least, so that half of a bank of four would not be known.
 
     Args:
         bank: at least four tasks.
         along: (F,) positions of the tasks.
-        reach: position of the target.
         share: part of the bank that is predicted.
 
     Returns:
@@ -112,25 +108,17 @@ def ahead(
         DataError: if no cut leaves two known tasks that differ from those beyond it.
     """
     ranked, f = np.argsort(along, kind="stable"), len(bank)
-    where, first = along[ranked], f - max(2, round(share * f))
     if f < 4:
         raise DataError(f"expected at least two known and two held-out tasks, got {f} in all.")
-    cuts = np.unique(np.linspace(max(2, first), f - 1, CUTS).round().astype(int))
-    extent = max(float(np.ptp(where)), 1e-300)
-    gap = max(reach - where[-1], extent / (f - 1))
-    asked: dict[int, list[int]] = {}
-    for j in range(cuts[0], f):
-        usable = cuts[cuts <= j]
-        apart = np.maximum(where[j] - where[usable - 1], 1e-9 * extent) / gap
-        for cut in usable[np.argsort(np.abs(np.log(apart)), kind="stable")[:2]]:
-            asked.setdefault(int(cut), []).append(int(ranked[j]))
+    first = max(2, f - max(2, round(share * f)))
     found = []
-    for cut, held in sorted(asked.items()):
-        first, rest = np.sort(ranked[:cut]), np.sort(ranked[cut:])
-        twins = {i for i, _ in _same(bank, first, bank, rest, SAME)}
-        kept = [int(i) for i in first if i not in twins]
+    for cut in np.unique(np.linspace(first, f - 1, CUTS).round().astype(int)):
+        known, held = np.sort(ranked[:cut]), np.sort(ranked[cut:])
+        twins = {i for i, _ in _same(bank, known, bank, held, SAME)}
+        kept = [int(i) for i in known if i not in twins]
         if len(kept) >= 2:
-            found.append((bank.select(kept), bank.subset(tuple(held)), len(held), f"the last {len(rest)} of {f} ahead"))
+            test = bank.subset(tuple(int(i) for i in held))
+            found.append((bank.select(kept), test, len(held), f"the last {len(held)} of {f} ahead"))
     if not found:
         raise DataError(f"expected two known tasks that differ from those held out; no cut of the {f} tasks has them.")
     return found
