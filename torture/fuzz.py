@@ -128,7 +128,7 @@ class _Counter:
         trouble = attempt(self.kind, value)
         self.tried += 1
         self.survived += not trouble
-        place = trouble.split("\n", 1)[0]
+        place = trouble.split(": ", 1)[0]
         if trouble and place not in self.seen:
             self.seen.add(place)
             self.tell(0, 0, trouble)

@@ -208,10 +208,6 @@ def score_rollouts(
         DataError: for rows that lack something, naming the first.
     """
     check_rollouts(rows)
-    rows = [
-        row if "reward" in row else {**row, "target": clean_target(row["target"], f"rollout {i}, target")}
-        for i, row in enumerate(rows, start=1)
-    ]
     todo = [row for row in rows if "reward" not in row]
     verdicts: list[Verdict] = []
     if todo:
