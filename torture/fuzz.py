@@ -44,6 +44,7 @@ class Kind:
         check: uses the value as a user would; may raise an error of operant, and nothing else.
         count: how many are tried in a full run.
         each: seconds that one should take.
+        warm: is called once before any input.
     """
 
     name: str
@@ -51,16 +52,24 @@ class Kind:
     check: Callable[[Any], None]
     count: int
     each: float
+    warm: Callable[[], Any] = lambda: None
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def kind(name: str, values: SearchStrategy[Any], *, count: int, each: float) -> Callable[..., Any]:
+def kind(
+    name: str,
+    values: SearchStrategy[Any],
+    *,
+    count: int,
+    each: float,
+    warm: Callable[[], Any] = lambda: None,
+) -> Callable[..., Any]:
     """Register a check as a kind of input."""
 
     def register(check: Callable[[Any], None]) -> Callable[[Any], None]:
-        KINDS[name] = Kind(name, values, check, count, each)
+        KINDS[name] = Kind(name, values, check, count, each, warm)
         return check
 
     return register
@@ -95,6 +104,7 @@ def shard(k: Kind, count: int, number: int, root: Path) -> Callable[[Tell], None
         signal.signal(signal.SIGPROF, _too_long)
         warnings.simplefilter("ignore")
         counted = _Counter(k, tell)
+        k.warm()
 
         @seed(number)
         @settings(

@@ -14,25 +14,15 @@ from hypothesis import strategies as st
 
 from operant.hf.policy import load_policy
 from operant.relational import Extrapolator, TaskBank
-from operant.report import audit_page, extrapolation_page, plan_page, run_page, shell, summary_table
-from operant.report.audit import load_audit
-from operant.report.extrapolation import load_extrapolation
-from operant.report.plan import load_plan
-from operant.report.runs import load_run
+from operant.report import page_of, shell, summary_table, whole
+from operant.report.theme import vega_bundle
 from torture.fuzz import kind
 from torture.values import changed_bytes, changed_json, lines, paths
 
 BASES: dict[str, dict[str, bytes]] = {}
 """Folder -> file -> bytes: filled by :func:`remember` before the forks."""
 PARSED: dict[tuple[str, str], tuple[Any, list[Any]]] = {}
-PAGES = {
-    "train-sft": lambda folder: run_page.build(load_run(folder)),
-    "train-grpo": lambda folder: run_page.build(load_run(folder)),
-    "evaluate": lambda folder: run_page.build(load_run(folder)),
-    "plan": lambda folder: plan_page.build(load_plan(folder)),
-    "audit": lambda folder: audit_page.build(load_audit(folder)),
-    "extrapolate": lambda folder: extrapolation_page.build(load_extrapolation(folder)),
-}
+RUNS = ("train-sft", "train-grpo", "evaluate", "plan", "audit", "extrapolate")
 READ = ("record.jsonl", "prompts.jsonl", "job.json", "audit.jsonl")
 
 
@@ -86,9 +76,6 @@ def restore(name: str, at: str) -> None:
     (Path("folders") / name / at).write_bytes(BASES[name][at])
 
 
-RUNS = tuple(PAGES)
-
-
 @kind("run folders: tables", st.deferred(lambda: damaged(RUNS)), count=20_000, each=0.006)
 def run_tables(value: tuple[str, str, bytes | None]) -> None:
     """The table in the terminal."""
@@ -99,12 +86,13 @@ def run_tables(value: tuple[str, str, bytes | None]) -> None:
         restore(*value[:2])
 
 
-@kind("run folders: pages", st.deferred(lambda: damaged(RUNS)), count=4_000, each=0.1)
+@kind("run folders: pages", st.deferred(lambda: damaged(RUNS)), count=3_000, each=0.1, warm=vega_bundle)
 def run_pages(value: tuple[str, str, bytes | None]) -> None:
     """The page, without its pictures."""
     folder = write(*value)
     try:
-        assert shell.render(PAGES[value[0]](folder)).startswith("<!doctype html>")
+        with whole(folder):
+            assert shell.render(page_of(folder)).startswith("<!doctype html>")
     finally:
         restore(*value[:2])
 

@@ -55,10 +55,7 @@ COLUMNS = [
 def prompt_files(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
     """A file of prompts, damaged or odd, and how it is read."""
     base = draw(st.sampled_from([PROMPTS, PROMPTS, CHATS, TASKS]))
-    if draw(st.booleans()):
-        data = draw(changed_bytes(lines(base)))
-    else:
-        data = lines(draw(changed_json(base, paths(base))))
+    data = draw(changed_bytes(lines(base))) if draw(st.booleans()) else lines(draw(changed_json(base, paths(base))))
     target = "reward_model.ground_truth" if base is CHATS else "target"
     how: dict[str, Any] = {
         "prompt": "prompt",
@@ -134,7 +131,7 @@ CONFIGS = [
     ),
     (
         "train",
-        "method: grpo\nnum_generations: 8\nstrategies:\n- pass@4\nstrategy_schedule: {2: pass@2}\ntrainer: {beta: 0.1}\n",
+        "method: grpo\nnum_generations: 8\nstrategies: [pass@4]\nstrategy_schedule: {2: pass@2}\ntrainer: {a: 1}\n",
     ),
     ("evaluate", "rollouts: 4\nbudgets: [1, 4]\nfamilies: [pass, maj]\nverifier: exact\ntemperature: 0.5\n"),
 ]

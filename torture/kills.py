@@ -7,7 +7,7 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -110,19 +110,20 @@ def reference(name: str, root: Path) -> tuple[dict[str, Any], int]:
     return state(folder / command.folder), int((folder / "events").read_text())
 
 
-def units(names: Sequence[str], root: Path, *, stride: int, several: float, seed: int) -> list[Unit]:
+def units(
+    wanted: Mapping[str, tuple[dict[str, Any], int]], root: Path, *, stride: int, several: float, seed: int
+) -> list[Unit]:
     """Trials of every command.
 
     Args:
-        names: which commands.
+        wanted: command -> the state that it leaves, and how many events it has.
         root: where they run.
         stride: kill at every event (1), or at each so many.
         several: trials with two and with three kills, as shares of those with one.
         seed: of the random places of second and third kills.
     """
     found: list[Unit] = []
-    for name in names:
-        wanted, events = reference(name, root)
+    for name, (whole, events) in wanted.items():
         rng = random.Random(f"{seed} {name}")
         single = [[k] for k in range(1 + rng.randrange(stride), events + 1, stride)]
         more = max(2, round(several * len(single)))
@@ -130,7 +131,7 @@ def units(names: Sequence[str], root: Path, *, stride: int, several: float, seed
         for i in range(0, len(plans), CHUNK):
             part = plans[i : i + CHUNK]
             cost = sum(1 + 0.7 * len(p) for p in part) * COMMANDS[name].seconds
-            run = _trials(name, part, wanted, root, f"{name} {i}")
+            run = _trials(name, part, whole, root, f"{name} {i}")
             found.append(Unit(f"kill -9 at file events: {name}", f"{name}, kills {part}", cost, run, 60 + 20 * cost))
     return found
 

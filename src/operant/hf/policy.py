@@ -111,15 +111,20 @@ def load_policy(
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
         if adapter.is_file():
             base = str(LoraConfig.from_pretrained(name).base_model_name_or_path)
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+            model, info = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, output_loading_info=True)
             model = PeftModel.from_pretrained(model, name, is_trainable=trainable)
         else:
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
-    except (OSError, ValueError) as error:
+            model, info = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    except Exception as error:  # a damaged folder raises nearly anything in there
         raise DataError(
-            f"cannot load a causal language model from {name!r}: {error}\nExpected a folder written by "
-            "save_pretrained, a Hub id, or 'embedded'."
+            f"cannot load a causal language model from {name!r} ({type(error).__name__}: {error}). Expected a folder "
+            "written by save_pretrained, a Hub id, or 'embedded'."
         ) from error
+    if info["missing_keys"]:  # transformers would fill them with random numbers
+        lacking = sorted(info["missing_keys"])
+        raise DataError(
+            f"{name!r} lacks {len(lacking)} of its weights, for example {lacking[0]}. Save or download the model again."
+        )
     if tokenizer.eos_token_id is None:
         raise DataError(f"the tokenizer of {name!r} has no end-of-sequence token: set one and save it.")
     return Policy(model.to(where), tokenizer)

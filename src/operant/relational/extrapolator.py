@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -46,6 +46,14 @@ from operant.relational.transforms import Transformation
 from operant.relational.warp import Warp
 
 FORMAT = 1
+SETTINGS: dict[str, Callable[[Any], bool]] = {
+    "operator": lambda v: isinstance(v, str) or (isinstance(v, list) and all(isinstance(o, str) for o in v)),
+    "level": lambda v: isinstance(v, float),
+    "on_inapplicable": lambda v: isinstance(v, str),
+    "shell": lambda v: isinstance(v, float),
+    "random_state": lambda v: v is None or (isinstance(v, int) and 0 <= v < 2**32),
+}
+"""What a saved estimator's settings are."""
 
 
 class Extrapolator(RegressorMixin, BaseEstimator):
@@ -476,9 +484,16 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         path = Path(folder) / "extrapolator.json"
         if not path.is_file():
             raise DataError(f"expected extrapolator.json in {folder}, as Extrapolator.save writes it.")
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        if settings.pop("format") != FORMAT:
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: expected the settings of an estimator ({error}). Save it again.") from error
+        if not isinstance(settings, dict) or settings.pop("format", None) != FORMAT:
             raise DataError(f"{path} is of another format than {FORMAT}: save it again with this version.")
+        wrong = [name for name, fits in SETTINGS.items() if not fits(settings.get(name))]
+        if wrong or settings.keys() != SETTINGS.keys():
+            odd = sorted({*wrong, *(settings.keys() ^ SETTINGS.keys())})
+            raise DataError(f"{path}: {', '.join(odd)} cannot be read. Save the estimator again.")
         return cls(**settings).fit(TaskBank.load(folder))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from operant.core.checks import DataError, InputError, OperantError
-from operant.relational.curves import Array, Curve, Ragged, choose_method, cover, interpolator
+from operant.relational.curves import METHODS, Array, Curve, Ragged, choose_method, cover, interpolator
 from operant.relational.reading import both, clean, long_form, matrix, names, plain
 
 FAR = 20.0
@@ -497,20 +497,36 @@ class TaskBank:
             DataError: if the files are not there.
         """
         folder = Path(folder)
-        if not (folder / "bank.json").is_file():
+        if not ((folder / "bank.json").is_file() and (folder / "bank.npz").is_file()):
             raise DataError(f"expected bank.json and bank.npz in {folder}, as TaskBank.save writes them.")
+        try:
+            return cls._loaded(folder)
+        except Exception as error:  # NumPy and zipfile raise nearly anything on a damaged file
+            raise DataError(
+                f"{folder} does not hold a whole bank ({type(error).__name__}: {error}). Save it again."
+            ) from error
+
+    @classmethod
+    def _loaded(cls, folder: Path) -> TaskBank:
         facts = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
-        notes = list(facts["notes"])
-        if facts["callable"]:
-            notes.append("saved from functions: known at its points only")
+        x_names, y_names, param_names = (_texts(facts, n) for n in ("x_names", "y_names", "param_names"))
+        if facts["method"] not in METHODS:
+            raise DataError(f"expected a method of {', '.join(METHODS)}, got {facts['method']!r}")
         with np.load(folder / "bank.npz", allow_pickle=False) as arrays:
+            tasks = {_tuples(t["key"]): (arrays[f"x{i}"], arrays[f"y{i}"]) for i, t in enumerate(facts["tasks"])}
             params = arrays["params"]
-            tasks = tuple(
-                Task(arrays[f"x{i}"], arrays[f"y{i}"], _tuples(t["key"]), params[i], _tuples(t["labels"]))
-                for i, t in enumerate(facts["tasks"])
-            )
-        x_names, y_names, param_names = (tuple(facts[n]) for n in ("x_names", "y_names", "param_names"))
-        bank = cls(tasks, x_names, y_names, param_names, notes=tuple(notes))
+        if len(tasks) < len(facts["tasks"]):
+            raise DataError("two of its tasks have one key")
+        bank = cls.from_arrays(
+            tasks,
+            params=params if param_names else None,
+            labels=[_tuples(t["labels"]) for t in facts["tasks"]],
+            x_names=x_names,
+            y_names=y_names,
+            param_names=param_names,
+        )
+        said = ["saved from functions: known at its points only"] if facts["callable"] else []
+        bank = replace(bank, notes=(*_texts(facts, "notes"), *said))
         bank.__dict__["method"] = facts["method"]
         return bank
 
@@ -537,6 +553,12 @@ def _shape(values: ArrayLike, q: int) -> Array:
     if len(array) != q or array.ndim > 2:
         raise InputError(f"a task's function must return (Q,) or (Q, C) values for Q points, got shape {array.shape}.")
     return array.reshape(q, -1)
+
+
+def _texts(facts: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    if not isinstance(facts[name], list) or not all(isinstance(text, str) for text in facts[name]):
+        raise DataError(f"{name} must be a list of texts")
+    return tuple(facts[name])
 
 
 def _tuples(value: Any) -> Any:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from operant.core.checks import DataError, OperantError
 from operant.core.record import lock_folder, read_records
 from operant.report.audit import audit_table, load_audit
 from operant.report.extrapolation import load_extrapolation, target_chart
@@ -12,6 +16,9 @@ from operant.report.legible import legible
 from operant.report.plan import load_plan, plan_table
 from operant.report.runs import load_run
 from operant.report.text import run_table
+
+if TYPE_CHECKING:
+    from operant.report.shell import Page
 
 __all__ = ["summary_table", "target_chart", "write_report"]
 
@@ -29,16 +36,17 @@ def summary_table(folder: Path) -> str:
         DataError: if the folder holds nothing finished, or its files contradict each other.
     """
     folder = Path(folder)
-    match _command(folder):
-        case "audit":
-            text = audit_table(load_audit(folder))
-        case "plan":
-            text = plan_table(load_plan(folder))
-        case "extrapolate":
-            text = extrapolation_table(load_extrapolation(folder))
-        case _:
-            text = run_table(load_run(folder))
-    return legible(text)
+    with whole(folder):
+        match _command(folder):
+            case "audit":
+                text = audit_table(load_audit(folder))
+            case "plan":
+                text = plan_table(load_plan(folder))
+            case "extrapolate":
+                text = extrapolation_table(load_extrapolation(folder))
+            case _:
+                text = run_table(load_run(folder))
+        return legible(text)
 
 
 def write_report(folder: Path, out_dir: Path | None = None) -> Path:
@@ -55,22 +63,44 @@ def write_report(folder: Path, out_dir: Path | None = None) -> Path:
         DataError: if the folder holds nothing finished, or its files contradict each other.
         ImportError: if the extra ``operant[report]`` is not installed.
     """
-    # Altair is an optional extra that only the pages need; the terminal table works without it.
-    from operant.report import audit_page, extrapolation_page, plan_page, run_page, shell
+    from operant.report import shell
 
     folder = Path(folder)
-    match _command(folder):
-        case "audit":
-            page = audit_page.build(load_audit(folder))
-        case "plan":
-            page = plan_page.build(load_plan(folder))
-        case "extrapolate":
-            page = extrapolation_page.build(load_extrapolation(folder))
-        case _:
-            page = run_page.build(load_run(folder))
     out_dir = Path(out_dir) if out_dir else folder / "report"
-    with lock_folder(out_dir, wait=WAIT):
+    page = page_of(folder)
+    with lock_folder(out_dir, wait=WAIT), whole(folder):
         return shell.write(page, out_dir)
+
+
+def page_of(folder: Path) -> Page:
+    """What stands on the page of a folder; raises as :func:`write_report`."""
+    # Altair is an optional extra that only the pages need; the terminal table works without it.
+    from operant.report import audit_page, extrapolation_page, plan_page, run_page
+
+    with whole(folder):
+        match _command(folder):
+            case "audit":
+                return audit_page.build(load_audit(folder))
+            case "plan":
+                return plan_page.build(load_plan(folder))
+            case "extrapolate":
+                return extrapolation_page.build(load_extrapolation(folder))
+            case _:
+                return run_page.build(load_run(folder))
+
+
+@contextmanager
+def whole(folder: Path) -> Generator[None]:
+    """What a damaged record makes of tables and charts is an error that names the folder."""
+    try:
+        yield
+    except OperantError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder} does not hold what operant writes there ({type(error).__name__}: {error}): a file was changed "
+            "or damaged, or comes from another version. Make it again; if nothing changed it, please report this."
+        ) from error
 
 
 def _command(folder: Path) -> str | None:
