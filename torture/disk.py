@@ -1,4 +1,4 @@
-"""A disk that is full at some point of a command, and folders that cannot be written: in a mount namespace of its own."""
+"""A disk that fills up in the middle of a command, and folders that cannot be written: in a mount namespace."""
 
 from __future__ import annotations
 

@@ -57,11 +57,11 @@ def damaged(draw: st.DrawFn, names: tuple[str, ...]) -> tuple[str, str, bytes | 
 def write(name: str, at: str, data: bytes | None) -> Path:
     """A copy of the folder with this one file changed; the others are written once."""
     folder = Path("folders") / name
-    for other, whole in BASES[name].items():
+    for other, sound in BASES[name].items():
         path = folder / other
         if other != at and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(whole)
+            path.write_bytes(sound)
     path = folder / at
     path.parent.mkdir(parents=True, exist_ok=True)
     if data is None:
