@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -53,8 +54,10 @@ class Table:
         row = self.row(name)
         row.tried += tried
         row.survived += survived
-        if trouble and len(row.troubles) < SHOWN:
-            row.troubles.append(trouble)
+        if trouble:
+            print(f"\n{name}: {trouble}", file=sys.stderr, flush=True)
+            if len(row.troubles) < SHOWN:
+                row.troubles.append(trouble)
 
     @property
     def failed(self) -> bool:
