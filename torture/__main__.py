@@ -79,7 +79,7 @@ def _units(args: argparse.Namespace, root: Path) -> list[Unit]:
     if "programs" in args.only:
         from torture import programs
 
-        found += programs.units()
+        found += programs.units(root, share=0.2 if short else 1.0, seed=args.seed)
     if "soak" in args.only:
         found += soak.units(root, 45 if short else 600)
     return found

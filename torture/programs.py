@@ -1,0 +1,57 @@
+"""Programs that mean harm, judged by the code verifier: none may pass its tests, nothing outside may change."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from operant.hf.code import CodeRunner, namespaces
+from operant.hf.tasks import Prompt
+from tests.hf.hostile import endless, programs
+from torture.work import Tell, Unit
+
+CODE = "def twice(n):\n"
+TESTS = "def check(candidate):\n    assert candidate(3) == 6 and candidate(0) == 0\n"
+INFO = {"code": CODE, "test": TESTS, "entry_point": "twice"}
+
+
+def units(root: Path, *, share: float, seed: int) -> list[Unit]:
+    """A share of the programs that end soon, and of those that do not; with namespaces, where there are any, and not."""
+    row, found = "programs that mean harm", list[Unit]()
+    for isolated in (True, False) if namespaces() else (False,):
+        for source, seconds in ((programs, 3.0), (endless, 1.0)):
+            names = sorted(source(root / "outside"))
+            chosen = random.Random(seed).sample(names, max(1, round(share * len(names))))
+            run = _judged(source, chosen, root / f"outside-{source.__name__}-{isolated}", seconds, isolated)
+            found.append(Unit(row, f"{source.__name__}, isolated {isolated}", 2.0 * len(chosen), run, 900))
+    return found
+
+
+def _judged(
+    source: Callable[[Path], dict[str, str]], names: list[str], outside: Path, seconds: float, isolated: bool
+) -> Callable[[Tell], None]:
+    def run(tell: Tell) -> None:
+        os.environ["OPERANT_SECRET"] = "7"
+        (outside / "sub").mkdir(parents=True)
+        (outside / "kept.txt").write_text("as it was")
+        before = _state(outside)
+        runner = CodeRunner(processes=1, seconds=seconds, wall=20.0, isolated=isolated)
+        for name in names:
+            (verdict,) = runner([Prompt(0, CODE, "", INFO)], [source(outside)[name]])
+            after = _state(outside)
+            good = verdict.reward in (0.0, None) and before == after
+            tell(1, int(good), None if good else f"{name}, isolated {isolated}: {verdict}, {before} -> {after}")
+            before = after
+        shutil.rmtree(outside)
+
+    return run
+
+
+def _state(folder: Path) -> tuple[object, ...]:
+    kept = folder / "kept.txt"
+    found = kept.stat() if kept.exists() else None
+    facts = found and (found.st_mode, found.st_mtime, found.st_nlink, kept.read_text())
+    return (sorted(p.name for p in folder.iterdir()), facts, os.path.exists("/dev/shm/operant-hostile"))
