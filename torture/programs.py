@@ -19,7 +19,7 @@ INFO = {"code": CODE, "test": TESTS, "entry_point": "twice"}
 
 
 def units(root: Path, *, share: float, seed: int) -> list[Unit]:
-    """A share of the programs that end soon, and of those that do not; with namespaces, where there are any, and not."""
+    """A share of the programs that end soon and of the endless ones, with namespaces (where there are any) and not."""
     row, found = "programs that mean harm", list[Unit]()
     for isolated in (True, False) if namespaces() else (False,):
         for source, seconds in ((programs, 3.0), (endless, 1.0)):

@@ -2,6 +2,7 @@ from collections import Counter
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from operant import Sampler
@@ -214,3 +215,18 @@ def test_the_exact_curve_belongs_to_the_sampler_of_the_evaluation(tmp_path):
     rows = encode(policy, load_prompts(data)[1], data, 64)
     log_p = answer_log_probs(policy, rows, batch_size=32, sampler=Sampler(0.05, 0.5))
     assert found == log_p.exp().tolist() and bool(log_p.isneginf().any())
+
+
+def test_a_model_without_some_of_its_weights_is_refused(tmp_path, policy):
+    """transformers would fill them with random numbers."""
+    policy.save(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    load_policy(str(tmp_path), device="cpu")
+    weights.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DataError, match=r"lacks 1 of its weights, for example model\.layers\.1\.mlp\.up_proj"):
+        load_policy(str(tmp_path), device="cpu")
+    for damage in (b"", b"\x00" * 100, (tmp_path / "model.safetensors").read_bytes()[:500]):
+        (tmp_path / "model.safetensors").write_bytes(damage)
+        with pytest.raises(DataError, match="cannot load a causal language model"):
+            load_policy(str(tmp_path), device="cpu")

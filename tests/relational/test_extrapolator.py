@@ -403,3 +403,26 @@ def test_operators_of_one_name_are_kept_by_their_values() -> None:
 def test_two_pinned_anchors_do_not_share_a_rehearsal(model: Extrapolator) -> None:
     one, two = (model.adapt(*CONTEXT, anchor=f"task {i}").choice_.rehearsal for i in (3, 12))
     assert one is not two
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda text: "", "expected the settings of an estimator"),
+        (lambda text: "[" * 100_000, "expected the settings of an estimator"),
+        (lambda text: text.replace('"format": 1', '"format": 9'), "of another format"),
+        (lambda text: text.replace('"level": 0.9', '"level": "high"'), "level cannot be read"),
+        (lambda text: text.replace('"shell"', '"shells"'), "shell, shells cannot be read"),
+        (lambda text: text.replace('"shift"', "[3]"), "operator cannot be read"),
+    ],
+)
+def test_damaged_settings_of_a_saved_estimator_are_refused(tmp_path, change, said):
+    x = np.linspace(0, 1, 9)
+    bank = TaskBank.from_arrays([(x, x), (x, x**2), (x, x**3)])
+    folder = Extrapolator(operator="shift", random_state=0).fit(bank).save(tmp_path)
+    path = folder / "extrapolator.json"
+    whole = path.read_text()
+    path.write_text(change(whole))
+    assert path.read_text() != whole
+    with pytest.raises(DataError, match=said):
+        Extrapolator.load(folder)

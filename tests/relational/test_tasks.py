@@ -305,3 +305,32 @@ def test_a_grid_lies_where_most_tasks_are_known() -> None:
     assert apart[0] == 0 and apart[-1] == 6
     plane = ragged(2).grid(12)
     assert plane.shape == (12, 2)
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("bank.json", lambda data: b""),
+        ("bank.json", lambda data: data.replace(b'"x"', b"\xff")),
+        ("bank.json", lambda data: data.replace(b'"cubic"', b'"magic"').replace(b'"linear"', b'"magic"')),
+        ("bank.json", lambda data: data.replace(b'"tasks"', b'"task"')),
+        ("bank.json", lambda data: data.replace(b'"key": 1', b'"key": 0')),
+        ("bank.json", lambda data: data.replace(b'"key": 1', b'"key": {}')),
+        ("bank.json", lambda data: b"[" * 100_000),
+        ("bank.npz", lambda data: b""),
+        ("bank.npz", lambda data: data[:100]),
+        ("bank.npz", lambda data: b"\xff\xfe" + data),
+        ("bank.npz", lambda data: data.replace(b"params.npy", b"params.npz")),
+    ],
+)
+def test_a_damaged_bank_is_refused(tmp_path, name, change):
+    x = np.linspace(0, 1, 9)
+    folder = TaskBank.from_arrays([(x, x), (x, x**2), (x, x**3)], params=[1.0, 2.0, 3.0]).save(tmp_path)
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(change(whole))
+    assert (folder / name).read_bytes() != whole
+    with pytest.raises(DataError, match="does not hold a whole bank.*Save it again"):
+        TaskBank.load(folder)
+    (folder / name).unlink()
+    with pytest.raises(DataError, match=r"expected bank\.json and bank\.npz in"):
+        TaskBank.load(folder)

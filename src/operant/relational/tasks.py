@@ -6,6 +6,7 @@ parameters.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -512,7 +513,8 @@ class TaskBank:
         x_names, y_names, param_names = (_texts(facts, n) for n in ("x_names", "y_names", "param_names"))
         if facts["method"] not in METHODS:
             raise DataError(f"expected a method of {', '.join(METHODS)}, got {facts['method']!r}")
-        with np.load(folder / "bank.npz", allow_pickle=False) as arrays:
+        data = io.BytesIO((folder / "bank.npz").read_bytes())  # NumPy leaves a damaged file open
+        with np.load(data, allow_pickle=False) as arrays:
             tasks = {_tuples(t["key"]): (arrays[f"x{i}"], arrays[f"y{i}"]) for i, t in enumerate(facts["tasks"])}
             params = arrays["params"]
         if len(tasks) < len(facts["tasks"]):
