@@ -86,7 +86,7 @@ def _begun(process: subprocess.Popen[str], folder: Path, name: str) -> bool:
 def _interrupted(
     name: str, number: signal.Signals, after: float, root: Path, label: str, wanted: dict[str, Any]
 ) -> Callable[[Tell], None]:
-    """Half of the signals come while Python still imports, half while the command works."""
+    """Some signals come while Python still imports, which ends as Python ends; most while the command works."""
 
     def run(tell: Tell) -> None:
         folder = _room(root, name, label)
@@ -110,6 +110,8 @@ def _interrupted(
         trouble = ""
         if alive:
             trouble = f"{len(alive)} processes go on"
+        elif after <= 5 and not (folder / "run").exists() and code in (-number, ENDS[number]):
+            pass
         elif "Traceback" in said or code != ENDS[number]:
             trouble = f"exit code {code}: {said[-1500:]}"
         elif after > 5 and not trouble:
