@@ -185,6 +185,7 @@ def test_a_bad_pattern_is_one_line_before_any_file_is_read(pattern, tmp_path):
         (["train", "--trainer={a: &a [1, 1], b: [*a, *a]}"], "a configuration has no aliases"),
         (["train", "--data.holdout=0"], "data.holdout must be an integer >= 1"),
         (["train", "--data.train_limit=-1"], "data.train_limit must be an integer >= 1"),
+        (["train", "--config=data: []"], "a group of settings must be a mapping"),
         (["plan"], "required: plan.rollouts"),
         (["fly"], "invalid choice: 'fly'"),
     ],

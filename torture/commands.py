@@ -134,7 +134,7 @@ def _records(path: Path) -> list[dict[str, Any]] | str:
         records = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
     except ValueError as error:
         return f"damaged: {error}"
-    plain = [{k: v for k, v in r.items() if k not in LOOSE} for r in records]
+    plain = [{k: v for k, v in r.items() if k not in LOOSE} for r in records if not _fell_back(r)]
     for record in plain:
         if record.get("kind") == "run":
             record["config"] = {k: v for k, v in record["config"].items() if k != "resume"}
@@ -143,11 +143,24 @@ def _records(path: Path) -> list[dict[str, Any]] | str:
     return once + [r for r in plain if r.get("kind") not in ("run", "environment")]
 
 
+def _fell_back(record: dict[str, Any]) -> bool:
+    """A continuation says in the record that a checkpoint was half written."""
+    return record.get("kind") == "warning" and "training goes on from" in record["text"]
+
+
 def difference(wanted: dict[str, Any], got: dict[str, Any]) -> str:
     """What differs between two states, "" if nothing."""
     told = [f"{n} is missing" for n in wanted.keys() - got.keys()]
     told += [f"{n} is too many" for n in got.keys() - wanted.keys()]
     for name in wanted.keys() & got.keys():
         if wanted[name] != got[name]:
-            told.append(f"{name}: {str(wanted[name])[:600]} != {str(got[name])[:600]}")
+            told.append(f"{name}: {_first_difference(wanted[name], got[name])}")
     return "; ".join(sorted(told))
+
+
+def _first_difference(wanted: Any, got: Any) -> str:
+    if not isinstance(wanted, list) or not isinstance(got, list):
+        return f"{str(wanted)[:300]} != {str(got)[:300]}"
+    kinds = [" ".join(f"{r.get('kind')}{r.get('step', '')}" for r in records) for records in (wanted, got)]
+    i = next((i for i, (a, b) in enumerate(zip(wanted, got, strict=False)) if a != b), min(len(wanted), len(got)))
+    return f"[{kinds[0]}] != [{kinds[1]}], first at {i}: {str(wanted[i : i + 1])[:300]} != {str(got[i : i + 1])[:300]}"

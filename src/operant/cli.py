@@ -234,10 +234,9 @@ def main(args: list[str] | None = None) -> int:
         chosen = parser.parse_args(given)
         verb = f" {chosen.verb}"
         config_class, function = verbs[chosen.verb]
-        settings = parser.instantiate(chosen)[chosen.verb]
-        settings.pop("config", None)
+        settings = settings_of(parser, chosen)
         with terminable():
-            function(config_class(**vars(settings)))
+            function(config_class(**settings))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -302,6 +301,22 @@ def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
         sub.add_class_arguments(config, skip={positional[verb][0]} if verb in positional else set())
         verbs.add_subcommand(verb, sub, help=text.split(".")[0] + ".")
     return parser, {verb: (config, function) for verb, (config, function, _) in actions.items()}
+
+
+def settings_of(parser: ArgumentParser, chosen: Any) -> dict[str, Any]:
+    """The settings of the chosen verb.
+
+    Raises:
+        DataError: for a group of settings that is a list or a value.
+    """
+    try:
+        settings = parser.instantiate(chosen)[chosen.verb]
+    except TypeError as error:
+        raise DataError(
+            f"a group of settings must be a mapping, such as data: {{train: a.jsonl}} ({error})."
+        ) from error
+    settings.pop("config", None)
+    return vars(settings)
 
 
 def check_arguments(args: Sequence[str]) -> None:

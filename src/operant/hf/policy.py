@@ -111,10 +111,10 @@ def load_policy(
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
         if adapter.is_file():
             base = str(LoraConfig.from_pretrained(name).base_model_name_or_path)
-            model, info = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, output_loading_info=True)
+            model, info = _loaded(base, dtype)
             model = PeftModel.from_pretrained(model, name, is_trainable=trainable)
         else:
-            model, info = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
+            model, info = _loaded(name, dtype)
     except Exception as error:  # a damaged folder raises nearly anything in there
         raise DataError(
             f"cannot load a causal language model from {name!r} ({type(error).__name__}: {error}). Expected a folder "
@@ -128,6 +128,11 @@ def load_policy(
     if tokenizer.eos_token_id is None:
         raise DataError(f"the tokenizer of {name!r} has no end-of-sequence token: set one and save it.")
     return Policy(model.to(where), tokenizer)
+
+
+def _loaded(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers says of its weights."""
+    return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)  # pyright: ignore
 
 
 def add_lora(policy: Policy, *, rank: int, alpha: int, seed: int) -> Policy:
