@@ -23,6 +23,7 @@ import operant.hf.sft_run
 import operant.relational.target
 import operant.strategies.audit  # noqa: F401
 from torture import disk, fuzz, fuzz_folders, fuzz_strategies, fuzz_texts, kills, signals, soak  # noqa: F401
+from torture.commands import warm
 from torture.table import Table
 from torture.work import Unit, run_units
 
@@ -62,6 +63,7 @@ def main() -> int:
 def _units(args: argparse.Namespace, root: Path) -> list[Unit]:
     short, found = args.short, list[Unit]()
     wanted = {}
+    warm(root / "warm")
     if {"kills", "disk", "signals", "fuzz"} & set(args.only):
         for name in KILLED:
             print(f"uninterrupted: {name}", flush=True)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
+import gc
 import hashlib
+import io
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,6 +116,29 @@ def here(args: tuple[str, ...], *, page: bool = False) -> Callable[[], int]:
         return operant.cli.main(list(args))
 
     return run
+
+
+def warm(root: Path) -> None:
+    """Do everything once in this process, so that forks of it find every module, cache and parser made.
+
+    What is there then is kept from the garbage collector, which accelerate calls after each job: it would go through
+    all modules every time.
+    """
+    kept = operant.cli._report, operant.hf.demo.demo_config  # pyright: ignore[reportPrivateUsage]
+    operant.cli.parser_of_verbs = functools.cache(operant.cli.parser_of_verbs)
+    prepare(root)
+    before = os.getcwd()
+    os.chdir(root)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            for name in ("train sft", "train grpo", "evaluate", "plan", "audit", "extrapolate"):
+                here(tuple(a.replace("=run", f"=run-{name.split()[-1]}") for a in COMMANDS[name].args))()
+    finally:
+        os.chdir(before)
+        operant.cli._report, operant.hf.demo.demo_config = kept
+        shutil.rmtree(root)
+    gc.collect()
+    gc.freeze()
 
 
 def state(folder: Path) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def _damaged(name: str, count: int, seed: int, root: Path, wanted: dict[str, Any
         for i in range(count):
             folder = _room(root, name, f"damaged-{i}")
             _in(folder, watched(command, command.args, rng.randint(whole // 3, whole)))
-            checkpoints = sorted(folder.glob("run/seed0/*/checkpoints/checkpoint-*/*"))
+            checkpoints = sorted(folder.glob("run/seed0/*/checkpoint-*/*"))
             told = "no checkpoint"
             if checkpoints:
                 told = _damage(rng.choice(checkpoints), rng)
