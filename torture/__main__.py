@@ -70,11 +70,11 @@ def _units(args: argparse.Namespace, root: Path) -> list[Unit]:
             wanted[name] = kills.reference(name, root)
     states = {name: state for name, (state, _) in wanted.items()}
     if "kills" in args.only:
-        found += kills.units(wanted, root, stride=25 if short else 1, several=0.2, seed=args.seed)
+        found += kills.units(wanted, root, stride=25 if short else 1, several=0.1, seed=args.seed)
     if "disk" in args.only:
         found += disk.units(root, states, each=2 if short else 12, seed=args.seed)
     if "signals" in args.only:
-        found += signals.units(root, states, each=1 if short else 6, damaged=4 if short else 40, seed=args.seed)
+        found += signals.units(root, states, each=1 if short else 4, damaged=4 if short else 40, seed=args.seed)
     if "fuzz" in args.only:
         fuzz_folders.prepare(root)
         found += fuzz.units(0.03 if short else 1.0, root, args.seed)

@@ -76,7 +76,7 @@ def restore(name: str, at: str) -> None:
     (Path("folders") / name / at).write_bytes(BASES[name][at])
 
 
-@kind("run folders: tables", st.deferred(lambda: damaged(RUNS)), count=20_000, each=0.006)
+@kind("run folders: tables", st.deferred(lambda: damaged(RUNS)), count=15_000, each=0.006)
 def run_tables(value: tuple[str, str, bytes | None]) -> None:
     """The table in the terminal."""
     folder = write(*value)
@@ -86,7 +86,7 @@ def run_tables(value: tuple[str, str, bytes | None]) -> None:
         restore(*value[:2])
 
 
-@kind("run folders: pages", st.deferred(lambda: damaged(RUNS)), count=3_000, each=0.1, warm=vega_bundle)
+@kind("run folders: pages", st.deferred(lambda: damaged(RUNS)), count=1_500, each=0.1, warm=vega_bundle)
 def run_pages(value: tuple[str, str, bytes | None]) -> None:
     """The page, without its pictures."""
     folder = write(*value)
@@ -97,7 +97,7 @@ def run_pages(value: tuple[str, str, bytes | None]) -> None:
         restore(*value[:2])
 
 
-@kind("saved banks", st.deferred(lambda: damaged(("bank",))), count=8_000, each=0.004)
+@kind("saved banks", st.deferred(lambda: damaged(("bank",))), count=6_000, each=0.004)
 def banks(value: tuple[str, str, bytes | None]) -> None:
     """A bank that loads is finite and can be evaluated."""
     folder = write(*value)
@@ -120,7 +120,7 @@ def estimators(value: tuple[str, str, bytes | None]) -> None:
         restore(*value[:2])
 
 
-@kind("saved models", st.deferred(lambda: damaged(("model", "adapter"))), count=2_500, each=0.04)
+@kind("saved models", st.deferred(lambda: damaged(("model", "adapter"))), count=2_000, each=0.04)
 def models(value: tuple[str, str, bytes | None]) -> None:
     """A model that loads computes."""
     folder = write(*value)

@@ -69,7 +69,7 @@ grammar = st.recursive(simple(), over, max_leaves=5)
 texts = st.one_of(damaged(grammar), grammar, st.text(max_size=30))
 
 
-@kind("strategy strings", texts, count=60_000, each=0.0015)
+@kind("strategy strings", texts, count=80_000, each=0.0015)
 def strategy_strings(text: str) -> None:
     """What parses comes back from its own text."""
     s = parse(text)
@@ -107,7 +107,7 @@ def observed(draw: st.DrawFn) -> tuple[str, Any, Any, Any]:
     return draw(sound), reward, answer if has else None, draw(tensors(other, binary=False)) if has > 1 else None
 
 
-@kind("outcomes", observed(), count=30_000, each=0.012)
+@kind("outcomes", observed(), count=20_000, each=0.012)
 def outcomes(value: tuple[str, Any, Any, Any]) -> None:
     """Values, credits and curves are finite, or refused."""
     text, reward, answer, score = value

@@ -73,7 +73,7 @@ def prompt_files(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
     return data, how
 
 
-@kind("JSON lines of prompts", prompt_files(), count=35_000, each=0.003)
+@kind("JSON lines of prompts", prompt_files(), count=30_000, each=0.003)
 def prompts(value: tuple[bytes, dict[str, Any]]) -> None:
     """What is read is text, and nothing is on both sides."""
     data, how = value
@@ -97,7 +97,7 @@ def rollout_files(draw: st.DrawFn) -> bytes:
     return draw(changed_bytes(lines(base))) if draw(st.booleans()) else lines(draw(changed_json(base, paths(base))))
 
 
-@kind("JSON lines of rollouts", rollout_files(), count=30_000, each=0.003)
+@kind("JSON lines of rollouts", rollout_files(), count=25_000, each=0.003)
 def rollouts(data: bytes) -> None:
     """Rewards are finite numbers in a rectangle."""
     Path("r.jsonl").write_bytes(data)
@@ -148,7 +148,7 @@ def configs(draw: st.DrawFn) -> tuple[str, bytes]:
     return verb, text.encode() + f"{name}: {json.dumps(value)}\n".encode("utf-8", "replace")
 
 
-@kind("YAML of settings", configs(), count=4_000, each=0.06)
+@kind("YAML of settings", configs(), count=4_000, each=0.02)
 def settings(value: tuple[str, bytes]) -> None:
     """Settings are taken, or refused with exit code 2."""
     verb, data = value
@@ -190,7 +190,7 @@ def tables(draw: st.DrawFn) -> tuple[bytes, bytes, dict[str, Any]]:
     return bank, target, how
 
 
-@kind("CSV of banks and targets", tables(), count=25_000, each=0.004)
+@kind("CSV of banks and targets", tables(), count=20_000, each=0.004)
 def csv_files(value: tuple[bytes, bytes, dict[str, Any]]) -> None:
     """What is read is finite."""
     bank, target, how = value
