@@ -109,6 +109,7 @@ def load_policy(
     adapter = Path(name) / "adapter_config.json"
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        tokenizer("0")  # settings of another type are found only when it reads
         if adapter.is_file():
             base = str(LoraConfig.from_pretrained(name).base_model_name_or_path)
             model, info = _loaded(base, dtype)
