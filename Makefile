@@ -69,7 +69,7 @@ $(PLUGINS)/installed: pyproject.toml tests/plugins/requirements.txt
 
 # What operant survives, in one table: 40 minutes on two cores; TORTURE=short in five.
 torture: $(READY)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m torture --write torture.md
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m torture --write runs/torture.md
 
 # Write the lock again from what the environment holds.
 lock: $(READY)

@@ -54,6 +54,7 @@ def main() -> int:
     command = "TORTURE=short make torture" if args.short else "make torture"
     print(f"\n{table.markdown()}\n\n{table.facts(command)}")
     if args.write:
+        args.write.parent.mkdir(parents=True, exist_ok=True)
         args.write.write_text(f"{table.markdown()}\n\n{table.facts(command)}\n", encoding="utf-8")
     if table.failed:
         print(f"\n{table.troubles()}", file=sys.stderr)
