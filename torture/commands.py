@@ -52,30 +52,31 @@ def _resumable(seconds: float, *args: str) -> Command:
     return Command(whole, (*whole, "--resume=true"), seconds=seconds)
 
 
-def _anew(*args: str, seconds: float = 1.0) -> Command:
+def _anew(*args: str, seconds: float = 0.3) -> Command:
     whole = (*args, "--output_dir=run")
     return Command(whole, whole, done=(0, 2), seconds=seconds)
 
 
 COMMANDS = {
     "train sft": _resumable(
-        2.0,
+        0.7,
         *("train", "--strategies=[pass@4]", "--warm_steps=2", "--steps=4", "--eval_steps=2", "--save_steps=2"),
-        *("--logging_steps=1", "--per_device_train_batch_size=8", "--learning_rate=1e-3", *DATA),
+        *("--baseline=false", "--logging_steps=1", "--per_device_train_batch_size=8", "--learning_rate=1e-3", *DATA),
     ),
     "train grpo": _resumable(
-        3.0,
+        1.0,
         *("train", "--method=grpo", "--strategies=[pass@4]", "--warm_steps=2", "--steps=4", "--eval_steps=2"),
+        "--baseline=false",  # the demo trains one beside its branches
         *("--save_steps=2", "--logging_steps=1", "--num_generations=8", "--per_device_train_batch_size=16"),
         *("--learning_rate=1e-3", "--verifier=exact", "--eval_rollouts=4", "--budgets=[1, 4]", *DATA),
     ),
     "evaluate": _resumable(
-        0.5,
+        0.3,
         *("evaluate", "--rollouts=4", "--verifier=exact", "--data.test_limit=24", "--batch_size=4"),
         "--max_new_tokens=6",
     ),
     "demo": replace(
-        _anew("demo", "--seeds=1", "--warm_steps=2", "--steps=2", "--jobs=1", "--open=false", seconds=3.0), done=(0,)
+        _anew("demo", "--seeds=1", "--warm_steps=2", "--steps=2", "--jobs=1", "--open=false", seconds=1.1), done=(0,)
     ),
     "plan": _anew("plan", "rollouts.jsonl"),
     "audit": _anew("audit", "--n=2", "--m=4", "--rules=[grpo]"),
