@@ -58,7 +58,7 @@ def test_every_form_is_the_same_in_both_units(banks: tuple[TaskBank, TaskBank]) 
     for i, form in enumerate(FORMS):
         layout = Layout.of(form, scaled)
         theta = vectors(layout, i)
-        got, _ = model(scaled, layout, np.array([0, 1]), theta, s.x_in(x))
+        got, _, _ = model(scaled, layout, np.array([0, 1]), theta, s.x_in(x))
         for k, f in enumerate((one, other)):
             wanted = layout.transformation(theta[k]).apply(f, x)
             assert s.y_out(got[k]) == pytest.approx(wanted, rel=1e-9, abs=1e-9), form
@@ -69,7 +69,7 @@ def test_the_jacobian_against_finite_differences(banks: tuple[TaskBank, TaskBank
     _, scaled = banks
     layout, x = Layout.of(form, scaled), np.random.default_rng(1).uniform(-1, 1, (3, 2))
     theta, anchor = vectors(layout, 5), np.array([1, 0])
-    _, jacobian = model(scaled, layout, anchor, theta, x)
+    _, jacobian, _ = model(scaled, layout, anchor, theta, x)
     assert jacobian.shape == (2, 3, 2, layout.size)
     for k in range(2):
         if layout.size:
@@ -99,7 +99,7 @@ def test_the_identity_changes_nothing(banks: tuple[TaskBank, TaskBank]) -> None:
     x = np.random.default_rng(5).uniform(-1, 1, (4, 2))
     for form in (f for f in FORMS if not f.pinned):
         layout = Layout.of(form, scaled)
-        got, _ = model(scaled, layout, np.array([1]), layout.identity()[None], x)
+        got, _, _ = model(scaled, layout, np.array([1]), layout.identity()[None], x)
         assert got[0] == pytest.approx(scaled.values(x)[1])
 
 
@@ -118,7 +118,7 @@ def test_one_pinned_value_stands_for_all_and_a_wrong_number_is_refused(banks: tu
 def test_one_pinned_trend_stands_for_all(banks: tuple[TaskBank, TaskBank]) -> None:
     original, scaled = banks
     layout, x = Layout.of(Trend(0.5) * Shift(), scaled), np.array([[6.0, 10.0], [8.0, -20.0]])
-    got, _ = model(scaled, layout, np.array([0]), np.zeros((1, 2)), original.scaling.x_in(x))
+    got, _, _ = model(scaled, layout, np.array([0]), np.zeros((1, 2)), original.scaling.x_in(x))
     wanted = layout.transformation(np.zeros(2)).apply(one, x)
     assert original.scaling.y_out(got[0]) == pytest.approx(wanted)
 

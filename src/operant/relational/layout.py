@@ -82,6 +82,11 @@ class Layout:
         """How many entries, the first ones, enter the anchor's argument."""
         return sum(self.sizes[k] for k in ("xscale", "xshift") if k in self.form.free)
 
+    @property
+    def warped(self) -> bool:
+        """Whether the anchor is taken at other points than x, by free or by pinned factors."""
+        return self.form.has("xscale") or self.form.has("xshift")
+
     def identity(self) -> Array:
         """(T,) the vector of the identity."""
         return np.concatenate(

@@ -86,7 +86,7 @@ def solve(
         covariance[:, place[i][:, None], place[i]] = (v[:, i] * kept[:, i, None]) @ v[:, i].swapaxes(1, 2)
     residual = across + (u * (kept * q)[:, :, None]).sum(-1).swapaxes(1, 2)
     evidence = _log_likelihood(free, lost, d, q, np.tile(least, (b, 1)))
-    return Candidates(anchor, theta, residual, jacobian, covariance, sigma, evidence)
+    return Candidates(anchor, theta, residual, jacobian, covariance, sigma, np.zeros_like(residual), evidence)
 
 
 def _log_likelihood(free: Array, lost: Array, d: Array, q: Array, sigma: Array) -> Array:

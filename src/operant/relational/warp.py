@@ -3,7 +3,8 @@
 For each anchor the warp (a, b) is searched on a grid, with the linear part (s, t, u) in closed form at each node, and
 the best nodes are refined by Levenberg-Marquardt. The transformation has a Gaussian prior: what was seen between tasks
 of the bank, or what the known parameters of the target let one expect. Anchors are weighed by their evidence
-(Laplace's approximation), and the prediction is the mixture.
+(Laplace's approximation), and the prediction is the mixture, at each point of those above all that know their anchor
+there: beyond its measured range an anchor goes on as :mod:`operant.relational.reach` says, with a doubt.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from operant.relational.curves import Array
 from operant.relational.layout import Layout
 from operant.relational.linearfit import solve
 from operant.relational.operators import Adapted, CannotAdaptError, Context, Decomposition, Fitted, RelationalOperator
+from operant.relational.reach import Reach
 from operant.relational.splits import position
 from operant.relational.tasks import TaskBank
 from operant.relational.transforms import Transformation
@@ -28,6 +30,8 @@ INFLATIONS = (1.5, 8.0)
 """A target outside the bank may be transformed by this much more than bank tasks are; the evidence weighs them."""
 MOST = 16
 """Candidates that are mixed, at most."""
+VAGUE = 1.0
+"""Doubt about an anchor beyond its range that halves a candidate's weight there, in standard deviations of the bank."""
 CHI2_MEDIAN = 0.455
 """Median of chi^2 with one degree of freedom: makes a variance of a median of squares."""
 Z90 = 1.6448536269514722
@@ -126,7 +130,14 @@ class FittedWarp(Fitted):
         rows, theta = np.arange(len(which)), mean
         if self.layout.nonlinear:
             rows, theta = search(
-                self.bank, self.layout, context, which, mean, INFLATIONS[-1] * sd, np.maximum(floor, GRID_NOISE)
+                self.bank,
+                self.layout,
+                context,
+                which,
+                mean,
+                INFLATIONS[-1] * sd,
+                np.maximum(floor, GRID_NOISE),
+                reach=_tabled(self.bank),
             )
         found = _fit(
             self.bank,
@@ -205,54 +216,47 @@ class AdaptedWarp(Adapted):
             self.fitted.bank.tasks[found.anchor[i]].key, transformation, residual, float(weight), intervals
         )
 
-    def _each(self, x: Array) -> tuple[Array, Array]:
-        """(B, Q, C) means and (B, Q, C, T) Jacobians of the candidates kept."""
-        f = self.found
-        return model(self.fitted.bank, self.fitted.layout, f.anchor[self.kept], f.theta[self.kept], x)
+    def _each(self, x: Array) -> tuple[Array, Array, Array, Array]:
+        """(B, Q, C) means, (B, Q, C, T) Jacobians, (B, Q, C) doubts and (B, Q, 1) weights of the candidates kept."""
+        f, fitted = self.found, self.fitted
+        reach = Reach.of(fitted.bank)
+        m, jacobian, doubt = model(fitted.bank, fitted.layout, f.anchor[self.kept], f.theta[self.kept], x, reach)
+        return m, jacobian, doubt, self._weights(doubt)
+
+    def _weights(self, doubt: Array) -> Array:
+        """(B, Q, 1) weights at points where the anchors are in doubt (B, Q, C): moved to those that are not."""
+        w = self.weights[:, None] / (1 + (doubt**2).mean(2) / VAGUE**2)
+        return (w / w.sum(0))[..., None]
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """See :meth:`Adapted.predict`."""
-        m, jacobian = self._each(x)
+        m, jacobian, doubt, w = self._each(x)
         v = np.einsum("bqct,btu,bqcu->bqc", jacobian, self.found.covariance[self.kept], jacobian)
-        v = v + self._beyond(x) ** 2
-        w = self.weights[:, None, None]
         mean = (w * m).sum(0)
-        return mean, np.sqrt((w * (v + (m - mean) ** 2)).sum(0) + self.fitted.prior.noise**2)
+        return mean, np.sqrt((w * (v + doubt**2 + (m - mean) ** 2)).sum(0) + self.fitted.prior.noise**2)
 
     def sample(self, x: Array, n: int, rng: np.random.Generator) -> Array:
         """See :meth:`Adapted.sample`: a candidate by its weight, then its linearised posterior.
 
-        What the transformation leaves unexplained, and doubt beyond the anchor's range, move a curve as a whole.
+        What the transformation leaves unexplained, and doubt beyond the anchor's range, move a curve as a whole. Where
+        the weights change along x, a curve passes from one candidate to another.
         """
-        m, jacobian = self._each(x)
-        rest = np.hypot(self._beyond(x), self.fitted.prior.noise)
-        draws = []
-        for i, count in enumerate(rng.multinomial(n, self.weights)):
-            theta = rng.multivariate_normal(np.zeros(jacobian.shape[-1]), self.found.covariance[self.kept[i]], count)
-            z = rng.standard_normal((count, 1, m.shape[-1]))
-            draws.append(m[i] + np.einsum("qct,nt->nqc", jacobian[i], theta) + z * rest[i])
-        return rng.permutation(np.concatenate(draws))
-
-    def _beyond(self, x: Array) -> Array:
-        """(B, Q, C) doubt about anchors that go straight on beyond their range: half of what they add there."""
-        bank, f = self.fitted.bank, self.found
-        out = np.zeros((len(self.kept), len(x), bank.c))
-        if bank.callable:
-            return out
-        a, b = self.fitted.layout.warp(f.theta[self.kept])
-        for row, i in enumerate(self.kept):
-            points = bank.tasks[f.anchor[i]].x
-            at = a[row] * x + b[row]
-            near = np.clip(at, points.min(0), points.max(0))
-            curve = bank.curve(int(f.anchor[i]))
-            out[row] = 0.5 * np.abs(curve(at) - curve(near))
-        return out
+        m, jacobian, doubt, w = self._each(x)
+        rest = np.hypot(doubt, self.fitted.prior.noise)
+        which = (rng.random((n, 1)) > np.cumsum(w[..., 0], axis=0)[:-1, None]).sum(0)  # (n, Q)
+        z, draws = rng.standard_normal((n, 1, m.shape[-1])), np.empty((n, *m.shape[1:]))
+        for i in np.unique(which):
+            of = which == i
+            theta = rng.multivariate_normal(np.zeros(jacobian.shape[-1]), self.found.covariance[self.kept[i]], n)
+            draws[of] = (m[i] + np.einsum("qct,nt->nqc", jacobian[i], theta) + z * rest[i])[of]
+        return draws
 
     def covered(self, x: Array) -> NDArray[np.bool_]:
-        """See :meth:`Adapted.covered`: for the most probable anchor."""
-        first = self.kept[0]
-        a, b = self.fitted.layout.warp(self.found.theta[first : first + 1])
-        return self.fitted.bank.subset((int(self.found.anchor[first]),)).covers(a[0] * x + b[0])[0]
+        """See :meth:`Adapted.covered`: where candidates with half of the weight there know their anchor."""
+        f, fitted = self.found, self.fitted
+        reach, a_b = Reach.of(fitted.bank), zip(*fitted.layout.warp(f.theta[self.kept]), strict=True)
+        known = [reach.covers(int(i), a * x + b) for i, (a, b) in zip(f.anchor[self.kept], a_b, strict=True)]
+        return (np.array(known) * self._each(x)[3][..., 0]).sum(0) >= 0.5
 
     def left_out(self) -> tuple[Array, Array]:
         """See :meth:`Adapted.left_out`: r_i / (1 - h_ii), linearised, for each candidate; weights as they are.
@@ -260,21 +264,27 @@ class AdaptedWarp(Adapted):
         NaN for a point that the fit goes through whatever its value, as where there are as many factors as points.
         """
         f, kept = self.found, self.kept
-        noise = f.noise[kept][:, None]  # (B, 1, C)
-        lever = np.einsum("bpct,btu,bpcu->bpc", f.jacobian[kept], f.covariance[kept], f.jacobian[kept]) / noise**2
+        total = f.total[kept]  # (B, P, C)
+        lever = np.einsum("bpct,btu,bpcu->bpc", f.jacobian[kept], f.covariance[kept], f.jacobian[kept]) / total**2
         left = np.where(lever < 1 - 1e-6, 1 - lever, np.nan)  # a point that fixes the fit cannot speak
-        m, v = self.context.y - f.residual[kept] / left, noise**2 / left
-        w = self.weights[:, None, None]
+        m, v = self.context.y - f.residual[kept] / left, total**2 / left
+        w = self._weights(f.doubt[kept])
         mean = (w * m).sum(0)
         return mean, np.sqrt((w * (v + (m - mean) ** 2)).sum(0))
+
+
+def _tabled(bank: TaskBank) -> Reach | None:
+    """How anchors go on while a transformation is fitted; None where they are known everywhere or go straight on."""
+    reach = Reach.of(bank)
+    return reach if reach.tabled else None
 
 
 def _fit(
     bank: TaskBank, layout: Layout, x: Array, y: Array, anchor: NDArray[np.intp], theta: Array, **given: Any
 ) -> Candidates:
-    """In closed form where the transformation is linear; ``theta`` is where the search starts otherwise."""
-    if layout.nonlinear:
-        return refine(bank, layout, x, y, anchor, theta, **given)
+    """In closed form where the anchor is taken at x itself; ``theta`` is where the search starts otherwise."""
+    if layout.warped:
+        return refine(bank, layout, x, y, anchor, theta, reach=_tabled(bank), **given)
     return solve(bank, layout, x, y, anchor, **given)
 
 
@@ -300,7 +310,9 @@ def learn_prior(operator: Warp, bank: TaskBank, layout: Layout, *, targets: int 
         if layout.nonlinear:
             context = Context(x[counts[target]], curves[target][counts[target]])
             noise = np.full(bank.c, GRID_NOISE)
-            rows, theta = search(bank, layout, context, others, mean, sd, noise, keep=2 * len(others))
+            rows, theta = search(
+                bank, layout, context, others, mean, sd, noise, keep=2 * len(others), reach=_tabled(bank)
+            )
             first = np.unique(rows, return_index=True)[1]  # the best of each anchor
             others, mean = others[rows[first]], theta[first]
         to += [target] * len(others)
@@ -321,7 +333,8 @@ def learn_prior(operator: Warp, bank: TaskBank, layout: Layout, *, targets: int 
         counts=counts[to],
         steps=12,
     )
-    left = (found.residual**2).sum(1) / counts[to].sum(1)[:, None]
+    clear = counts[to][..., None] * (found.noise[:, None] / found.total) ** 2  # what is continued says little
+    left = (clear * found.residual**2).sum(1) / clear.sum(1)
     spread = np.sqrt(np.median((found.theta - identity) ** 2, axis=0) / CHI2_MEDIAN)
     prior = Prior(identity, np.maximum(spread, 0.02), np.sqrt(np.median(left, axis=0)))
     return _follow(prior, bank, found.theta, found.anchor, np.array(to)) if operator.follow else prior
