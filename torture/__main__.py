@@ -49,6 +49,8 @@ def main() -> int:
         console = Console()
         with console.status("torture") as status:
             run_units(units, table, args.slots, _shower(console, status))
+    except KeyboardInterrupt:
+        print("stopped: the table has what was tried so far", file=sys.stderr)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     command = "TORTURE=short make torture" if args.short else "make torture"

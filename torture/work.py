@@ -95,29 +95,36 @@ def run_units(units: Sequence[Unit], table: Table, slots: int, show: Callable[[s
     running: list[_Running] = []
     for unit in units:
         table.row(unit.row)
-    while waiting or running:
-        while waiting and len(running) < slots:
-            running.append(_start(waiting.pop(0)))
-        ready, _, _ = select.select([r.pipe for r in running], [], [], 1.0)
-        for job in [r for r in running if r.pipe in ready]:
-            data = os.read(job.pipe, 1 << 16)
-            job.text += data
-            *lines, job.text = job.text.split(b"\n")
-            for line in lines:
-                table.add(job.unit.row, *json.loads(line))
-            if not data:
-                running.remove(job)
-                spent += job.unit.cost
-                _end(job, table)
+    try:
+        while waiting or running:
+            while waiting and len(running) < slots:
+                running.append(_start(waiting.pop(0)))
+            ready, _, _ = select.select([r.pipe for r in running], [], [], 1.0)
+            for job in [r for r in running if r.pipe in ready]:
+                data = os.read(job.pipe, 1 << 16)
+                job.text += data
+                *lines, job.text = job.text.split(b"\n")
+                for line in lines:
+                    table.add(job.unit.row, *json.loads(line))
+                if not data:
+                    running.remove(job)
+                    spent += job.unit.cost
+                    _end(job, table)
+            for job in running:
+                if time.monotonic() - job.began > job.unit.limit:
+                    table.add(job.unit.row, 1, 0, f"{job.unit.name}: no end after {job.unit.limit:.0f} s")
+                    with suppress(ProcessLookupError):
+                        os.killpg(job.pid, signal.SIGKILL)
+            passed = time.monotonic() - began
+            here = sum(min(time.monotonic() - r.began, r.unit.cost) for r in running)
+            pace = passed / max(spent + here, 1.0)
+            show(
+                f"{passed / 60:.1f} min, {table_line(table)}, {max(0.0, total - spent - here) * pace / 60:.0f} min to go"
+            )
+    finally:
         for job in running:
-            if time.monotonic() - job.began > job.unit.limit:
-                table.add(job.unit.row, 1, 0, f"{job.unit.name}: no end after {job.unit.limit:.0f} s")
-                with suppress(ProcessLookupError):
-                    os.killpg(job.pid, signal.SIGKILL)
-        passed = time.monotonic() - began
-        here = sum(min(time.monotonic() - r.began, r.unit.cost) for r in running)
-        pace = passed / max(spent + here, 1.0)
-        show(f"{passed / 60:.1f} min, {table_line(table)}, {max(0.0, total - spent - here) * pace / 60:.0f} min to go")
+            with suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
 
 
 def table_line(table: Table) -> str:
