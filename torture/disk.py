@@ -53,7 +53,7 @@ def units(root: Path, wanted: dict[str, dict[str, Any]], *, each: int, seed: int
         room = [4096 * max(1, round(most / 4096 * rng.uniform(0.01, 0.98))) for _ in range(each)]
         cost = 2.0 * each * COMMANDS[name].seconds
         full, closed = _full_trials(name, room, root, wanted[name]), _read_only(name, root)
-        found.append(Unit("disk full, then space again", f"{name}, {room} bytes", cost, full, 120 + 20 * cost))
+        found.append(Unit("disk full, then space again", f"{name}, {room} bytes", cost, full, 1800 + 20 * cost))
         found.append(Unit("folder that cannot be written", name, COMMANDS[name].seconds, closed))
     return found
 

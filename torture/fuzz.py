@@ -86,7 +86,7 @@ def units(share: float, root: Path, first_seed: int) -> list[Unit]:
             number = first_seed + i
             cost = 2 + n * k.each
             name = f"fuzz {k.name}, seed {number}"
-            found.append(Unit(f"odd input: {k.name}", name, cost, shard(k, n, number, root), 300 + 15 * cost))
+            found.append(Unit(f"odd input: {k.name}", name, cost, shard(k, n, number, root), 1800 + 15 * cost))
     return found
 
 

@@ -132,7 +132,7 @@ def units(
             part = plans[i : i + CHUNK]
             cost = sum(1 + 0.7 * len(p) for p in part) * COMMANDS[name].seconds
             run = _trials(name, part, whole, root, f"{name} {i}")
-            found.append(Unit(f"kill -9 at file events: {name}", f"{name}, kills {part}", cost, run, 60 + 20 * cost))
+            found.append(Unit(f"kill -9 at file events: {name}", f"{name}, kills {part}", cost, run, 1800 + 20 * cost))
     return found
 
 

@@ -44,14 +44,14 @@ def units(root: Path, wanted: dict[str, dict[str, Any]], *, each: int, damaged: 
         for name in ("train sft", "evaluate"):
             for i in range(each):
                 run = _interrupted(name, number, rng.uniform(0.5, 25), root, f"{number.name}-{i}", wanted[name])
-                found.append(Unit(row, f"{name} {i}", 2 * SECONDS, run, 600))
+                found.append(Unit(row, f"{name} {i}", 2 * SECONDS, run, 1800))
     for i in range(each):
-        found.append(Unit("two runs at once", str(i), SECONDS, _twice(root, f"twice-{i}"), 600))
-        found.append(Unit("a worker killed", str(i), SECONDS, _no_worker(root, f"worker-{i}", rng.uniform(0, 3)), 600))
+        found.append(Unit("two runs at once", str(i), SECONDS, _twice(root, f"twice-{i}"), 1800))
+        found.append(Unit("a worker killed", str(i), SECONDS, _no_worker(root, f"worker-{i}", rng.uniform(0, 3)), 1800))
     for name in ("train sft", "train grpo"):
         run = _damaged(name, damaged, seed, root, wanted[name])
         cost = 2.5 * damaged * COMMANDS[name].seconds
-        found.append(Unit("damaged checkpoints", name, cost, run, 120 + 20 * cost))
+        found.append(Unit("damaged checkpoints", name, cost, run, 1800 + 20 * cost))
     return found
 
 
@@ -75,7 +75,7 @@ def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def _begun(process: subprocess.Popen[str], folder: Path, name: str) -> bool:
     """Wait until the command trains or samples."""
     mark = "seed0/*/record.jsonl" if name.startswith("train") else "sampling.jsonl"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not any(folder.glob(f"run/{mark}")):
         if process.poll() is not None or time.monotonic() > deadline:
             return False
@@ -99,7 +99,7 @@ def _interrupted(
         others = _family(process)
         process.send_signal(number)
         try:
-            code = process.wait(120)
+            code = process.wait(600)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -126,7 +126,7 @@ def _goes_on(folder: Path, name: str) -> str:
     """Whether the run can be continued: it is, until it takes further records, and is then killed."""
     before = sum(p.stat().st_size for p in folder.glob("run/**/*.jsonl"))
     process = _start(folder, (*LONG[name], "--output_dir=run", "--resume=true"))
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     grown = False
     while process.poll() is None and time.monotonic() < deadline and not grown:
         time.sleep(0.2)
@@ -171,7 +171,7 @@ def _no_worker(root: Path, label: str, after: float) -> Callable[[Tell], None]:
                     if "spawn_main" in " ".join(worker.cmdline()):
                         worker.kill()
             try:
-                code = process.wait(120)
+                code = process.wait(600)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 code = process.wait()

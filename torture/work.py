@@ -49,7 +49,7 @@ class _Running:
     text: bytes = b""
 
 
-def forked(function: Callable[[], Any], log: Path, *, seconds: float = 120.0) -> int:
+def forked(function: Callable[[], Any], log: Path, *, seconds: float = 900.0) -> int:
     """Run a function in a fork with its output in ``log``; its exit code, or minus the signal that ended it.
 
     What it started and left behind is killed with it.
@@ -118,9 +118,8 @@ def run_units(units: Sequence[Unit], table: Table, slots: int, show: Callable[[s
             passed = time.monotonic() - began
             here = sum(min(time.monotonic() - r.began, r.unit.cost) for r in running)
             pace = passed / max(spent + here, 1.0)
-            show(
-                f"{passed / 60:.1f} min, {table_line(table)}, {max(0.0, total - spent - here) * pace / 60:.0f} min to go"
-            )
+            left = max(0.0, total - spent - here) * pace / 60
+            show(f"{passed / 60:.1f} min, {table_line(table)}, {left:.0f} min to go")
     finally:
         for job in running:
             with suppress(ProcessLookupError):
