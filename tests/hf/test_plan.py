@@ -221,8 +221,8 @@ def write(path, rows):
     [
         ([], DataError, "found none"),
         ([{"prompt": 1, "reward": 1}, {"prompt": 2, "reward": 0}, {"prompt": 2, "reward": 0}], DataError, "as many"),
-        ([{"prompt": 1, "reward": float("nan")}] * 4, InputError, "must be finite"),
-        ([{"prompt": 1, "reward": "high"}] * 4, DataError, "reward is 'high'"),
+        ([{"prompt": 1, "reward": float("nan")}] * 4, DataError, "must be a finite number, got nan"),
+        ([{"prompt": 1, "reward": "high"}] * 4, DataError, "must be a finite number, got 'high'"),
     ],
 )
 def test_bad_rollouts_leave_no_folder(tmp_path, rows, error, message):
