@@ -58,8 +58,16 @@ def test_a_folder_that_another_run_writes_into_is_refused(tmp_path, monkeypatch,
     assert os.listdir(out) == [LOCK]
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT as in a terminal: a shell starts a job in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_a_verb(monkeypatch, capsys, number, code):
+def test_a_signal_stops_a_verb(monkeypatch, capsys, interruptible, number, code):
     before = signal.getsignal(signal.SIGTERM)
 
     def wait(config):
@@ -75,7 +83,7 @@ def test_a_signal_stops_a_verb(monkeypatch, capsys, number, code):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the workers in /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_trains_no_further_and_is_resumed(tmp_path, number):
+def test_a_stopped_run_trains_no_further_and_is_resumed(tmp_path, interruptible, number):
     """The signal reaches the first process alone. A second run is refused before it, and goes on after it."""
     command = [sys.executable, "-m", "operant.cli", "train", "--steps=1500", "--eval_steps=0", "--save_steps=200"]
     command += [
