@@ -111,7 +111,7 @@ class CountStrategy(Strategy):
 class PassAt(CountStrategy):
     """Pass@N: a verifier picks any success among N samples. S(p) = 1 - (1-p)^N.
 
-    >>> PassAt(2).estimate(Outcomes(torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64))).item()
+    >>> round(PassAt(2).estimate(Outcomes(torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64))).item(), 12)
     0.5
     """
 
