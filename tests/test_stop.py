@@ -58,14 +58,6 @@ def test_a_folder_that_another_run_writes_into_is_refused(tmp_path, monkeypatch,
     assert os.listdir(out) == [LOCK]
 
 
-@pytest.fixture
-def interruptible():
-    """SIGINT as in a terminal: a shell starts a job in the background with SIGINT ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_a_verb(monkeypatch, capsys, interruptible, number, code):
     before = signal.getsignal(signal.SIGTERM)

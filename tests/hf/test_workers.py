@@ -47,7 +47,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the workers in /proc")
 @pytest.mark.parametrize("group", [False, True])
-def test_an_interrupt_stops_the_workers_before_it_says_so(tmp_path, group):
+def test_an_interrupt_stops_the_workers_before_it_says_so(tmp_path, interruptible, group):
     """To the first process alone (kill -INT) or to all of them (Ctrl-C): no worker is left, and none complains."""
     (tmp_path / "parent.py").write_text(STOPPED)
     (tmp_path / "out").mkdir()
