@@ -7,7 +7,7 @@ LOCK := requirements.lock
 PLUGINS ?= .venv-plugins
 PLUGINS_PYTHON ?= python3.12
 TRL ?= 0.29.1 1.4.0
-SEAMS := $(addprefix tests/hf/test_,seams.py rl.py rl_step.py resample.py trainer.py sft_levels.py sft_packing.py sft_metrics.py rl_settings.py)
+TRAINERS := $(addprefix tests/hf/trainers/test_,trl_compat.py rl.py rl_step.py resample.py trainer.py sft_levels.py sft_packing.py sft_metrics.py rl_settings.py)
 # One test process per core, at most eight.
 WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 
@@ -36,7 +36,7 @@ test-trl: $(READY)
 	  folder=$(CURDIR)/$(VENV)/trl-$$release; \
 	  test -f $$folder/installed || { $(BIN)/pip install --quiet --target $$folder --no-deps trl==$$release && \
 	    $(BIN)/pip install --quiet --target $$folder requests && touch $$folder/installed; } || exit 1; \
-	  PYTHONPATH=$$folder HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" $(SEAMS) || exit 1; \
+	  PYTHONPATH=$$folder HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" $(TRAINERS) || exit 1; \
 	done
 
 lint: $(READY)

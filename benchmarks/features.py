@@ -19,17 +19,8 @@ from strategies import best_of, ratio, seconds
 from torch import Tensor
 
 from operant import BestOf, Majority, Outcomes, PassAt, Threshold, credit
-from operant.strategies import (
-    LStatistic,
-    Quorum,
-    Strategy,
-    TopMean,
-    estimate_beyond,
-    estimate_offpolicy,
-    expected_value,
-    semivalue,
-    shapley,
-)
+from operant.estimators import estimate_beyond, estimate_offpolicy, expected_value, semivalue, shapley
+from operant.strategies import LStatistic, Quorum, Strategy, TopMean
 
 Run = Callable[[Case], Tensor]
 KINDS = Outcomes(torch.tensor([1.0, 0, 0, 0, 0]), torch.tensor([0, 1, 2, 3, -1]), torch.tensor([1, 1, 0.5, 0.25, 0]))

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 
 from operant import Majority, Outcomes, PassAt, Threshold, credit, estimate
-from operant.strategies import Strategy, expected_value, semivalue
-from operant.strategies.paper import weights as paper_weights
-from operant.strategies.rules import cat, grpo, passk_training, pkpo_sloo, plug_in
+from operant.estimators import expected_value, semivalue
+from operant.published.paper import weights as paper_weights
+from operant.published.rules import cat, grpo, passk_training, pkpo_sloo, plug_in
+from operant.strategies import Strategy
 from operant.strategies.slowroutes import multisets
 
 RATES = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9)

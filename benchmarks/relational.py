@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from operant.relational.chain import Tables, profile
+from operant.relational.bank.primitives import KINDS, polynomials, primitive_params, primitives
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.embed import Probe, fisher, kernel, principal, probe_gradient, train_probe
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.named import parse_operator
-from operant.relational.operators import Context
-from operant.relational.primitives import KINDS, polynomials, primitive_params, primitives
-from operant.relational.tasks import TaskBank
+from operant.relational.operators.base import Context
+from operant.relational.operators.chain import Tables, profile
+from operant.relational.operators.named import parse_operator
 
 
 def best_of(runs: int, function: Callable[[], Any]) -> tuple[float, Any]:

@@ -74,10 +74,10 @@ def trainer(pair: str, aligned: bool, size: Size, folder: str) -> Any:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
 
-    from operant.hf.policy import encode, load_policy
-    from operant.hf.rl import AlignedGRPOConfig, AlignedGRPOTrainer, AlignedRLOOConfig, AlignedRLOOTrainer
-    from operant.hf.sft import AlignedSFTConfig, AlignedSFTTrainer
-    from operant.hf.tasks import DataConfig, multiplication
+    from operant.hf.rollouts.policy import encode, load_policy
+    from operant.hf.rollouts.prompts import DataConfig, multiplication
+    from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer, AlignedRLOOConfig, AlignedRLOOTrainer
+    from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 
     policy = load_policy(size.model, seed=0, device="cpu")
     prompts = multiplication(0)[0][: size.rows * 4]

@@ -18,9 +18,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import psutil
 
-from operant.hf.answers import judge as math_judge
-from operant.hf.tasks import DataConfig, Prompt, load_prompts
-from operant.hf.verify import Verdict, make_verifier, verify
+from operant.hf.rollouts.prompts import DataConfig, load_prompts
+from operant.verify.answers import judge as math_judge
+from operant.verify.base import Prompt, Verdict
+from operant.verify.registry import make_verifier, verify
 
 FORMS = (
     "The answer is {x}.",

@@ -21,10 +21,10 @@ import torch
 from operant import Outcomes, estimate, expected_value, parse
 from operant.objectives.rl import dead_share
 from operant.objectives.sft import elasticity
+from operant.published.audit import audit
+from operant.published.rules import RULES, credit_of
 from operant.report.theme import GREY, Figure, Key, Panel, cycle, panel, save
 from operant.strategies import Strategy, Verified, expected_draws
-from operant.strategies.audit import audit
-from operant.strategies.rules import RULES, credit_of
 
 IMAGES = Path(__file__).parent / "images"
 P = torch.linspace(0.005, 0.995, 100, dtype=torch.float64)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
 from typing import Any
 
-import operant.hf.train
+import operant.hf.train.run
 import operant.hf.workers
 from operant.cli import main
 
@@ -34,7 +34,7 @@ def workers(count: int, *, threads: int | None = None) -> Generator[Inline]:
 
 def stay_here() -> None:
     """From now on, train and evaluate run in this process."""
-    operant.hf.train.workers = operant.hf.workers.workers = workers
+    operant.hf.train.run.workers = operant.hf.workers.workers = workers
 
 
 def run(*args: Any) -> subprocess.CompletedProcess[str]:

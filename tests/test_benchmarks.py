@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from operant import Majority, Outcomes, PassAt, Threshold, parse, strategies
-from operant.strategies import Strategy, audit
-from operant.strategies.rules import credit_of, grpo, passk_training, pkpo_sloo_minus_one
+from operant.published import audit
+from operant.published.rules import credit_of, grpo, passk_training, pkpo_sloo_minus_one
+from operant.strategies import Strategy
 from tests import slow
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"

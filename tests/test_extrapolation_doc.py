@@ -80,7 +80,9 @@ def test_the_examples_print_what_they_say(page):
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::operant.relational.applicability.NotApplicableWarning")  # till its test ends
+@pytest.mark.filterwarnings(
+    "ignore::operant.relational.selection.applicability.NotApplicableWarning"
+)  # till its test ends
 def test_the_long_examples_print_what_they_say_and_are_drawn(page, tmp_path):
     page(slow=False, examples=False)
     page(slow=False, examples=True)

@@ -10,18 +10,22 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "operant"
 MAY_IMPORT = {
-    "": {"core", "strategies", "objectives"},  # the front door, operant/__init__.py
+    "": {"core", "strategies", "estimators", "published", "objectives"},  # the front door, operant/__init__.py
     "core": set(),
     "strategies": {"core"},
+    "estimators": {"strategies", "core"},
+    "published": {"estimators", "strategies", "core"},
+    "objectives": {"published", "estimators", "strategies", "core"},
     "relational": {"core", "report"},  # Target.plot() hands its record to the charts
-    "objectives": {"strategies", "core"},
-    "hf": {"objectives", "strategies", "relational", "core"},
+    "verify": {"core"},
+    "hf": {"verify", "objectives", "published", "estimators", "strategies", "core"},
     "plugins": {"objectives", "strategies", "core"},
     "report": {"core"},
-    "cli": {"report", "hf", "relational", "strategies", "core"},
+    "cli": {"report", "hf", "relational", "published", "strategies", "core"},
 }
 EXTRAS = {
-    **dict.fromkeys(["transformers", "trl", "peft", "datasets", "accelerate", "math_verify"], "hf"),
+    **dict.fromkeys(["transformers", "trl", "peft", "datasets", "accelerate"], "hf"),
+    **dict.fromkeys(["math_verify", "reasoning_gym"], "verify"),
     **dict.fromkeys(["altair", "vl_convert"], "report"),
     **dict.fromkeys(["verl", "skyrl"], "plugins"),
 }
@@ -90,18 +94,18 @@ def test_every_folder_is_a_known_layer() -> None:
         ("strategies/base.py", "from ..objectives import rl"),
         ("strategies/base.py", "from .. import objectives"),
         ("strategies/__init__.py", "from ..hf import policy"),
-        ("objectives/rl.py", "def f():\n    from operant.hf.policy import load"),
+        ("objectives/rl.py", "def f():\n    from operant.hf.rollouts.policy import load"),
         ("objectives/rl.py", "if True:\n    import transformers"),
-        ("relational/tasks.py", "from operant.strategies import PassAt"),
+        ("relational/bank/tasks.py", "from operant.strategies import PassAt"),
         ("report/page.py", "from operant.strategies import parse"),
         ("report/page.py", "from datasets import load_dataset"),
-        ("hf/rl.py", "from operant.report import write_report"),
-        ("hf/rl.py", "import altair as alt"),
-        ("hf/rl.py", "import verl"),
-        ("plugins/verl.py", "from operant.hf.rl import AlignedMixin"),
+        ("hf/trainers/rl.py", "from operant.report import write_report"),
+        ("hf/trainers/rl.py", "import altair as alt"),
+        ("hf/trainers/rl.py", "import verl"),
+        ("plugins/verl.py", "from operant.hf.trainers.rl import AlignedMixin"),
         ("cli.py", "from operant.objectives import sft"),
         ("cli.py", "import trl.trainer"),
-        ("__init__.py", "from operant.hf.sft import train"),
+        ("__init__.py", "from operant.hf.trainers.sft import train"),
         ("__init__.py", "import vl_convert"),
     ],
 )
@@ -117,7 +121,7 @@ def test_a_planted_violation_is_caught(path: str, line: str) -> None:
         ("strategies/base.py", "from operant.core.checks import InputError\nfrom operant.strategies import routes"),
         ("strategies/__init__.py", "from .base import Strategy"),
         ("objectives/rl.py", "from ..strategies.base import Strategy"),
-        ("hf/rl.py", "from trl import GRPOTrainer\nfrom operant.objectives.rl import rollout_weights"),
+        ("hf/trainers/rl.py", "from trl import GRPOTrainer\nfrom operant.objectives.rl import rollout_weights"),
         ("plugins/verl.py", "import verl\nfrom operant.objectives.advantage import group_advantages"),
         ("report/page.py", "import altair\nfrom operant.core import record"),
         ("cli.py", "from operant.hf import sft\nfrom operant.report import write_report"),

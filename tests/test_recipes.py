@@ -10,12 +10,12 @@ import torch
 import yaml
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForSequenceClassification
 
-import operant.hf.train
+import operant.hf.train.run
 from operant import cli
 from operant.core.record import read_records
-from operant.hf.embedded import embedded_model, embedded_tokenizer
-from operant.hf.jobs import run_job
-from operant.hf.settings import checked
+from operant.hf.rollouts.embedded import embedded_model, embedded_tokenizer
+from operant.hf.train.run_job import run_job
+from operant.hf.train.settings import checked
 from operant.objectives.advantage import check_group
 from operant.strategies import parse
 from recipes import protein
@@ -32,7 +32,7 @@ def read(name, monkeypatch):
         seen.append(config)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(operant.hf.train, "train", keep)
+    monkeypatch.setattr(operant.hf.train.run, "train", keep)
     assert cli.main(["train", "--config", str(ROOT / "recipes" / f"{name}.yaml")]) == 130
     return seen[0]
 
@@ -146,7 +146,7 @@ def residue_model(tmp_path):
 def train(config):
     """Two steps of the strategy's branch; its steps, and its held-out curve."""
     config = checked(replace(config, steps=2, logging_steps=1, warm_steps=0, threads=1, trainer={}))
-    job = operant.hf.train.plan(config)[-1]
+    job = operant.hf.train.run.plan(config)[-1]
     run_job(job, config)
     records = read_records(job.record)
     rows = read_records(job.folder / "prompts.jsonl")

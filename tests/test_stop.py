@@ -14,9 +14,9 @@ from operant.cli import AuditConfig, ReportConfig, main
 from operant.core.checks import DataError
 from operant.core.record import LOCK, lock_folder, read_records
 from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
-from operant.hf.evaluate import evaluate
-from operant.hf.plan import plan
-from operant.hf.train import train
+from operant.hf.rollouts.evaluate import evaluate
+from operant.hf.rollouts.plan import plan
+from operant.hf.train.run import train
 from operant.relational.run import ExtrapolateConfig, extrapolate
 
 

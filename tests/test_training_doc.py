@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import operant.hf.settings
-import operant.hf.train
+import operant.hf.train.run
+import operant.hf.train.settings
 from operant import cli
 from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
-from operant.hf.tasks import DataConfig, Prompt
+from operant.hf.rollouts.prompts import DataConfig
 from operant.strategies import parse
+from operant.verify.base import Prompt
 
 ROOT = Path(__file__).parents[1]
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/training.md")}
@@ -45,9 +46,11 @@ def received(monkeypatch):
     """(verb, settings) of every command; nothing runs, and train's settings are checked as they would be."""
     seen = []
     prompt = Prompt(0, "1*1=", "1")
-    monkeypatch.setattr(operant.hf.settings, "load_prompts", lambda _: ([prompt], [prompt]))
-    monkeypatch.setattr(operant.hf.settings, "_check_packages", lambda _: None)  # vLLM is not installed here
-    monkeypatch.setattr(operant.hf.train, "train", lambda config: seen.append(operant.hf.settings.checked(config)))
+    monkeypatch.setattr(operant.hf.train.settings, "load_prompts", lambda _: ([prompt], [prompt]))
+    monkeypatch.setattr(operant.hf.train.settings, "_check_packages", lambda _: None)  # vLLM is not installed here
+    monkeypatch.setattr(
+        operant.hf.train.run, "train", lambda config: seen.append(operant.hf.train.settings.checked(config))
+    )
     monkeypatch.setattr(cli, "_report", lambda *_, **__: None)
     for verb in ("evaluate", "plan", "audit", "extrapolate", "report", "demo"):
         monkeypatch.setattr(cli, verb, seen.append)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import operant.cli
-import operant.hf.train
+import operant.hf.train.run
 import operant.hf.workers
 from operant.core.record import write_records
 from operant.core.trouble import naming, told
@@ -25,7 +25,7 @@ GRPO += ["--save_steps=1", "--per_device_train_batch_size=8", "--verifier=exact"
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    monkeypatch.setattr(operant.hf.train, "workers", inline.workers)
+    monkeypatch.setattr(operant.hf.train.run, "workers", inline.workers)
     monkeypatch.setattr(operant.hf.workers, "workers", inline.workers)
     monkeypatch.setattr(operant.cli, "_report", lambda *args, **kwargs: None)
 
@@ -107,7 +107,7 @@ def test_a_page_that_cannot_be_written_is_one_line(files, tmp_path, monkeypatch)
 @pytest.mark.parametrize("verb", ["sft", "evaluate"])
 def test_a_killed_worker_is_one_line(verb, files, tmp_path, monkeypatch):
     def submit(self, fn, *args):
-        future = operant.hf.train.Future()
+        future = operant.hf.train.run.Future()
         future.set_exception(BrokenProcessPool("A process in the process pool was terminated abruptly."))
         return future
 

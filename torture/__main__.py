@@ -17,11 +17,11 @@ import torch
 from rich.console import Console
 
 # Imported once, here: every trial is a fork of this process.
-import operant.hf.measure
-import operant.hf.rl_run
-import operant.hf.sft_run
-import operant.relational.target
-import operant.strategies.audit  # noqa: F401
+import operant.hf.rollouts.measure
+import operant.hf.train.rl_job
+import operant.hf.train.sft_job
+import operant.published.audit  # noqa: F401
+import operant.relational.adapted  # noqa: F401
 from torture import disk, fuzz, fuzz_folders, fuzz_strategies, fuzz_texts, kills, signals, soak  # noqa: F401
 from torture.commands import warm
 from torture.table import Table

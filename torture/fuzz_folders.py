@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from operant.hf.policy import load_policy
+from operant.hf.rollouts.policy import load_policy
 from operant.relational import Extrapolator, TaskBank
-from operant.report import page_of, shell, summary_table, whole
+from operant.report import page as shell
+from operant.report import page_of, summary_table, whole
 from operant.report.theme import vega_bundle
 from torture.fuzz import kind
 from torture.values import changed_bytes, changed_json, lines, paths
@@ -151,7 +152,7 @@ def prepare(root: Path) -> None:
 
 
 def _adapter(base: Path, folder: Path) -> None:
-    from operant.hf.policy import add_lora
+    from operant.hf.rollouts.policy import add_lora
 
     torch.manual_seed(0)
     add_lora(load_policy(str(base), device="cpu"), rank=2, alpha=4, seed=0).save(folder)

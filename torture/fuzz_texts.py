@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 import operant.cli
 from operant.core.record import append_record, read_records
 from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
-from operant.hf.evaluate import outcomes_of, score_rollouts
-from operant.hf.plan import plan
-from operant.hf.settings import checked
-from operant.hf.tasks import DataConfig, load_prompts
+from operant.hf.rollouts.evaluate import outcomes_of, score_rollouts
+from operant.hf.rollouts.plan import plan
+from operant.hf.rollouts.prompts import DataConfig, load_prompts
+from operant.hf.train.settings import checked
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.run import ExtrapolateConfig, read_bank, read_targets
-from operant.relational.tasks import TaskBank
 from torture.fuzz import kind
 from torture.values import changed_bytes, changed_json, json_value, lines, odd, paths
 

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from operant.hf.code import CodeRunner, namespaces
-from operant.hf.tasks import Prompt
-from tests.hf.hostile import endless, programs
+from operant.verify.base import Prompt
+from operant.verify.code import CodeRunner, namespaces
+from tests.verify.hostile import endless, programs
 from torture.work import Tell, Unit
 
 CODE = "def twice(n):\n"

@@ -13,10 +13,11 @@ import numpy as np
 import psutil
 
 from operant.hf.config import EvaluateConfig
-from operant.hf.evaluate import evaluate
-from operant.hf.tasks import DataConfig, Prompt
-from operant.hf.verify import make_verifier
+from operant.hf.rollouts.evaluate import evaluate
+from operant.hf.rollouts.prompts import DataConfig
 from operant.relational import Extrapolator, TaskBank
+from operant.verify.base import Prompt
+from operant.verify.registry import make_verifier
 from torture.work import Tell, Unit
 
 GROWTH = 24.0

@@ -19,8 +19,8 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from operant.core.rng import child_seed
-from operant.hf.policy import Encoded, Policy, load_policy, sample
-from operant.hf.rl import AlignedGRPOConfig, AlignedGRPOTrainer
+from operant.hf.rollouts.policy import Encoded, Policy, load_policy, sample
+from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer
 from operant.strategies.sampler import Sampler
 from recipes.protein import conditional, pairs, unconditional
 

@@ -1,6 +1,6 @@
 """Does the estimator know when it does not apply? Members of a family against aliens from the other families.
 
-    python experiments/relational/applicability.py --output_dir runs/applicability --jobs 2
+    python experiments/relational/selection/applicability.py --output_dir runs/applicability --jobs 2
 
 An alien is a target of another family at the same context points, moved and scaled to the mean and spread of a member's
 context, so that level and size give nothing away. AUC: probability that an alien's score is above a member's.
@@ -23,8 +23,8 @@ SETTINGS = {"8 clean": (8, 0.0), "4 noisy": (4, 0.05)}
 
 def cell(path: Path, family: str, setting: str, seed: int, tasks: int) -> None:
     """Scores and p-values of ``tasks`` members and as many aliens."""
+    from operant.relational.bank.problems import FAMILIES as KNOWN
     from operant.relational.extrapolator import Extrapolator
-    from operant.relational.families import FAMILIES as KNOWN
 
     warnings.simplefilter("ignore")
     f, (points, noise) = KNOWN[family], SETTINGS[setting]

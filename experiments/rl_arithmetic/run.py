@@ -17,10 +17,11 @@ import yaml
 from jsonargparse import auto_cli
 
 from operant.core.record import append_record, environment
-from operant.hf.runs import Column, pass_at, quiet, summary, write_job, write_prompts
-from operant.hf.tasks import DataConfig, Prompt
+from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
+from operant.hf.rollouts.prompts import DataConfig
 from operant.hf.workers import workers
 from operant.strategies import BestOf, Majority, Outcomes, Sampler, curve, parse
+from operant.verify.base import Prompt
 
 FIXED = {"report_to": "none", "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True}
 FIXED |= {"save_strategy": "no", "lr_scheduler_type": "constant_with_warmup", "logging_steps": 10}
@@ -51,9 +52,9 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
-    from operant.hf.policy import answer_log_probs, encode, load_policy
-    from operant.hf.rl import AlignedGRPOConfig, AlignedGRPOTrainer
-    from operant.hf.sft import AlignedSFTConfig, AlignedSFTTrainer
+    from operant.hf.rollouts.policy import answer_log_probs, encode, load_policy
+    from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer
+    from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 
     warm, train, test = prompts(c)
     settings = FIXED | {"output_dir": str(folder), "seed": seed}
@@ -103,7 +104,7 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
 
 def evaluate(policy: object, test: list[Prompt], c: dict) -> dict:
     """Exact pass@k; maj@k and best@k (of the graded score) from rollouts."""
-    from operant.hf.policy import answer_log_probs, encode, sample
+    from operant.hf.rollouts.policy import answer_log_probs, encode, sample
 
     rows, m = encode(policy, test, DataConfig(), 32), c["rollouts"]
     columns = pass_at(answer_log_probs(policy, rows, batch_size=500), c["budgets"])

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 
-from operant.report.runs import WARM, Run, load_run
-from operant.report.tables import Interval, curves, intervals, resampled_means
+from operant.report.pages.train.load import WARM, Run, load_run
+from operant.report.pages.train.tables import Interval, curves, intervals, resampled_means
 
 GRPO = "grpo"
 METRICS = ["pass@1", "pass@4", "pass@16", "pass@64", "pass@256", "maj@16"]

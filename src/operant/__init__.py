@@ -5,9 +5,11 @@ bars, an SFT loss and RL weights that maximise what is deployed.
 """
 
 from operant.core.checks import OperantError
+from operant.estimators import expected_value
 from operant.objectives.rl import rollout_weights
 from operant.objectives.sft import answer_loss
 from operant.objectives.sft import loss as sft_loss
+from operant.published import audit
 from operant.strategies import (
     AllOf,
     BestOf,
@@ -17,12 +19,10 @@ from operant.strategies import (
     PassAt,
     Sampler,
     Threshold,
-    audit,
     check_strategy,
     credit,
     curve,
     estimate,
-    expected_value,
     from_function,
     parse,
 )

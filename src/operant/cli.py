@@ -155,7 +155,7 @@ class AuditConfig:
 
 def train(config: Any) -> None:
     """Train, then report."""
-    from operant.hf.train import train as run
+    from operant.hf.train.run import train as run
     from operant.hf.workers import is_main
 
     folder = run(config)
@@ -165,7 +165,7 @@ def train(config: Any) -> None:
 
 def evaluate(config: Any) -> None:
     """Evaluate, then report."""
-    from operant.hf.evaluate import evaluate as run
+    from operant.hf.rollouts.evaluate import evaluate as run
     from operant.hf.workers import workers
 
     with workers(1) as pool:
@@ -175,7 +175,7 @@ def evaluate(config: Any) -> None:
 
 def plan(config: Any) -> None:
     """Plan, then show it."""
-    from operant.hf.plan import plan as run
+    from operant.hf.rollouts.plan import plan as run
 
     _report(run(config), open_page=config.open)
 
@@ -183,7 +183,7 @@ def plan(config: Any) -> None:
 def audit(config: AuditConfig) -> None:
     """Audit, then show it."""
     from operant.core.record import claim_folder, write_records
-    from operant.strategies.audit import audit_records
+    from operant.published.audit import audit_records
 
     folder = config.output_dir
     records = audit_records(config.rules, strategy=config.strategy, n=config.n, m=config.m)
@@ -210,8 +210,8 @@ def report(config: ReportConfig) -> None:
 
 def demo(config: DemoConfig) -> None:
     """Train the embedded model four ways, and show the page."""
-    from operant.hf.demo import demo_config
-    from operant.hf.train import train as run
+    from operant.hf.train.demo import demo_config
+    from operant.hf.train.run import train as run
 
     settings = demo_config(
         config.output_dir,

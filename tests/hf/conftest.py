@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from operant.hf.policy import Policy, encode, load_policy
-from operant.hf.tasks import DataConfig, load_prompts
+from operant.hf.rollouts.policy import Policy, encode, load_policy
+from operant.hf.rollouts.prompts import DataConfig, load_prompts
 
 
 @pytest.fixture(autouse=True)

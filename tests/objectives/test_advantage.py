@@ -11,9 +11,10 @@ from torch import Tensor
 
 from operant import Outcomes, PassAt, credit, parse
 from operant.core.checks import BudgetError, InputError
+from operant.estimators import credit_beyond, estimate_beyond, estimate_offpolicy
 from operant.objectives.advantage import check_group, group_advantages, least_group
-from operant.strategies import credit_beyond, estimate, estimate_beyond, estimate_offpolicy
-from operant.strategies.rules import RULES
+from operant.published.rules import RULES
+from operant.strategies import estimate
 from tests import slow
 
 NAN, INF = math.nan, math.inf

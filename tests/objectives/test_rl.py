@@ -11,9 +11,11 @@ import torch
 
 from operant import AllOf, BestOf, Majority, Outcomes, PassAt, Threshold, credit, rollout_weights
 from operant.core.checks import BudgetError, FewRolloutsWarning, InputError
+from operant.estimators import estimate_offpolicy
 from operant.objectives import surrogate
 from operant.objectives.rl import Form, dead_share
-from operant.strategies import CountStrategy, Strategy, estimate_offpolicy, paper
+from operant.published import paper
+from operant.strategies import CountStrategy, Strategy
 from tests import slow
 
 

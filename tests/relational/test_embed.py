@@ -13,9 +13,9 @@ from sklearn.decomposition import PCA
 
 from operant.core.checks import BudgetError, InputError
 from operant.relational import embed
-from operant.relational.families import FAMILIES
-from operant.relational.primitives import polynomials
-from operant.relational.tasks import TaskBank
+from operant.relational.bank.primitives import polynomials
+from operant.relational.bank.problems import FAMILIES
+from operant.relational.bank.tasks import TaskBank
 
 BANKS = {
     "quadratic": lambda: FAMILIES["quadratic"].bank(15, 15, rng=np.random.default_rng(0)),

@@ -13,15 +13,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from operant.core.checks import DataError, InputError, OperantError, ParseError
 from operant.relational import NotApplicableError, NotApplicableWarning
-from operant.relational.baselines import Interpolation, Nearest, Polynomial
-from operant.relational.curves import Array
+from operant.relational.bank.curves import Array
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.named import NAMED, parse_operator
-from operant.relational.operators import RelationalOperator, labelled
-from operant.relational.span import Span
-from operant.relational.tasks import TaskBank
+from operant.relational.operators.base import RelationalOperator, labelled
+from operant.relational.operators.baselines import Interpolation, Nearest, Polynomial
+from operant.relational.operators.named import NAMED, parse_operator
+from operant.relational.operators.span import Span
+from operant.relational.operators.warp.operator import Warp
 from operant.relational.transforms import Scale, Shift, Transformation, XShift
-from operant.relational.warp import Warp
 
 REPEATED = pytest.mark.filterwarnings("ignore::operant.relational.RelationalWarning")
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from operant.core.checks import InputError
-from operant.relational.curves import Array
+from operant.relational.bank.curves import Array
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.gp import TaskGP
-from operant.relational.operators import CannotAdaptError, Context
-from operant.relational.rehearsal import candidates, toward
-from operant.relational.tasks import TaskBank
+from operant.relational.operators.base import CannotAdaptError, Context
+from operant.relational.operators.gp import TaskGP
+from operant.relational.operators.warp.operator import Warp
+from operant.relational.selection.backtest import candidates, toward
 from operant.relational.transforms import Transformation
-from operant.relational.warp import Warp
 
 X = np.linspace(0, 3, 11)
 W = np.linspace(1, 2, 9)

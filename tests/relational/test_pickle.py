@@ -15,14 +15,14 @@ import pytest
 
 from operant.core.checks import InputError
 from operant.relational import NotApplicableError, NotApplicableWarning
-from operant.relational.compose import Compose
-from operant.relational.curves import Array
+from operant.relational.bank.curves import Array
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.gp import ContextGP, TaskGP
-from operant.relational.named import NAMED
-from operant.relational.operators import Context, RelationalOperator
-from operant.relational.psi import Bilinear, Psi
-from operant.relational.tasks import TaskBank
+from operant.relational.operators.base import Context, RelationalOperator
+from operant.relational.operators.compose import Compose
+from operant.relational.operators.gp import ContextGP, TaskGP
+from operant.relational.operators.named import NAMED
+from operant.relational.operators.psi import Bilinear, Psi
 
 POINTS = np.linspace(-1, 1, 20)[:, None]
 PARAMS = np.stack([np.linspace(0.2, 1, 9), np.linspace(1, 0.5, 9)], axis=1)

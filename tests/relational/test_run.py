@@ -12,9 +12,9 @@ import pytest
 
 from operant.core.checks import DataError, InputError, OperantError
 from operant.core.record import read_records
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.run import ExtrapolateConfig, extrapolate, read_bank, read_targets
-from operant.relational.tasks import TaskBank
 
 X = np.linspace(0.0, 4.0, 21)
 

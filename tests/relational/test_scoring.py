@@ -11,9 +11,9 @@ from sklearn.metrics import mean_absolute_error, r2_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, cross_val_score
 
 from operant.core.checks import InputError
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.scoring import AdaptationScorer
-from operant.relational.tasks import TaskBank
 
 X = np.linspace(0, 3, 9)
 W = np.linspace(1, 2, 8)

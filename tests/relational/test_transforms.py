@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operant.core.checks import InputError, ParseError
-from operant.relational.curves import Array
+from operant.relational.bank.curves import Array
 from operant.relational.transforms import (
     KINDS,
     Copy,

@@ -13,12 +13,12 @@ import pytest
 import vl_convert
 
 from operant.core.record import read_records, write_records
+from operant.published.audit import audit_records
 from operant.report import summary_table, write_report
 from operant.report.legible import ILLEGIBLE
 from operant.report.theme import Figure
-from operant.strategies.audit import audit_records
-from tests.hf.plan_data import planned, successes
-from tests.report import report_runs, test_extrapolation_page
+from tests.hf.rollouts.plan_data import planned, successes
+from tests.report.pages import report_runs, test_extrapolation_page
 from tests.report.test_page import LOADING, Elements
 
 MARKUP = "<script>alert(1)</script>"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from operant.report import summary_table, write_report
-from tests.report import report_runs
+from tests.report.pages import report_runs
 
 LOADING = {"src", "href", "srcset", "data", "poster", "action", "background", "xlink:href"}
 HOSTILE = "</script><script>alert(1)</script>&\"'"
@@ -170,8 +170,9 @@ def test_a_lone_evaluation(tmp_path: Path) -> None:
 def test_without_altair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report_runs.make(tmp_path, {"ce": 0.0}, seeds=(0,))
     monkeypatch.setitem(sys.modules, "altair", None)
-    pages = ["run_page", "audit_page", "plan_page"]
-    for name in [*pages, "charts", "audit_charts", "plan_charts", "shell", "theme"]:
+    kinds = ("train", "audit", "plan", "extrapolation")
+    pages = [f"pages.{kind}.{part}" for kind in kinds for part in ("page", "charts")]
+    for name in [*pages, "page", "theme"]:
         monkeypatch.delitem(sys.modules, f"operant.report.{name}", raising=False)
         monkeypatch.delattr(f"operant.report.{name}", raising=False)
     assert "ce reaches" in summary_table(tmp_path)

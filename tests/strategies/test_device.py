@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from operant import BestOf, Outcomes, PassAt, credit, estimate, parse
-from operant.strategies import Strategy, shapley
+from operant.estimators import shapley
+from operant.strategies import Strategy
 
 NAMES = [
     "pass@4",

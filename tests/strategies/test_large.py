@@ -12,7 +12,7 @@ import torch
 
 from operant import AllOf, BestOf, Majority, Outcomes, PassAt, Threshold, credit, estimate
 from operant.core.logmath import log_binom, log_binomial, log_hypergeometric, log_none_drawn
-from operant.hf.signals import dead_share as dead_share_of
+from operant.hf.rollouts.signals import dead_share as dead_share_of
 from operant.objectives.rl import dead_share
 from operant.strategies import FirstAccepted, Graded, Quorum, RaceTo, Strategy, TopMean
 from operant.strategies.counts import u_table

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from operant.hf.tasks import EMBEDDED, DataConfig
-from operant.hf.verify import Verifier
+from operant.hf.rollouts.prompts import EMBEDDED, DataConfig
+from operant.verify.registry import Verifier
 
 Method = Literal["sft", "grpo", "rloo"]
 

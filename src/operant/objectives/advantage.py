@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError
+from operant.estimators.beyond import credit_beyond, estimate_beyond
+from operant.estimators.offpolicy import estimate_offpolicy
+from operant.published.rules import RULES
 from operant.strategies.base import Outcomes, Strategy
-from operant.strategies.beyond import credit_beyond, estimate_beyond
 from operant.strategies.counts import CountStrategy
-from operant.strategies.offpolicy import estimate_offpolicy
 from operant.strategies.routes import credit, estimate
-from operant.strategies.rules import RULES
 
 Centre = Literal["loo", "mean"]
 EXACT, BEYOND = "exact", "beyond"

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from operant.core.checks import FewRolloutsWarning, InputError
 from operant.core.logmath import log_binomial
-from operant.strategies import paper
+from operant.estimators.offpolicy import estimate_offpolicy
+from operant.published import paper
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.counts import CountStrategy
-from operant.strategies.offpolicy import estimate_offpolicy
 from operant.strategies.routes import credit
 
 Form = Literal["exact", "paper-log", "paper-raw"]

@@ -9,18 +9,18 @@
 True
 """
 
-from operant.relational.applicability import Applicability, NotApplicableError, NotApplicableWarning
-from operant.relational.compose import Compose
-from operant.relational.csvtable import RelationalWarning, read_csv
-from operant.relational.extend import Extend
+from operant.relational.adapted import Target
+from operant.relational.bank.csvtable import RelationalWarning, read_csv
+from operant.relational.bank.tasks import Task, TaskBank
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.named import parse_operator
-from operant.relational.operators import CannotAdaptError, RelationalOperator
-from operant.relational.span import Span
-from operant.relational.target import Target
-from operant.relational.tasks import Task, TaskBank
+from operant.relational.operators.base import CannotAdaptError, RelationalOperator
+from operant.relational.operators.compose import Compose
+from operant.relational.operators.extend import Extend
+from operant.relational.operators.named import parse_operator
+from operant.relational.operators.span import Span
+from operant.relational.operators.warp.operator import Warp
+from operant.relational.selection.applicability import Applicability, NotApplicableError, NotApplicableWarning
 from operant.relational.transforms import Copy, Scale, Shift, Transformation, Trend, XScale, XShift, XWarp
-from operant.relational.warp import Warp
 
 __all__ = [
     "Applicability",

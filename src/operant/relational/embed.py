@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vmap
 
 from operant.core.checks import InputError, check_int
-from operant.relational.curves import Array
-from operant.relational.tasks import Scaling, TaskBank
+from operant.relational.bank.curves import Array
+from operant.relational.bank.tasks import Scaling, TaskBank
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,17 +17,26 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from operant.core.checks import DataError, InputError
-from operant.relational.applicability import Applicability, NotApplicableError, NotApplicableWarning, judge, rehearsed
-from operant.relational.baselines import Interpolation, Polynomial
-from operant.relational.choose import Calibration, flat_rule
-from operant.relational.curves import Array
-from operant.relational.extend import Extend
-from operant.relational.frames import constant, long_data
-from operant.relational.gp import ContextGP
-from operant.relational.named import is_named, parse_operator
-from operant.relational.operators import CannotAdaptError, Context, Fitted, RelationalOperator, labelled
-from operant.relational.reading import SINGLE, both, clean, matrix
-from operant.relational.rehearsal import (
+from operant.relational.adapted import Choice, Target
+from operant.relational.bank.curves import Array
+from operant.relational.bank.frames import constant, long_data
+from operant.relational.bank.reading import SINGLE, both, clean, matrix
+from operant.relational.bank.tasks import FAR, Scaling, TaskBank
+from operant.relational.operators.base import CannotAdaptError, Context, Fitted, RelationalOperator, labelled
+from operant.relational.operators.baselines import Interpolation, Polynomial
+from operant.relational.operators.extend import Extend
+from operant.relational.operators.gp import ContextGP
+from operant.relational.operators.named import is_named, parse_operator
+from operant.relational.operators.warp.operator import Warp
+from operant.relational.scoring import AdaptationScorer
+from operant.relational.selection.applicability import (
+    Applicability,
+    NotApplicableError,
+    NotApplicableWarning,
+    judge,
+    rehearsed,
+)
+from operant.relational.selection.backtest import (
     PLAIN,
     adapt_all,
     candidates,
@@ -37,13 +46,10 @@ from operant.relational.rehearsal import (
     of_kind,
     rms,
 )
-from operant.relational.scoring import AdaptationScorer
-from operant.relational.shell import Shell
+from operant.relational.selection.choose import Calibration, flat_rule
+from operant.relational.selection.outer import Shell
 from operant.relational.single import single_target
-from operant.relational.target import Choice, Target
-from operant.relational.tasks import FAR, Scaling, TaskBank
 from operant.relational.transforms import Transformation
-from operant.relational.warp import Warp
 
 FORMAT = 1
 SETTINGS: dict[str, Callable[[Any], bool]] = {
@@ -65,7 +71,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
 
     Args:
         operator: "auto" rehearses all operators on the bank's outer shell and mixes the best; a name, see
-            :data:`operant.relational.named.NAMED`, a transformation such as "shift * xshift", a
+            :data:`operant.relational.operators.named.NAMED`, a transformation such as "shift * xshift", a
             :class:`RelationalOperator`, or a list of these to choose from.
         level: probability that intervals hold.
         on_inapplicable: what to do about a target that the bank does not explain: "warn", "raise", or "baseline", which

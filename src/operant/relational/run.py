@@ -14,10 +14,10 @@ import numpy as np
 
 from operant.core.checks import DataError, InputError, OperantError, check_int
 from operant.core.record import claim_folder, extend_records, write_text
-from operant.relational.csvtable import RelationalWarning, Table, read_csv
-from operant.relational.curves import Array
-from operant.relational.frames import column, keys_of, numbers
-from operant.relational.tasks import TaskBank
+from operant.relational.bank.csvtable import RelationalWarning, Table, read_csv
+from operant.relational.bank.curves import Array
+from operant.relational.bank.frames import column, keys_of, numbers
+from operant.relational.bank.tasks import TaskBank
 
 if TYPE_CHECKING:
     from operant.relational.extrapolator import Extrapolator
@@ -125,9 +125,9 @@ def _write(
 ) -> None:
     """Fit, adapt and write; the record comes last, and a folder without results in it holds no extrapolation."""
     # The command line imports this module for its settings alone.
-    from operant.relational.applicability import NotApplicableWarning
+    from operant.relational.adapted import bank_record
     from operant.relational.extrapolator import Extrapolator
-    from operant.relational.target import bank_record
+    from operant.relational.selection.applicability import NotApplicableWarning
 
     tell(f"fitting {len(bank)} tasks")
     model = Extrapolator(operator=config.operator, level=config.level, random_state=config.seed).fit(bank)

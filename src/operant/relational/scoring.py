@@ -11,8 +11,8 @@ from sklearn.metrics import r2_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from operant.core.checks import InputError
-from operant.relational.curves import Array
-from operant.relational.frames import constant, long_data
+from operant.relational.bank.curves import Array
+from operant.relational.bank.frames import constant, long_data
 
 if TYPE_CHECKING:
     from operant.relational.extrapolator import Extrapolator

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from operant.core.checks import DataError
-from operant.relational.applicability import Applicability
-from operant.relational.choose import Calibration, flat_rule
-from operant.relational.curves import Array
-from operant.relational.operators import Context, RelationalOperator, labelled
-from operant.relational.rehearsal import adapt_all, fit_all, gap, rms
-from operant.relational.target import Choice, Target
-from operant.relational.tasks import Scaling, TaskBank
+from operant.relational.adapted import Choice, Target
+from operant.relational.bank.curves import Array
+from operant.relational.bank.tasks import Scaling, TaskBank
+from operant.relational.operators.base import Context, RelationalOperator, labelled
+from operant.relational.selection.applicability import Applicability
+from operant.relational.selection.backtest import adapt_all, fit_all, gap, rms
+from operant.relational.selection.choose import Calibration, flat_rule
 
 
 def single_target(

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from operant.core.checks import InputError, ParseError
-from operant.relational.curves import Array
+from operant.relational.bank.curves import Array
 
 KINDS = ("shift", "scale", "trend", "xshift", "xscale")
 """Names of the factors, in the order in which they are written."""

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from operant.core.checks import DataError, OperantError
 from operant.core.record import lock_folder, read_records
-from operant.report.audit import audit_table, load_audit
-from operant.report.extrapolation import load_extrapolation, target_chart
-from operant.report.extrapolation_table import extrapolation_table
 from operant.report.legible import legible
-from operant.report.plan import load_plan, plan_table
-from operant.report.runs import load_run
-from operant.report.text import run_table
+from operant.report.pages.audit.load import audit_table, load_audit
+from operant.report.pages.extrapolation.load import load_extrapolation, target_chart
+from operant.report.pages.extrapolation.tables import extrapolation_table
+from operant.report.pages.plan.load import load_plan, plan_table
+from operant.report.pages.train.load import load_run
+from operant.report.pages.train.text import run_table
 
 if TYPE_CHECKING:
-    from operant.report.shell import Page
+    from operant.report.page import Page
 
 __all__ = ["summary_table", "target_chart", "write_report"]
 
@@ -63,7 +63,7 @@ def write_report(folder: Path, out_dir: Path | None = None) -> Path:
         DataError: if the folder holds nothing finished, or its files contradict each other.
         ImportError: if the extra ``operant[report]`` is not installed.
     """
-    from operant.report import shell
+    from operant.report import page as shell
 
     folder = Path(folder)
     out_dir = Path(out_dir) if out_dir else folder / "report"
@@ -75,7 +75,10 @@ def write_report(folder: Path, out_dir: Path | None = None) -> Path:
 def page_of(folder: Path) -> Page:
     """What stands on the page of a folder; raises as :func:`write_report`."""
     # Altair is an optional extra that only the pages need; the terminal table works without it.
-    from operant.report import audit_page, extrapolation_page, plan_page, run_page
+    from operant.report.pages.audit import page as audit_page
+    from operant.report.pages.extrapolation import page as extrapolation_page
+    from operant.report.pages.plan import page as plan_page
+    from operant.report.pages.train import page as run_page
 
     with whole(folder):
         match _command(folder):

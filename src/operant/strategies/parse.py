@@ -9,15 +9,15 @@ from typing import Literal, cast
 from operant.core.checks import InputError, ParseError
 from operant.strategies.base import DEEPEST, MOST_PARTS, Strategy, nesting
 from operant.strategies.counts import AllOf, Graded, PassAt, Threshold
-from operant.strategies.lead import StopAtLead
 from operant.strategies.mixture import Harmonic, Mixture
 from operant.strategies.ranking import BestOf, LStatistic, Median, TopMean
 from operant.strategies.sequential import FirstAccepted, Priced
-from operant.strategies.stopping import RaceTo
-from operant.strategies.topvote import TopVote
 from operant.strategies.verifier import NoisyPassAt, Verified
-from operant.strategies.voting import Majority, Quorum
-from operant.strategies.weighted import WeightedVote
+from operant.strategies.votes.lead import StopAtLead
+from operant.strategies.votes.majority import Majority, Quorum
+from operant.strategies.votes.race import RaceTo
+from operant.strategies.votes.topvote import TopVote
+from operant.strategies.votes.weighted import WeightedVote
 
 Span = tuple[int, int]
 RATE = r"\d*\.?\d+(?:e[-+]?\d+)?"

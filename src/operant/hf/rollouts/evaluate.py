@@ -1,0 +1,291 @@
+"""``operant evaluate``: sample rollouts (or read them), verify the answers, and print the curves with error bars."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from torch import Tensor
+
+from operant.core.checks import BudgetError, DataError, check_int
+from operant.core.record import append_record, claim_folder, read_records, write_records
+from operant.hf.config import EvaluateConfig, config_dict
+from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
+from operant.hf.rollouts.families import Family, families_of
+from operant.hf.rollouts.prompts import load_prompts
+from operant.hf.rollouts.rows import check_rollouts
+from operant.strategies import (
+    AllOf,
+    BestOf,
+    Majority,
+    Outcomes,
+    PassAt,
+    Quorum,
+    RaceTo,
+    Sampler,
+    StopAtLead,
+    Strategy,
+    TopVote,
+    WeightedVote,
+    parse,
+)
+from operant.verify.base import Prompt, Verdict, clean_target
+from operant.verify.registry import Verifier, make_verifier
+
+if TYPE_CHECKING:  # transformers takes seconds to import
+    from operant.hf.rollouts.policy import Policy
+
+SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
+"""Families that need no member to name them."""
+VOTES = (Majority, Quorum, WeightedVote, TopVote, RaceTo, StopAtLead)
+
+
+def evaluate(config: EvaluateConfig) -> Path:
+    """Evaluate, write rollouts.jsonl, prompts.jsonl and record.jsonl, and return the folder.
+
+    Raises:
+        DataError: for a folder in use, unreadable rollouts, or unequal numbers of rollouts.
+        InputError, BudgetError: for settings that cannot work, before anything is sampled.
+    """
+    sampler = Sampler(config.temperature, config.top_p)
+    for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens"):
+        check_int(name, getattr(config, name), least=1)
+    strategies = [SHORT.get(text) or parse(text) for text in config.families]
+    if config.rollouts_file is None and max(config.budgets or [1]) > config.rollouts:
+        raise BudgetError(
+            f"budgets up to {max(config.budgets or [1])} need as many rollouts a prompt, got {config.rollouts}. Raise "
+            "rollouts, or lower budgets."
+        )
+    quiet()
+    prompts = [] if config.rollouts_file is not None else load_prompts(config.data)[1]
+    if config.verifier != "exact" and prompts:
+        make_verifier(config.verifier).close()  # one that does not load is refused before anything is sampled
+    settings = config_dict(config)
+    with claim_folder(
+        config.output_dir, "evaluate", settings, resume=config.resume, loose=("resume",), outputs=("job.json",)
+    ):
+        if (config.output_dir / "prompts.jsonl").is_file():
+            text = f"{config.output_dir} is finished: nothing is left to do. Another --output_dir evaluates anew."
+            Console().print(text, soft_wrap=True)
+        else:
+            _evaluate(config, sampler, strategies, prompts)
+        (config.output_dir / "sampling.jsonl").unlink(missing_ok=True)
+    return config.output_dir
+
+
+def _evaluate(
+    config: EvaluateConfig, sampler: Sampler, strategies: Sequence[Strategy], prompts: Sequence[Prompt]
+) -> None:
+    folder, exact, chat = config.output_dir, None, False
+    record = folder / "record.jsonl"
+    write_records(record, [r for r in read_records(record) if r["kind"] in ("run", "environment")])  # results are new
+    name = config.model if config.rollouts_file is None else config.rollouts_file.name
+    write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy=None)
+    if config.rollouts_file is not None:
+        rows = read_records(config.rollouts_file, torn=False)
+    else:
+        rows, exact, chat = _sample(config, sampler, folder, prompts)
+    rows, failures = score_rollouts(rows, config.verifier, prompts)
+    if config.reward_model:
+        rows = with_scores(rows, config.reward_model, _asked(rows, prompts, chat=chat))
+    write_records(folder / "rollouts.jsonl", rows)
+    warnings = [
+        f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
+        for kind, count in failures.items()
+    ]
+    cut_at = "their limit" if config.rollouts_file is not None else f"max_new_tokens = {config.max_new_tokens}"
+    for text in [*cut_warning(rows, cut_at), *warnings]:
+        append_record(record, "warning", text=text)
+        Console().print(f"[bold yellow]warning[/] {escape(text)}")
+    ids, outcomes = outcomes_of(rows)
+    _write_curves(folder, config, strategies, ids, outcomes, exact)
+
+
+def outcomes_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Any], Outcomes]:
+    """Prompt ids and (B, M) outcomes from scored rollouts.
+
+    Raises:
+        DataError: if prompts have unequal numbers of rollouts.
+    """
+    groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["prompt"]].append(row)
+    sizes = Counter(len(group) for group in groups.values())
+    if len(sizes) != 1:
+        raise DataError(f"expected as many rollouts for every prompt, got {dict(sizes)} (rollouts: prompts).")
+    reward, answer, score = [], [], []
+    for group in groups.values():
+        classes: dict[str, int] = {}
+        reward.append([float(r["reward"] or 0.0) for r in group])
+        answer.append([-1 if r.get("answer") is None else classes.setdefault(r["answer"], len(classes)) for r in group])
+        score.append([r.get("score") for r in group])
+    has_score = [s is not None for line in score for s in line]
+    if any(has_score) and not all(has_score):
+        raise DataError("some rollouts have a score and some have none; give one to all or to none.")
+    return list(groups), Outcomes(
+        torch.tensor(reward, dtype=torch.float64),
+        torch.tensor(answer),
+        torch.tensor(score, dtype=torch.float64) if all(has_score) else None,
+    )
+
+
+def _sample(
+    config: EvaluateConfig, sampler: Sampler, folder: Path, prompts: Sequence[Prompt]
+) -> tuple[list[dict[str, Any]], Tensor | None, bool]:
+    """Sample, chunk by chunk into sampling.jsonl; a chunk that is there already is not sampled again."""
+    from operant.hf.rollouts.chat import is_chat
+    from operant.hf.rollouts.policy import answer_log_probs, encode, load_policy, sample
+
+    policy = load_policy(config.model, seed=config.seed)
+    encoded = encode(policy, prompts, config.data, config.max_tokens)
+    partial = folder / "sampling.jsonl"
+    stored = [r for r in read_records(partial) if r["kind"] == "chunk"] if partial.is_file() else []
+    rows = [row for chunk in stored for row in chunk["rows"]]
+    chunks = sample(
+        policy,
+        encoded,
+        rollouts=config.rollouts,
+        sampler=sampler,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        skip=len(stored),
+    )
+    count = -(-len(encoded) // config.batch_size) - len(stored)
+    for i, tokens in enumerate(track(chunks, "sampling", total=count), start=len(stored)):
+        here = prompts[i * config.batch_size : (i + 1) * config.batch_size]
+        owners = [p for p in here for _ in range(config.rollouts)]
+        new = [_row(p, t, policy) for p, t in zip(owners, tokens, strict=True)]
+        append_record(partial, "chunk", rows=new)
+        rows += new
+    exact = None
+    if config.exact and all(p.target for p in prompts):
+        exact = answer_log_probs(policy, encoded, batch_size=32, sampler=sampler)
+    return rows, exact, is_chat(policy.tokenizer, config.data)
+
+
+def _row(prompt: Prompt, tokens: list[int], policy: Policy) -> dict[str, Any]:
+    """One rollout as it is stored."""
+    return {
+        "prompt": prompt.id,
+        "target": prompt.target,
+        "completion": policy.text(tokens),
+        "tokens": len(tokens),
+        "finished": policy.finished(tokens),
+    }
+
+
+def cut_warning(rows: Sequence[Mapping[str, Any]], limit: str) -> list[str]:
+    """A warning where most of the rollouts that say whether they finished did not; ``limit`` names what cut them."""
+    known = [bool(row["finished"]) for row in rows if row.get("finished") is not None]
+    cut = known.count(False)
+    if 2 * cut <= len(known):
+        return []
+    return [
+        f"{cut} of {len(known)} completions ({100 * cut / len(known):.0f} %) were cut at {limit} before they ended. An "
+        "answer that comes later is not seen: raise the limit, or ask for a shorter answer."
+    ]
+
+
+def score_rollouts(
+    rows: list[dict[str, Any]], verifier: Verifier, prompts: Sequence[Prompt] = ()
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Add reward and answer where a row has no reward; rows that have one keep it.
+
+    Args:
+        rows: rollouts with a prompt (its id), completion and target; with info where the verifier needs it.
+        verifier: see ``make_verifier``.
+        prompts: the prompts themselves, where they are known.
+
+    Raises:
+        DataError: for rows that lack something, naming the first.
+    """
+    check_rollouts(rows)
+    todo = [row for row in rows if "reward" not in row]
+    verdicts: list[Verdict] = []
+    if todo:
+        known = {p.id: p for p in prompts}
+        asked = [known.get(row["prompt"]) or _prompt(i, row) for i, row in enumerate(rows) if "reward" not in row]
+        with Console().status(f"verifying {len(todo)} completions"), make_verifier(verifier) as check:
+            verdicts = check(asked, [row["completion"] for row in todo])
+    fresh = iter(verdicts)
+    scored = [row if "reward" in row else {**row, **asdict(next(fresh))} for row in rows]
+    return scored, Counter(row["failure"] for row in scored if row.get("failure"))
+
+
+def _prompt(i: int, row: Mapping[str, Any]) -> Prompt:
+    """The prompt of a rollout that stands in a file; its target is cleaned as in a prompt set."""
+    target = clean_target(row["target"], f"rollout {i + 1}, target")
+    return Prompt(row["prompt"], "", target, row.get("info") or {})
+
+
+def with_scores(rows: list[dict[str, Any]], reward_model: str, asked: Sequence[Any]) -> list[dict[str, Any]]:
+    """Add the reward model's score to every rollout, given the text or the conversation that it answers."""
+    from operant.hf.rollouts.chat import answers
+    from operant.hf.rollouts.rewardmodel import RewardModel
+
+    model = RewardModel(reward_model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    chat = not isinstance(asked[0], str)
+    scores = model(asked, answers([row["completion"] for row in rows], chat=chat))
+    return [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
+
+
+def _asked(rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt], *, chat: bool) -> list[Any]:
+    """What each rollout answers: its prompt, or the text or conversation that stands in a file of rollouts."""
+    from operant.hf.rollouts.chat import asked
+
+    known = dict(zip((p.id for p in prompts), asked(prompts, chat=chat), strict=True))
+    found = [known.get(row["prompt"], row.get("text")) for row in rows]
+    kinds = {type(text) for text in found}
+    for i, (row, text) in enumerate(zip(rows, found, strict=True)):
+        if not isinstance(text, (str, list)) or not isinstance(row.get("completion"), str) or len(kinds) > 1:
+            raise DataError(
+                f"rollout {i + 1}: reward_model scores a text (the prompt's) and a completion, found {sorted(row)}. "
+                "Add them, the texts all as texts or all as conversations, or give each rollout a score and leave "
+                "reward_model out."
+            )
+    return found
+
+
+def _write_curves(
+    folder: Path,
+    config: EvaluateConfig,
+    strategies: Sequence[Strategy],
+    ids: list[Any],
+    outcomes: Outcomes,
+    exact: Tensor | None,
+) -> None:
+    """The curves of all families, per prompt and averaged."""
+    m = outcomes.m
+    budgets = config.budgets or [2**i for i in range(m.bit_length())]
+    columns: dict[str, Column] = {}
+    for family in _families(strategies, budgets, outcomes):
+        columns |= family.columns(outcomes)
+    if exact is not None:
+        columns |= pass_at(exact, budgets, prefix="exact ")
+    curves = summary(columns)
+    append_record(folder / "record.jsonl", "evaluation", step=0, prompts=len(ids), rollouts=m, curve=curves)
+    append_record(folder / "record.jsonl", "done", step=0)
+    write_prompts(folder, ids, columns)
+
+
+def _families(strategies: Sequence[Strategy], budgets: list[int], outcomes: Outcomes) -> list[Family]:
+    """The families that these rollouts allow; what is left out is said."""
+    votes = outcomes.answer is not None and bool((outcomes.answer >= 0).any())
+    kept: list[Strategy] = []
+    for s in strategies:
+        name = s.named("N")
+        if s.binary and not outcomes.binary:
+            Console().print(f"{name} is left out: it counts successes, and rewards are not 0 or 1.")
+        elif isinstance(s, VOTES) and not votes:
+            Console().print(f"{name} is left out: no rollout has an answer to vote for.")
+        else:
+            kept.append(s)
+    return families_of(outcomes, kept, budgets) if kept else []

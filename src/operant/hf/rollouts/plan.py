@@ -1,0 +1,185 @@
+"""``operant plan``: from saved rollouts, what strategies and budgets are worth and what to train for.
+
+Nothing is trained or sampled. Curves, credits and the shares of dead groups are unbiased for the model that made
+the rollouts; ``recommend`` turns them into a choice by rules that stand in its docstring.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from operant.core.checks import BudgetError, DataError, InputError
+from operant.core.record import claim_folder, extend_records, read_records, write_records
+from operant.core.rng import numpy_generator
+from operant.hf.config import PlanConfig, config_dict
+from operant.hf.rollouts.evaluate import outcomes_of, score_rollouts
+from operant.hf.rollouts.families import Family, families_of, needs_verifier
+from operant.hf.rollouts.recommend import Candidate, Evidence, quantiles, recommend
+from operant.hf.rollouts.signals import (
+    BINS,
+    bin_of,
+    compare_signals,
+    counts_successes,
+    dead_share,
+    dead_shares,
+    signal_shares,
+    spread,
+    success_rate,
+)
+from operant.strategies import BestOf, Outcomes, PassAt, credit, parse
+
+RESAMPLES = 2000
+LEAST = 4
+"""Rollouts a prompt that a plan needs: N = 2, trained with M = 2 N."""
+_CELLS = 4_000_000  # prompt counts held in memory at once
+
+
+def plan(config: PlanConfig) -> Path:
+    """Compute the plan, write record.jsonl and prompts.jsonl, and return the folder.
+
+    Raises:
+        DataError: for a folder in use, unreadable rollouts, or unequal numbers of rollouts.
+        InputError, BudgetError, ParseError: for settings that cannot work.
+    """
+    if not (0 < config.confidence < 1 and 0 <= config.price < math.inf):
+        raise InputError(
+            f"expected 0 < confidence < 1 and a finite price >= 0, got {config.confidence}, {config.price}."
+        )
+    with Console().status("reading rollouts"):
+        rows = read_records(config.rollouts, torn=False)
+    if not rows:
+        raise DataError(f"{config.rollouts}: expected one rollout a line, found none.")
+    with claim_folder(config.output_dir, "plan", config_dict(config), outputs=("prompts.jsonl",)):
+        _write(config, rows)
+    return config.output_dir
+
+
+def _write(config: PlanConfig, rows: list[dict[str, Any]]) -> None:
+    """The record comes last: a folder without one holds no plan."""
+    folder = config.output_dir
+    rows, failures = score_rollouts(rows, config.verifier)
+    ids, outcomes = outcomes_of(rows)
+    records, prompts = make_plan(config, ids, outcomes)
+    told = [
+        {"kind": "note", "text": f"{count} of {len(rows)} completions could not be verified ({kind}): they count as 0."}
+        for kind, count in failures.items()
+    ]
+    write_records(folder / "prompts.jsonl", prompts)
+    extend_records(folder / "record.jsonl", [*told, *records])
+
+
+def make_plan(
+    config: PlanConfig, ids: Sequence[Any], outcomes: Outcomes
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The records of a plan, and one line for every prompt: its success rate and its share of each signal."""
+    if outcomes.m < LEAST:
+        raise BudgetError(
+            f"a plan needs at least {LEAST} rollouts a prompt, got M = {outcomes.m}: credit of N = 2 takes "
+            "M = 2 N. Sample more rollouts."
+        )
+    chosen = None if config.strategies is None else [parse(text) for text in config.strategies]
+    families = families_of(outcomes, chosen, config.budgets)
+    rate = success_rate(outcomes)
+    candidates = _candidates(families, outcomes, config.seed)
+    records = [_facts(config, outcomes, rate), *(_curve_record(c, config, len(ids)) for c in candidates)]
+    shares: dict[str, Tensor] = {}
+    jobs = [(f, n) for f in families for n in f.budgets if 2 * n <= outcomes.m]
+    for family, n in track(jobs, "credits"):
+        s = family.at(n)
+        weights = credit(s, outcomes)
+        shares[str(s)] = share = signal_shares(weights)
+        dead = dead_shares(s, outcomes, weights, seed=config.seed)
+        about = {"kind": "signal", "strategy": family.label, "n": n, "name": str(s)}
+        about |= {"dead": dead, "exact": counts_successes(s, outcomes)}
+        records.append(about | spread(share, rate, ids))
+    evidence = _evidence(config, outcomes, rate)
+    records += [{"kind": "recommendation", **vars(advice)} for advice in recommend(candidates, evidence)]
+    prompts = [
+        {"prompt": p, "rate": rate[i].item(), "signal": {k: s[i].item() for k, s in shares.items()}}
+        for i, p in enumerate(ids)
+    ]
+    return records, prompts
+
+
+def _candidates(families: Sequence[Family], outcomes: Outcomes, seed: int) -> list[Candidate]:
+    """What was measured of every family, with the same resamples for all."""
+    values = [f.values(outcomes) for f in track(families, "curves")]
+    draws = resampled(torch.cat(values, dim=1), seed).split([len(f.budgets) for f in families], dim=1)
+    return [
+        Candidate(
+            label=f.label,
+            budgets=f.budgets,
+            at=f.at,
+            values=v.mean(0).tolist(),
+            costs=f.costs(outcomes),
+            draws=d,
+            verifier=needs_verifier(f.at(f.budgets[-1]), outcomes),
+        )
+        for f, v, d in zip(families, values, draws, strict=True)
+    ]
+
+
+def _evidence(config: PlanConfig, outcomes: Outcomes, rate: Tensor) -> Evidence:
+    """What the rules ask, bound to these rollouts."""
+    one = PassAt(1) if outcomes.binary else BestOf(1)  # either is worth the mean reward
+    same = (outcomes.reward == outcomes.reward[:, :1]).all(-1)
+    earns = outcomes.reward[:, 0] != 0
+    return Evidence(
+        prompts=len(outcomes.reward),
+        rollouts=outcomes.m,
+        price=config.price,
+        confidence=config.confidence,
+        binary=outcomes.binary,
+        one=one,
+        never=int((same & ~earns).sum()),
+        always=int((same & earns).sum()),
+        dead=lambda s, m: dead_share(s, outcomes, m, seed=config.seed),
+        overlap=lambda s: compare_signals(credit(one, outcomes), credit(s, outcomes), rate),
+    )
+
+
+def resampled(values: Tensor, seed: int) -> Tensor:
+    """Means of the columns of (B, C) over bootstrap resamples of the prompts, (R, C): paired, all columns alike."""
+    b = len(values)
+    generator = numpy_generator(seed, "plan", "bootstrap")
+    chunk, means = max(1, _CELLS // b), []
+    for start in range(0, RESAMPLES, chunk):
+        counts = generator.multinomial(b, [1 / b] * b, size=min(chunk, RESAMPLES - start))
+        means.append(torch.from_numpy(counts).double() @ values / b)
+    return torch.cat(means)
+
+
+def _facts(config: PlanConfig, outcomes: Outcomes, rate: Tensor) -> dict[str, Any]:
+    return {
+        "kind": "rollouts",
+        "prompts": len(outcomes.reward),
+        "rollouts": outcomes.m,
+        "binary": outcomes.binary,
+        "confidence": config.confidence,
+        "bins": BINS,
+        "prompts_in_bins": torch.bincount(bin_of(rate), minlength=len(BINS)).double().div(len(rate)).tolist(),
+    }
+
+
+def _curve_record(c: Candidate, config: PlanConfig, prompts: int) -> dict[str, Any]:
+    def interval(draws: Tensor) -> dict[str, float | None]:
+        low, high = quantiles(draws, config.confidence) if prompts > 1 else (None, None)
+        return {"low": low, "high": high}
+
+    points = [
+        {"n": n, "value": c.values[j], "cost": c.costs[j], **interval(c.draws[:, j])} for j, n in enumerate(c.budgets)
+    ]
+    gains = [
+        {"n": c.budgets[j], "from": c.budgets[j - 1], "value": c.values[j] - c.values[j - 1]}
+        | interval(c.draws[:, j] - c.draws[:, j - 1])
+        for j in range(1, len(c.budgets))
+    ]
+    return {"kind": "curve", "strategy": c.label, "verifier": c.verifier, "points": points, "gains": gains}

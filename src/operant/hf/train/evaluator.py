@@ -1,0 +1,180 @@
+"""The evaluation of a training job on its held-out prompts: exact, or from sampled and verified rollouts.
+
+Under a launcher every process takes its share of the prompts, and as many as the others: a sharded model computes
+only when all of them do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from operant.core.checks import NotDefinedError, OperantError
+from operant.core.rng import child_seed
+from operant.hf.config import TrainConfig
+from operant.hf.folder import Column, exact_columns
+from operant.hf.rollouts.chat import answers, asked, is_chat
+from operant.hf.rollouts.evaluate import cut_warning, outcomes_of
+from operant.hf.rollouts.families import families_of
+from operant.hf.rollouts.policy import Encoded, Policy, answer_log_probs, sample
+from operant.hf.workers import rank, world_size
+from operant.strategies import AllOf, Outcomes, PassAt, Sampler, Strategy, parse
+from operant.strategies.mixture import budgets_of
+from operant.verify.base import Prompt
+from operant.verify.registry import Check, failures, make_verifier
+
+
+@dataclass(frozen=True)
+class Result:
+    """Columns (B,) metric -> value per prompt, further columns, and what went wrong."""
+
+    columns: Mapping[str, Column]
+    extra: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    warnings: Sequence[str] = ()
+
+
+class Examiner:
+    """Evaluates the model of a job whenever it is called.
+
+    Args:
+        config: budgets, sampler, eval_rollouts, verifier.
+        policy: the model.
+        prompts: held-out prompts.
+        rows: the same, as tokens.
+    """
+
+    def __init__(self, config: TrainConfig, policy: Policy, prompts: Sequence[Prompt], rows: Sequence[Encoded]) -> None:
+        self.config, self.policy, self.prompts, self.rows = config, policy, prompts, rows
+        self._model: Callable[[], Any] = lambda: policy.model
+        self._check: Check | None = None
+        self._scorer: Any = None
+
+    def follow(self, trainer: Any) -> None:
+        """Evaluate the model as this trainer holds it: sharded, where it shards.
+
+        Raises:
+            OperantError: for rollouts of a sharded model, or shards that are not saved as one model.
+        """
+        fsdp = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+        if fsdp is None and not trainer.is_deepspeed_enabled:
+            return
+        if self.config.eval_rollouts:
+            raise OperantError(
+                "eval_rollouts samples from one whole model, and FSDP or DeepSpeed shards it: set eval_rollouts 0, and "
+                "run operant evaluate on the saved model."
+            )
+        if fsdp is not None and "FULL_STATE_DICT" not in str(fsdp.state_dict_type):
+            raise OperantError(
+                f"FSDP would save this model in shards ({fsdp.state_dict_type}), which no branch can start from: set "
+                "fsdp_state_dict_type: FULL_STATE_DICT in the configuration of accelerate."
+            )
+        self._model = lambda: trainer.model_wrapped
+
+    def __call__(self) -> Result:
+        """Every metric of every held-out prompt, the same on all processes."""
+        policy = replace(self.policy, model=self._model())
+        if not self.config.eval_rollouts:
+            log_p = self._exact(policy)
+            return Result(exact_columns(log_p, exact_metrics(self.config)), {"log_p": log_p})
+        training = policy.model.training
+        rows = self._sampled(policy)
+        policy.model.train(training)
+        kinds = failures([row["verdict"] for row in rows if row["verdict"] is not None])
+        warnings = [
+            f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
+            for kind, count in kinds.items()
+        ]
+        warnings += cut_warning(rows, f"max_completion_length = {self.config.max_completion_length}")
+        return Result(sampled_columns(self.config, outcomes_of(rows)[1]), warnings=warnings)
+
+    def _shares(self) -> list[list[int]]:
+        """Prompt indices of every process, equally many; the last ones repeat the first prompts."""
+        count, ranks = len(self.rows), world_size()
+        return [[i % count for i in range(r, r + -(-count // ranks) * ranks, ranks)] for r in range(ranks)]
+
+    def _gathered(self, values: list[Any]) -> list[Any]:
+        """One value a prompt, from those of this process's share."""
+        order = [i for share in self._shares() for i in share]
+        everywhere = gather_object(values) if world_size() > 1 else values
+        found = dict(zip(order, everywhere, strict=True))
+        return [found[i] for i in range(len(self.rows))]
+
+    def _sampler(self) -> Sampler:
+        return Sampler(self.config.temperature, self.config.top_p)
+
+    def _exact(self, policy: Policy) -> Tensor:
+        mine = [self.rows[i] for i in self._shares()[rank()]]
+        log_p = answer_log_probs(policy, mine, batch_size=self.config.eval_batch_size, sampler=self._sampler())
+        return torch.tensor(self._gathered(log_p.tolist()), dtype=torch.float64)
+
+    def _sampled(self, policy: Policy) -> list[dict[str, Any]]:
+        """M rollouts of every prompt, verified and scored."""
+        m, share = self.config.eval_rollouts, self._shares()[rank()]
+        chunks = sample(
+            policy,
+            [self.rows[i] for i in share],
+            rollouts=m,
+            sampler=self._sampler(),
+            max_new_tokens=self.config.max_completion_length or 1,
+            batch_size=max(1, self.config.eval_batch_size // m),
+            seed=child_seed(self.config.data.seed, "evaluation", rank()),
+        )
+        drawn = [tokens for chunk in chunks for tokens in chunk]
+        owners = [self.prompts[i] for i in share for _ in range(m)]
+        lines = self._scored(policy, owners, [policy.text(tokens) for tokens in drawn])
+        for line, tokens in zip(lines, drawn, strict=True):
+            line["finished"] = policy.finished(tokens)
+        grouped = self._gathered([lines[i : i + m] for i in range(0, len(lines), m)])
+        return [line for group in grouped for line in group]
+
+    def _scored(self, policy: Policy, owners: list[Prompt], texts: list[str]) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = [{"prompt": p.id, "verdict": None} for p in owners]
+        if self.config.reward_model:
+            for line, score in zip(lines, self._scores(policy, owners, texts), strict=True):
+                line |= {"reward": score, "score": score}
+        if self.config.verifier:
+            self._check = self._check or make_verifier(self.config.verifier)
+            for line, verdict in zip(lines, self._check(owners, texts), strict=True):
+                line |= {"verdict": verdict, "reward": verdict.reward, "answer": verdict.answer}
+        return lines
+
+    def _scores(self, policy: Policy, owners: list[Prompt], texts: list[str]) -> list[float]:
+        from operant.hf.rollouts.rewardmodel import RewardModel
+
+        self._scorer = self._scorer or RewardModel(self.config.reward_model, policy.device)
+        chat = is_chat(policy.tokenizer, self.config.data)
+        return self._scorer(asked(owners, chat=chat), answers(texts, chat=chat))
+
+
+def exact_metrics(config: TrainConfig) -> list[Strategy]:
+    """pass@k at every budget, and every strategy of the run (or those that it mixes), each at its own budget."""
+    own = [s for text in config.strategies for s in budgets_of(parse(text))]
+    return [*(PassAt(k) for k in config.budgets), *filter(_has_success, own)]
+
+
+def _has_success(s: Strategy) -> bool:
+    """Whether S(p) of a single p exists."""
+    try:
+        s.success(torch.tensor(-1.0, dtype=torch.float64))
+    except NotDefinedError:
+        return False
+    return True
+
+
+def sampled_columns(config: TrainConfig, outcomes: Outcomes) -> dict[str, Column]:
+    """Curves of pass, maj and best, where the rollouts allow them, and of every strategy of the run, its own N too."""
+    m = outcomes.m
+    budgets = [k for k in config.budgets if k <= m]
+    columns: dict[str, Column] = {}
+    for family in families_of(outcomes, None, budgets):
+        if not isinstance(family.strategy, AllOf):
+            columns |= family.columns(outcomes)
+    for s in map(parse, config.strategies):
+        (family,) = families_of(outcomes, [s], [*budgets, s.n] if s.n <= m else budgets)
+        columns = {**family.columns(outcomes), **columns}
+    return columns

@@ -1,0 +1,100 @@
+"""A training job as a value, and the arguments of its trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from operant.core.checks import OperantError
+from operant.hf.config import TrainConfig
+
+BASELINES = ("ce", "grpo", "rloo")
+FREE = ("bf16", "gradient_checkpointing", "ddp_find_unused_parameters", "use_cpu", "save_total_limit")
+"""Settings of a trainer that operant makes and ``trainer`` may change."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training job; ``start`` is the folder of the weights it begins with, None for the model itself."""
+
+    folder: Path
+    seed: int
+    branch: str
+    strategy: str
+    role: str
+    method: str
+    steps: int
+    learning_rate: float
+    start: Path | None
+
+    @property
+    def record(self) -> Path:
+        """Its JSON lines record."""
+        return self.folder / "record.jsonl"
+
+    @property
+    def done(self) -> bool:
+        """Whether it finished: the per-prompt results are written last."""
+        return (self.folder / "prompts.jsonl").is_file()
+
+    @property
+    def baseline(self) -> bool:
+        """Whether the other branches are compared with it."""
+        return self.branch in BASELINES
+
+
+def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | None, **settings: Any) -> Any:
+    """A trainer's arguments: what every method shares, ``settings``, and the user's ``trainer``.
+
+    Raises:
+        OperantError: for a field that TRL does not have, one that stands elsewhere, or values that TRL refuses.
+    """
+    import torch
+    from transformers import TrainingArguments
+
+    cuda = torch.cuda.is_available()
+    known = {f.name for f in fields(config_class) if f.init}
+    shared: dict[str, Any] = {
+        "output_dir": str(job.folder),  # what trackers write there stays beside the record
+        "run_name": f"{config.output_dir.name}-seed{job.seed}-{job.branch}",
+        "max_steps": job.steps,
+        "learning_rate": job.learning_rate,
+        "lr_scheduler_type": config.lr_scheduler_type if job.role == "branch" else "constant_with_warmup",
+        "warmup_steps": config.warmup_steps,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "logging_steps": config.logging_steps,
+        "save_strategy": "steps" if config.save_steps else "no",
+        "save_steps": config.save_steps or 500,
+        "save_total_limit": 2,  # one to fall back on
+        "seed": job.seed,
+        "data_seed": job.seed,  # the same order on every process of a launcher
+        "disable_tqdm": True,
+        "report_to": config.report_to,
+        "bf16": cuda,
+        "gradient_checkpointing": False,
+        "ddp_find_unused_parameters": False,
+        "use_cpu": not cuda,
+        **settings,
+    }
+    if "logging_dir" in known:  # transformers 4; later ones read the environment
+        shared["logging_dir"] = str(job.folder / "tensorboard")
+    for name in config.trainer:
+        if name in shared and name not in FREE:
+            raise OperantError(f"trainer: {name} is a setting of operant itself: give it without 'trainer.', or not.")
+    every = {f.name for f in fields(TrainingArguments)}
+    extra = {k: v for k, v in config.trainer.items() if k in (known if job.role == "branch" else every)}
+    missing = [k for k in config.trainer if k not in known and job.role == "branch" and not job.baseline]
+    if missing:
+        near = ", ".join(get_close_matches(missing[0], known)) or "its documentation lists them"
+        raise OperantError(f"trainer: {config_class.__name__} has no field {missing[0]!r}; did you mean {near}?")
+    try:
+        return config_class(**shared | extra)
+    except OperantError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise OperantError(f"TRL refuses the settings of {job.branch}: {error}") from error

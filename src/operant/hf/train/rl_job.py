@@ -1,0 +1,111 @@
+"""A reinforcement-learning job: TRL's own trainer as the baseline, or ours for a strategy, on the same prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import trl
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
+
+from operant.core.checks import DataError, OperantError
+from operant.hf.config import TrainConfig
+from operant.hf.rollouts.chat import asked, is_chat
+from operant.hf.rollouts.policy import Encoded, Policy
+from operant.hf.rollouts.prompts import DataConfig
+from operant.hf.rollouts.rewardmodel import RewardModel
+from operant.hf.train.job import Job, build
+from operant.hf.trainers.rewards import VerifierReward
+from operant.hf.trainers.rl import (
+    AlignedGRPOConfig,
+    AlignedGRPOTrainer,
+    AlignedRLOOConfig,
+    AlignedRLOOTrainer,
+    check_settings,
+)
+from operant.verify.base import Prompt
+from operant.verify.registry import make_verifier
+
+STOCK: dict[str, tuple[Any, Any]] = {"grpo": (GRPOConfig, GRPOTrainer), "rloo": (RLOOConfig, RLOOTrainer)}
+ALIGNED: dict[str, tuple[Any, Any]] = {
+    "grpo": (AlignedGRPOConfig, AlignedGRPOTrainer),
+    "rloo": (AlignedRLOOConfig, AlignedRLOOTrainer),
+}
+TRL = (
+    *("num_generations", "max_completion_length", "temperature", "top_p", "beta", "num_iterations"),
+    *("steps_per_generation", "use_vllm", "vllm_mode"),
+)
+OURS = ("strategy_schedule", "form", "centre", "off_policy", "resample_dead")
+
+
+def arguments(job: Job, config: TrainConfig) -> Any:
+    """The settings of the trainer; the baseline has the defaults of TRL where nothing else was said."""
+    settings: dict[str, Any] = {name: getattr(config, name) for name in TRL}
+    if config.verifier and config.reward_model:
+        settings["reward_weights"] = [1.0, 0.0]
+    if not job.baseline:
+        settings |= {name: getattr(config, name) for name in OURS} | {"strategy": job.strategy}
+        if config.verifier and config.reward_model:
+            settings["score_func"] = RewardModel.__name__
+    config_class = (STOCK if job.baseline else ALIGNED)[job.method][0]
+    args = build(config_class, job, config, config.per_device_train_batch_size, **settings)
+    if not job.baseline:
+        check_settings(args)
+    every = args.num_iterations * args.steps_per_generation
+    if config.save_steps * args.gradient_accumulation_steps % every:
+        raise OperantError(
+            f"save_steps must be a multiple of {every} / gradient_accumulation_steps, the steps taken on one batch of "
+            f"completions, got {config.save_steps}: a checkpoint in between would lose the completions."
+        )
+    return args
+
+
+def trainer(
+    job: Job, config: TrainConfig, args: Any, policy: Policy, prompts: Sequence[Prompt], rows: list[Encoded]
+) -> Any:
+    """The trainer of a job that is to be run."""
+    needed = args.generation_batch_size // args.num_generations
+    if len(prompts) < needed:
+        raise DataError(
+            f"a batch of completions takes {needed} prompts (per_device_train_batch_size x processes x "
+            f"steps_per_generation / num_generations), and there are {len(prompts)} to train on. Lower one of these."
+        )
+    kind = (STOCK if job.baseline else ALIGNED)[job.method][1]
+    made = kind(
+        model=policy.model,
+        processing_class=policy.tokenizer,
+        reward_funcs=reward_functions(config, policy),
+        train_dataset=dataset(policy, prompts, config.data),
+        args=args,
+    )
+    if len(policy.ends) > 1 and set(getattr(made, "eos_token_ids", ())) != set(policy.ends):
+        raise OperantError(
+            f"the model ends a completion at any of the tokens {list(policy.ends)}, and TRL {trl.__version__} knows "
+            "one only: it would train on what follows the others. Install trl 1.16 or later."
+        )
+    return made
+
+
+def reward_functions(config: TrainConfig, policy: Policy) -> list[Any]:
+    """The verifier, the reward model, or both in this order."""
+    functions: list[Any] = [VerifierReward(make_verifier(config.verifier))] if config.verifier else []
+    if config.reward_model:
+        functions.append(RewardModel(config.reward_model, policy.device))
+    return functions
+
+
+def dataset(policy: Policy, prompts: Sequence[Prompt], data: DataConfig) -> Dataset:
+    """Prompts as TRL takes them, so that it tokenises them as :func:`operant.hf.rollouts.policy.encode` does.
+
+    With a chat template: conversations, for TRL applies the template itself, and a text that has been through it would
+    get a second beginning-of-sequence token.
+    """
+    said = asked(prompts, chat=is_chat(policy.tokenizer, data))
+    return Dataset.from_list(
+        [
+            {"prompt": prompt, "id": p.id, "target": p.target, "info": json.dumps(dict(p.info))}
+            for p, prompt in zip(prompts, said, strict=True)
+        ]
+    )

@@ -1,0 +1,187 @@
+"""``operant train``: a warm start per seed, then one branch per objective from the same weights and batches."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from operant.core.checks import OperantError
+from operant.core.record import claim_folder, read_records, write_text
+from operant.core.trouble import told
+from operant.hf.config import TrainConfig, config_dict
+from operant.hf.train.checkpoints import clear
+from operant.hf.train.job import Job
+from operant.hf.train.run_job import check_jobs, run_job
+from operant.hf.train.settings import checked
+from operant.hf.workers import barrier, is_main, launched, workers
+
+LOOSE = ("resume", "jobs", "threads", "output_dir")
+"""Settings that may differ between a run and its continuation: they do not change its numbers."""
+SETTINGS = "config.json"
+
+
+def train(config: TrainConfig) -> Path:
+    """Run every job of ``config`` that is not done, and return the run's folder.
+
+    Under a launcher (``accelerate launch``, ``torchrun``) every process calls this, and the jobs run one after another
+    on all of them; without one, each job runs in a process of its own, ``config.jobs`` at once.
+
+    Raises:
+        OperantError: for settings that cannot work, before anything is trained; for a folder that holds
+            another run; or when a job fails, naming it (what is done stays done: --resume continues).
+    """
+    config = checked(config)
+    with _claimed(config):
+        barrier()
+        _train(config)
+    return config.output_dir
+
+
+def _claimed(config: TrainConfig) -> AbstractContextManager[Any]:
+    if not is_main():
+        return nullcontext()
+    settings, outputs = config_dict(config), (SETTINGS,)
+    return claim_folder(config.output_dir, "train", settings, resume=config.resume, loose=LOOSE, outputs=outputs)
+
+
+def _train(config: TrainConfig) -> None:
+    folder, console = config.output_dir, Console(quiet=not is_main())
+    if is_main():
+        write_text(folder / SETTINGS, json.dumps(config_dict(config), indent=2) + "\n")
+    jobs = plan(config)
+    waiting = [job for job in jobs if not job.done]
+    for job in jobs:
+        if job.done and is_main():
+            clear(job.folder)  # it may have been killed right before
+    barrier()
+    if not waiting:
+        text = f"{folder} is finished: nothing is left to train. Another --output_dir trains anew."
+        console.print(text, soft_wrap=True)
+    elif launched():
+        check_jobs(jobs, config)
+        with _bars(console) as bars:
+            _run_here(waiting, config, bars)
+    else:
+        with workers(config.jobs, threads=config.threads) as pool:
+            pool.submit(check_jobs, jobs, config).result()
+            with _bars(console) as bars:
+                _run(waiting, config, pool, bars)
+
+
+def plan(config: TrainConfig) -> list[Job]:
+    """The jobs of a run: per seed a warm start (which also evaluates where training begins), then branches."""
+    method, rate = config.method, config.learning_rate or 0.0
+    baseline = "ce" if method == "sft" else method
+    branches = [(baseline, "pass@1")] if config.baseline else []
+    branches += [(text, text) for text in config.strategies]
+    jobs: list[Job] = []
+    for seed in config.seeds:
+        root, steps = config.output_dir / f"seed{seed}", config.warm_steps or 0
+        warm = config.warm_learning_rate or rate
+        jobs.append(Job(root / "warm", seed, "warm", "pass@1", "warm", "sft", steps, warm, None))
+        start = root / "warm" / "model" if steps else None
+        for branch, strategy in branches:
+            name = re.sub(r"[^\w.@^-]+", "_", branch).strip("_")
+            jobs.append(Job(root / name, seed, branch, strategy, "branch", method, config.steps, rate, start))
+    return jobs
+
+
+@contextmanager
+def _bars(console: Console) -> Generator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[metric]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield bars
+
+
+def _run_here(jobs: list[Job], config: TrainConfig, bars: Progress) -> None:
+    """One job after another, on all processes of the launcher; a thread of the first one shows how they go."""
+    for job in jobs:
+        bar = _bar(job, bars)
+        stop = Event()
+        watch = Thread(target=_watch, args=(job, bar, bars, stop), daemon=True)
+        watch.start()
+        future: Future[None] = Future()
+        try:
+            run_job(job, config)
+            future.set_result(None)
+        except Exception as error:  # reported below as any job's failure
+            future.set_exception(error)
+        finally:
+            stop.set()
+            watch.join()
+        _finish(job, bar, bars, future)
+
+
+def _watch(job: Job, bar: TaskID, bars: Progress, stop: Event) -> None:
+    while is_main() and not stop.wait(0.5):
+        _show(job, bar, bars)
+
+
+def _run(waiting: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, bars: Progress) -> None:
+    running: dict[Future[None], tuple[Job, TaskID]] = {}
+    while waiting or running:
+        ready = [j for j in waiting if j.start is None or (j.start.parent / "prompts.jsonl").is_file()]
+        for job in ready[: config.jobs - len(running)]:
+            waiting.remove(job)
+            running[pool.submit(run_job, job, config)] = (job, _bar(job, bars))
+        finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+        for job, bar in running.values():
+            _show(job, bar, bars)
+        for future in finished:
+            job, bar = running.pop(future)
+            _finish(job, bar, bars, future)
+
+
+def _bar(job: Job, bars: Progress) -> TaskID:
+    return bars.add_task(f"seed {job.seed} · {job.branch}", total=max(job.steps, 1), metric="")
+
+
+def _show(job: Job, bar: TaskID, bars: Progress) -> None:
+    """Steps; the strategy's value on the last batches, for grpo and rloo; and the last held-out curve."""
+    if not job.record.is_file():
+        return
+    records = read_records(job.record)
+    steps = [r for r in records if r["kind"] == "step"]
+    curves = [r["curve"] for r in records if r["kind"] == "evaluation"]
+    shown = [_signal(steps[-1])] if steps and "reward" in steps[-1] else []
+    if curves:
+        shown.append("  ".join(f"{k} {100 * v['value']:z.1f}" for k, v in curves[-1].items()))
+    bars.update(bar, completed=max((r["step"] for r in steps), default=0), metric="  |  ".join(shown))
+
+
+def _signal(step: dict[str, Any]) -> str:
+    """The strategy first, then what says whether there is anything to learn from."""
+    values = [f"{name} {100 * value:z.1f}" for name, value in step.get("strategy", {}).items()]
+    dead = step.get("dead_groups")
+    told = [] if dead is None else [f"dead {100 * dead:.0f} %"]
+    return "  ".join([*values, f"reward {step['reward']:z.3f}", *told])
+
+
+def _finish(job: Job, bar: TaskID, bars: Progress, future: Future[None]) -> None:
+    error = future.exception()
+    if is_main():
+        _show(job, bar, bars)
+    if error is not None:
+        cause = (told(error) or f"{type(error).__name__}: {error}").rstrip(".")
+        raise OperantError(
+            f"seed {job.seed}, {job.branch} failed: {cause}. What was done stays in {job.folder.parent.parent}; repair "
+            "the cause and continue with --resume true."
+        ) from error
+    task = bars.tasks[bars.task_ids.index(bar)]
+    bars.console.print(f"done: {task.description}  {task.fields['metric']}", soft_wrap=True)
+    bars.remove_task(bar)

@@ -1,0 +1,160 @@
+"""One training job: a warm start or a branch, from its last checkpoint, with its evaluation, record and model.
+
+It runs in a process of its own, or on every process of a launcher at once (``accelerate launch``, ``torchrun``): then
+all of them train and evaluate, and the first one writes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from operant.core.record import append_record, lock_folder
+from operant.hf.config import TrainConfig
+from operant.hf.folder import quiet, summary, write_job, write_prompts
+from operant.hf.rollouts.prompts import load_prompts
+from operant.hf.train import checkpoints
+from operant.hf.train.card import write_card
+from operant.hf.train.job import Job
+from operant.hf.workers import barrier, is_main, local_rank
+from operant.strategies import parse
+
+if TYPE_CHECKING:  # TRL takes seconds to import: only the processes that train pay for it
+    from operant.hf.rollouts.policy import Policy
+
+WAIT = 60.0
+"""Seconds for a worker of a run that was killed to end."""
+
+
+def check_jobs(jobs: list[Job], config: TrainConfig) -> None:
+    """Make the settings of every trainer, and train nothing.
+
+    Raises:
+        OperantError: with what TRL, or operant, has against them.
+    """
+    quiet()
+    for job in jobs:
+        if job.steps:
+            _method(job).arguments(job, config)
+
+
+def run_job(job: Job, config: TrainConfig) -> None:
+    """Train, evaluate and save one job, from its last whole checkpoint if it has one."""
+    import torch
+
+    quiet()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    with lock_folder(job.folder, wait=WAIT) if is_main() else nullcontext():
+        _run(job, config)
+
+
+def _run(job: Job, config: TrainConfig) -> None:
+    from operant.hf.rollouts.policy import encode
+    from operant.hf.train.evaluator import Examiner
+
+    began = time.time()
+    train, test = load_prompts(config.data)
+    method = _method(job)
+    args = method.arguments(job, config) if job.steps else None  # before the model: DeepSpeed shards it as it is loaded
+    policy = _load(job, config)
+    rows = encode(policy, train, config.data, config.max_tokens)
+    examiner = Examiner(config, policy, test, encode(policy, test, config.data, config.max_tokens))
+    if is_main():
+        write_job(
+            job.folder,
+            seed=job.seed,
+            branch=job.branch,
+            role=job.role,
+            strategy=parse(job.strategy),
+            baseline=job.baseline,
+        )
+        checkpoints.go_back(job.folder, job.record, last=job.steps)
+    barrier()
+    checkpoint = checkpoints.newest(job.folder)
+
+    def evaluate(step: int) -> Any:
+        result = examiner()
+        if is_main():
+            curve = summary(result.columns)
+            append_record(job.record, "evaluation", step=step, prompts=len(test), curve=curve)
+            for text in result.warnings:
+                append_record(job.record, "warning", step=step, text=text)
+        return result
+
+    if args is None:
+        result = evaluate(0)
+    else:
+        with _tensorboard(job.folder / "tensorboard"):
+            trainer = method.trainer(job, config, args, policy, train, rows)
+        examiner.follow(trainer)
+        _fit(job, config, trainer, checkpoint, evaluate)
+        result = evaluate(job.steps)
+        trainer.save_model(str(job.folder / "model"))
+        trainer.accelerator.free_memory()
+    if is_main():
+        if args is not None:
+            write_card(job.folder / "model", job, config)
+        append_record(job.record, "done", step=job.steps, seconds=time.time() - began)
+        write_prompts(job.folder, [p.id for p in test], result.columns, **result.extra)
+        checkpoints.clear(job.folder)
+    barrier()
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> Generator[None]:
+    """Where the trainer that is made here writes for TensorBoard, unless the user has said; a resumed one again."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _method(job: Job) -> Any:
+    if job.method == "sft":
+        from operant.hf.train import sft_job
+
+        return sft_job
+    from operant.hf.train import rl_job
+
+    return rl_job
+
+
+def _load(job: Job, config: TrainConfig) -> Policy:
+    import torch
+
+    from operant.hf.rollouts.policy import add_lora, load_policy
+
+    dtype = None if config.lora_rank > 0 else torch.float32  # trained weights need float32 to take small steps
+    where = f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
+    policy = load_policy(str(job.start or config.model), seed=job.seed, device=where, dtype=dtype, trainable=True)
+    if config.lora_rank and job.start is None:
+        policy = add_lora(policy, rank=config.lora_rank, alpha=config.lora_alpha, seed=job.seed)
+    return policy
+
+
+def _fit(job: Job, config: TrainConfig, trainer: Any, checkpoint: Path | None, evaluate: Callable[[int], Any]) -> None:
+    from transformers.trainer_callback import PrinterCallback
+
+    from operant.hf.train.recorder import Recorder, Trained
+
+    def when_due(step: int) -> None:
+        if config.eval_steps and step % config.eval_steps == 0 and step < job.steps:
+            evaluate(step)
+
+    names = [job.strategy, *(config.strategy_schedule or {}).values()]
+    trainer.add_callback(Recorder(job.record, names, when_due))
+    trainer.remove_callback(PrinterCallback)
+    if checkpoint is None and job.role == "branch":
+        evaluate(0)
+    with suppress(Trained):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -1,0 +1,149 @@
+"""The settings of ``operant train`` before anything is trained: defaults are filled in, what cannot work is refused."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from operant.core.checks import BudgetError, DataError, InputError, OperantError, check_int
+from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, TrainConfig
+from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
+from operant.hf.workers import cores, launched
+from operant.objectives import sft
+from operant.objectives.advantage import BEYOND, EXACT, check_group
+from operant.published.rules import RULES
+from operant.strategies import parse
+
+TRACKERS = {"trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "none": ()}
+"""Tracker -> packages, one of which it needs."""
+FORMS = (EXACT, BEYOND, "paper-log", "paper-raw", *RULES)
+AT_LEAST = {
+    **dict.fromkeys(("steps", "jobs", "logging_steps", "per_device_train_batch_size", "max_tokens"), 1),
+    **dict.fromkeys(("gradient_accumulation_steps", "max_completion_length", "num_iterations", "rollouts"), 1),
+    **dict.fromkeys(("warm_steps", "eval_steps", "save_steps", "lora_rank", "eval_rollouts", "resample_dead"), 0),
+}
+
+
+def checked(config: TrainConfig) -> TrainConfig:
+    """The configuration with every default in its place.
+
+    Raises:
+        OperantError: for settings that cannot work, with what to do.
+    """
+    _belongs(config)
+    strategies = [str(parse(text)) for text in config.strategies]
+    names = ["baseline" if config.method != "sft" else "pass@1"] * config.baseline + strategies
+    lists = (names, config.seeds, config.budgets)
+    if not all(lists) or any(len(set(items)) < len(items) for items in lists):
+        raise OperantError(
+            f"expected distinct strategies, seeds and budgets, got strategies {strategies} (the baseline of sft is "
+            f"pass@1), seeds {config.seeds}, budgets {config.budgets}."
+        )
+    config = _filled(replace(config, strategies=strategies))
+    for name, least in AT_LEAST.items():
+        check_int(name, getattr(config, name), least=least)
+    for k in config.budgets:
+        check_int("budget", k, least=1)
+    if not config.learning_rate or not config.learning_rate > 0:
+        raise OperantError(f"learning_rate must be positive, got {config.learning_rate}.")
+    (_check_rl if config.method != "sft" else _check_sft)(config)
+    _check_evaluation(config)
+    _check_packages(config)
+    train, test = load_prompts(config.data)  # a file that does not read is refused now
+    if config.method == "sft" or config.warm_steps:
+        _need_answers(train, "to train on", "cross-entropy needs one: set method grpo and warm_steps 0")
+    if not config.eval_rollouts:
+        _need_answers(test, "held out", "there is no exact curve without: set eval_rollouts")
+    return config
+
+
+def _belongs(config: TrainConfig) -> None:
+    """Refuse settings of the other method: they would be ignored in silence."""
+    others, theirs = (RL_ONLY, "grpo and rloo") if config.method == "sft" else (SFT_ONLY, "sft")
+    plain = TrainConfig()
+    for name in others:
+        if getattr(config, name) != getattr(plain, name):
+            raise OperantError(
+                f"{name} is a setting of {theirs}, and method is {config.method}: leave it out, or set the method."
+            )
+
+
+def _filled(config: TrainConfig) -> TrainConfig:
+    """Every setting that was left out, by method and model."""
+    embedded = config.model == EMBEDDED
+    defaults = dict(DEFAULTS[config.method])
+    if config.method != "sft":
+        most = max(parse(text).n for text in _all_strategies(config))
+        m = config.num_generations or max(8, 2 * most)
+        defaults |= {"num_generations": m, "gradient_accumulation_steps": m}
+        if embedded:
+            defaults |= EMBEDDED_RL | {"per_device_train_batch_size": 16 * m}
+    if config.threads is None and not launched():
+        defaults["threads"] = 1 if embedded else max(1, cores() // check_int("jobs", config.jobs, least=1))
+    empty = {f.name for f in fields(config) if getattr(config, f.name) is None}
+    return replace(config, **{name: value for name, value in defaults.items() if name in empty})
+
+
+def _all_strategies(config: TrainConfig) -> list[str]:
+    return [*config.strategies, *(config.strategy_schedule or {}).values()]
+
+
+def _check_sft(config: TrainConfig) -> None:
+    for text in config.strategies:
+        sft.loss(parse(text), torch.zeros(1))  # a strategy without S(p) is refused now
+
+
+def _check_rl(config: TrainConfig) -> None:
+    m = check_int("num_generations", config.num_generations, least=2)
+    if config.form not in FORMS:
+        raise InputError(f"form must be one of {', '.join(FORMS)}, got {config.form!r}.")
+    if not config.verifier and not config.reward_model:
+        raise OperantError('nothing gives a reward: set verifier (math, exact, ...), or reward_model with verifier "".')
+    for text in _all_strategies(config):
+        strategy = parse(text)
+        check_group(strategy, m, config.form, off_policy=config.off_policy)
+        if strategy.binary and not config.verifier:
+            raise OperantError(f"{text} counts successes, and a reward model gives scores: set a verifier as well.")
+    for step in config.strategy_schedule or {}:
+        if not str(step).isdecimal():
+            raise OperantError(f"strategy_schedule maps steps to strategies, {{200: pass@16}}; got the step {step!r}.")
+    if config.model == EMBEDDED and (config.use_vllm or (config.beta and not config.warm_steps)):
+        raise OperantError("the embedded model lies in no folder, which vLLM and the reference model of beta need.")
+
+
+def _check_evaluation(config: TrainConfig) -> None:
+    m = config.eval_rollouts
+    most = max(parse(text).n for text in config.strategies)
+    if m and m < max(most, min(config.budgets)):
+        raise BudgetError(
+            f"eval_rollouts is {m}, and {config.strategies} with budgets from {min(config.budgets)} need "
+            f"{max(most, min(config.budgets))} a prompt. Raise it, or set 0 for the exact curve of pass@k."
+        )
+    if m and not config.verifier and not config.reward_model:
+        raise OperantError("eval_rollouts needs a verifier to judge the rollouts: set verifier.")
+
+
+def _check_packages(config: TrainConfig) -> None:
+    trackers = [config.report_to] if isinstance(config.report_to, str) else config.report_to
+    for tracker in trackers:
+        if tracker not in TRACKERS:
+            raise OperantError(f"report_to takes {', '.join(TRACKERS)}, or a list of them; got {tracker!r}.")
+        packages = TRACKERS[tracker]
+        if packages and not any(find_spec(name) for name in packages):
+            raise OperantError(f"report_to {tracker} needs the package {packages[0]}: pip install {packages[0]}.")
+    if config.use_vllm and find_spec("vllm") is None:
+        raise OperantError("use_vllm needs the package vllm: pip install 'trl[vllm]'.")
+    if launched() and config.jobs != 1:
+        raise OperantError(
+            f"jobs is {config.jobs}, and a launcher started the processes already: they all train one branch after "
+            "another. Set jobs 1."
+        )
+
+
+def _need_answers(prompts: list[Any], which: str, advice: str) -> None:
+    missing = sum(not p.target for p in prompts)
+    if missing:
+        raise DataError(f"{missing} of {len(prompts)} prompts {which} have no answer, and {advice}.")

@@ -1,0 +1,293 @@
+"""TRL's SFT trainer with the loss of a test-time strategy: loss, normaliser and packing are overridden, nothing else.
+
+The loss is the mean over sequences of -log S(p). Which p is the choice of ``level``. It is normalised by the sequences
+of the whole accumulation window over all ranks, so (batch 8, accumulation 1), (1, 8), packed rows and two processes
+take the same step. Runs with padded batches, padding-free batches and packing ("bfd"), LoRA, QLoRA and full
+fine-tuning, on TRL 0.29 and later.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
+from trl.data_utils import pack_dataset
+
+from operant.core.checks import DataError
+from operant.core.rng import torch_generator
+from operant.hf.rollouts.measure import Rates, with_prompt_index
+from operant.hf.trainers.sft_settings import AlignedSFTConfig, ConfigError, Level, check_settings, default_folder
+from operant.hf.trainers.targets import Targets, add, model_inputs, sequences, target_tokens
+from operant.hf.trainers.trl_compat import check_methods
+from operant.objectives import sft
+from operant.objectives.margin import token_margin
+from operant.strategies import PassAt, Strategy, parse
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+CONSTANT = 1e-3
+"""Below this sd / mean the weights are constant, and the run is cross-entropy up to a scale."""
+KEPT = 512
+"""Weights that a micro-batch keeps for the log: an even stride of them, since there can be one a token."""
+SEAMS: Mapping[str, tuple[str, ...]] = {
+    "compute_loss": ("self", "model", "inputs", "return_outputs", "num_items_in_batch"),
+    "get_batch_samples": ("self", "epoch_iterator", "num_batches", "device"),
+    "_prepare_dataset": (
+        "self",
+        "dataset",
+        "processing_class",
+        "args",
+        "packing",
+        "formatting_func",
+        "dataset_name",
+    ),
+    "_set_signature_columns_if_needed": ("self",),
+}
+ADVICE: Mapping[Level, str] = {
+    "sequence": 'because as whole sequences its targets have p << 1/N. Train on shorter targets, or take p at level="'
+    'answer" (a measured success rate), "step" or "token".',
+    "answer": "because the measured success rates are all alike to it (all 0, say). Take more rollouts, another N, or "
+    "a model that solves some of the prompts.",
+    "token": "because its tokens all have p << 1/N, or all p >> 1/N. Take another N.",
+    "step": 'because its lines have p << 1/N. Take p at level="token", or "answer" (a measured success rate).',
+}
+
+
+class AlignedSFTTrainer(SFTTrainer):
+    """Minimise -log S(p) of a test-time strategy. ``pass@1`` is cross-entropy, summed within a sequence.
+
+    The data set holds ``input_ids`` and ``labels`` (-100 outside the target), or anything that TRL makes them of; for
+    level "answer" also ``prompt_index``, the prompt's place in what ``measure`` returns.
+
+    Args:
+        model: as for TRL.
+        args: the settings. None: the defaults, in a folder named after the model as TRL names it.
+        strategy: a strategy value in the place of ``args.strategy``: one of the user's own, for example.
+        measure: success rate of every prompt, (P,) in [0, 1], NaN where not known; for level "answer" and for it only.
+            Called at the start and every ``refresh_steps`` steps, by every process, in a random stream of its own.
+        **kwargs: TRL's own: train_dataset, processing_class, peft_config, callbacks, ...
+
+    Raises:
+        ConfigError: for settings that would change the objective, each with its reason.
+        NotDefinedError: for a strategy without an S(p).
+        DataError: for a row that packing would cut, a row without a target, or a missing or unknown prompt_index.
+    """
+
+    loss_is_scaled_for_ga = True
+    _name = "Aligned SFT"
+    _tag_names = ["operant", "sft", "compute-aligned-training"]
+    _paper = {  # noqa: RUF012
+        "title": "Compute Aligned Training: Optimizing for Test Time Inference",
+        "id": "2604.24957",
+    }
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: AlignedSFTConfig | None = None,
+        *,
+        strategy: Strategy | None = None,
+        measure: Callable[[], Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if args is None:
+            args = AlignedSFTConfig(default_folder(model, "SFT"))
+        check_settings(args, measure, kwargs)
+        check_methods(SFTTrainer, SEAMS)
+        self.strategy: Strategy = strategy or parse(args.strategy)
+        self.strategy.log_success(torch.zeros(1))  # raises now if this strategy has no S(p)
+        args.strategy = str(self.strategy)
+        self.level: Level = args.level
+        self.rates: Rates | None = None
+        self._newline = torch.ones(0)
+        self._weights: list[Tensor] = []
+        self._sequences = torch.ones(())
+        self._micro = 0
+        super().__init__(model, args=args, **kwargs)
+        if any(c.is_prompt_learning for c in getattr(self.model, "peft_config", {}).values()):
+            raise ConfigError("prompt tuning shifts the target's positions: use LoRA, or full fine-tuning.")
+        if getattr(self, "aux_loss_enabled", False):
+            raise ConfigError("the loss is the strategy's alone: set output_router_logits=False in the model's config.")
+        if measure is not None:
+            self.rates = Rates(measure, self.train_dataset, every=args.refresh_steps, seed=args.seed)
+            self.data_collator = with_prompt_index(self.data_collator)
+        if self.level == "step":
+            tokenizer: Any = self.processing_class
+            texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+            self._newline = torch.tensor(["\n" in text for text in texts])
+
+    def _prepare_dataset(
+        self,
+        dataset: Any,
+        processing_class: Any,
+        args: SFTConfig,
+        packing: bool,
+        formatting_func: Any,
+        dataset_name: str,
+    ) -> Any:
+        """TRL's preparation; packing keeps whole rows, and their prompt index at every token."""
+        whole = copy.copy(args)
+        whole.max_length = None
+        rows = super()._prepare_dataset(dataset, processing_class, whole, False, formatting_func, dataset_name)
+        if not packing:
+            return rows
+        if not isinstance(rows, Dataset):
+            raise ConfigError(f"expected a {dataset_name} data set with a length, got a stream: set packing=False.")
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        size = int(args.max_length or 0)
+        if max(lengths) > size:
+            raise DataError(
+                f"{sum(n > size for n in lengths)} of {len(lengths)} {dataset_name} rows are longer than max_length = "
+                f"{size} (longest {max(lengths)}). They are not cut: raise max_length, or remove them."
+            )
+        names = ("input_ids", "labels", "completion_mask", "assistant_masks", "prompt_index")
+        rows = rows.select_columns([name for name in names if name in rows.column_names])
+        if "prompt_index" in rows.column_names:
+            rows = rows.map(lambda row: {"prompt_index": [row["prompt_index"]] * len(row["input_ids"])})
+        return pack_dataset(rows, size, "bfd")
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """Keep the prompt index beside TRL's columns."""
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if self.level == "answer" and "prompt_index" not in columns:
+            self._signature_columns = [*columns, "prompt_index"]
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """Count the sequences of the whole accumulation window, over all ranks; measure if it is time."""
+        batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        count = torch.tensor(sum(sequences(batch)[1] for batch in batches), device=device)
+        everywhere: Any = self.accelerator.gather(count)
+        self._sequences = everywhere.sum()
+        self._micro = 0
+        if self.rates is not None and batches:
+            self.rates.update(self.state, self.model, device)
+        return batches, tokens
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Mean over sequences of the loss; in evaluation without margin, and at level "answer" the cross-entropy."""
+        args: Any = self.args
+        training = model.training
+        sequence, count = sequences(inputs)
+        mask = inputs["labels"][:, 1:] != -100  # (B, T-1)
+        owner, target = sequence[mask], inputs["labels"][:, 1:][mask]  # (n,)
+        if bool((torch.bincount(owner, minlength=count) == 0).any()):
+            raise DataError("a training row has no target token: every row needs labels other than -100.")
+        margin = args.margin if training else 0.0
+        tokens = target_tokens(model, inputs, mask, logits=margin > 0)
+        self._measure(tokens, inputs, "train" if training else "eval")
+        log_p = add(tokens.log_p, owner, count)
+        share = log_p.new_ones(())
+        if self.rates is not None and training:
+            rates, share = self.rates.of(inputs["prompt_index"])
+            losses = sft.loss(self.strategy, log_p, success_rate=rates)
+            weights = sft.elasticity_at(self.strategy, rates)
+        elif self.rates is not None:
+            losses = weights = -log_p
+        else:
+            unit = self._units(owner, target)
+            units = int(unit[-1]) + 1
+            unit_log_p = add(tokens.log_p, unit, units)
+            of_unit = torch.zeros(units, dtype=torch.long, device=unit.device).scatter_(0, unit, owner)
+            losses = add(sft.loss(self.strategy, unit_log_p), of_unit, count)
+            weights = sft.elasticity(self.strategy, unit_log_p) if training else losses
+        if not training:
+            return self._returned(losses.mean().float(), model, inputs, return_outputs)
+        if margin:
+            names = ("rivals", self.state.global_step, self._micro, self.accelerator.process_index)
+            generator = torch_generator(args.seed, *names, device=target.device)
+            pair = token_margin(tokens.logits, target, rivals=args.rivals, generator=generator)
+            losses = (1 - margin) * losses + margin * add(pair, owner, count)
+        self._micro += 1
+        self._weights.append(weights.detach()[:: -(-len(weights) // KEPT)])
+        loss = ((losses * share).sum() / self._sequences.to(losses) * self.accelerator.num_processes).float()
+        return self._returned(loss, model, inputs, return_outputs)
+
+    def _returned(self, loss: Tensor, model: Any, inputs: Mapping[str, Any], outputs: bool) -> Any:
+        """The loss, and if they are asked for what the model returns: all logits, by a forward pass of their own."""
+        if not outputs:
+            return loss
+        with torch.no_grad():
+            return loss, model(**model_inputs(inputs))
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """As TRL's latest: the logits for ``compute_metrics`` only where there is one; older releases build them."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            if prediction_loss_only:
+                return self.compute_loss(model, inputs), None, None
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        return loss, outputs.logits, inputs["labels"]
+
+    def _measure(self, tokens: Targets, inputs: Mapping[str, Any], mode: str) -> None:
+        """TRL's own metrics: accuracy and entropy of the target tokens, and the tokens seen in training."""
+        seen = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["position_ids"].shape[1]
+        mine = [len(tokens.log_p), tokens.entropy.sum(), tokens.top1.sum(), seen]
+        everywhere: Any = self.accelerator.gather_for_metrics(tokens.entropy.new_tensor([mine], dtype=torch.float64))
+        count, entropy, right, seen = everywhere.sum(0).tolist()
+        metrics: Any = self._metrics[mode]
+        metrics["entropy"].append(entropy / count)
+        metrics["mean_token_accuracy"].append(right / count)
+        if mode == "train":
+            self._total_train_tokens += int(seen) // getattr(self, "_tp_size", 1)
+        metrics["num_tokens"] = [self._total_train_tokens]
+
+    def _units(self, owner: Tensor, target: Tensor) -> Tensor:
+        """What p is taken of: the number of the sequence, line or token that each target token belongs to; (n,)."""
+        if self.level == "token":
+            return torch.arange(len(owner), device=owner.device)
+        starts = owner.new_zeros(len(owner), dtype=torch.bool)
+        starts[1:] = owner[1:] != owner[:-1]
+        if self.level == "step":
+            starts[1:] |= self._newline.to(target.device)[target[:-1]]
+        return starts.cumsum(0)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the distribution of the weights since the last log, and the measured success rate."""
+        train = bool(self.model.training)  # pyright: ignore[reportOptionalMemberAccess]
+        metrics: Any = self._metrics["train" if train else "eval"]
+        # In place, as the latest TRL adds them: evaluate() returns these.
+        logs |= {name if train else f"eval_{name}": sum(x) / len(x) for name, x in metrics.items()}
+        if self._weights:
+            mine = torch.cat(self._weights).double()
+            padded: Any = self.accelerator.pad_across_processes(mine, pad_index=math.nan)  # pyright: ignore[reportArgumentType]
+            everywhere: Any = self.accelerator.gather(padded)
+            weights = everywhere[~everywhere.isnan()].cpu().numpy()
+            self._weights = []
+            logs["weight_mean"] = float(weights.mean())
+            logs["weight_sd"] = float(weights.std())
+            for q, value in zip(QUANTILES, np.quantile(weights, QUANTILES).tolist(), strict=True):
+                logs[f"weight_q{100 * q:g}"] = value
+            if self.rates is not None:
+                logs |= self.rates.summary()
+        super().log(logs, start_time)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as TRL does; a run whose weights were constant throughout is cross-entropy, and says so."""
+        result = super().train(*args, **kwargs)
+        logs = [log for log in self.state.log_history if "weight_sd" in log]
+        constant = [log["weight_sd"] <= CONSTANT * abs(log["weight_mean"]) for log in logs]
+        if logs and all(constant) and self.strategy != PassAt(1):
+            logging.getLogger(__name__).warning(
+                "the weights of %s are constant: this run is cross-entropy up to a scale, %s",
+                self.strategy,
+                ADVICE[self.level],
+            )
+        return result

@@ -1,0 +1,331 @@
+"""One unseen task, explained from its context: prediction, explanation, applicability, all in the data's units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from operant.core.checks import InputError
+from operant.relational.bank.curves import Array
+from operant.relational.bank.reading import matrix
+from operant.relational.bank.tasks import Scaling, TaskBank
+from operant.relational.operators.base import Adapted, Context, Decomposition
+from operant.relational.selection.applicability import Applicability
+from operant.relational.selection.backtest import Rehearsal
+from operant.relational.selection.choose import Z90, Calibration, mix
+from operant.relational.transforms import Transformation
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """How the operators were chosen.
+
+    Args:
+        weights: name -> weight in the mixture.
+        predicted: name -> error expected on this target, in scaled units.
+        left_out: name -> leave-one-out error on the context, in scaled units.
+        rehearsal: what they did on the shell of the bank; None where there is no bank.
+        calibration: what the mixture did there.
+        plain: names of the plain baselines among them.
+        notes: name -> why an operator could not be used.
+    """
+
+    weights: dict[str, float]
+    predicted: dict[str, float]
+    left_out: dict[str, float]
+    rehearsal: Rehearsal | None
+    calibration: Calibration
+    plain: frozenset[str]
+    notes: dict[str, str]
+
+
+class Target:
+    """An adapted extrapolator. Made by :meth:`Extrapolator.adapt`.
+
+    Attributes:
+        operator_: names of the operators in the mixture, the heaviest first.
+        decompositions_: ranked (anchor, transformation, residual, weight) of the mixture, in the data's units.
+        applicable_: whether the bank explains the target.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: Any,
+        bank: TaskBank,
+        scaling: Scaling,
+        context: Context,
+        adapted: Mapping[str, Adapted],
+        choice: Choice,
+        applicability: Applicability,
+        level: float,
+        seed: int,
+    ) -> None:
+        self.key, self._bank, self._scaling, self._context = key, bank, scaling, context
+        self._adapted, self.choice_, self._applicability = dict(adapted), choice, applicability
+        self.level, self._seed = level, seed
+        self.operator_ = " + ".join(choice.weights)
+        self.decompositions_ = self._decompositions()
+        self.applicable_ = applicability.applicable
+
+    def __repr__(self) -> str:
+        state = "applicable" if self.applicable_ else f"not applicable ({self._applicability.reason})"
+        return f"Target({self.key!r}, {len(self._context.x)} context points, {self.operator_}, {state})"
+
+    def _points(self, x: Any) -> Array:
+        """(Q, D) points of an array or a data frame."""
+        points = matrix("query points", x, expected=self._bank.x_names)
+        if points.shape[1] != self._context.x.shape[1] or not len(points):
+            raise InputError(
+                f"expected points (Q, {self._context.x.shape[1]}) as in the context, at least one, got {np.shape(x)}."
+            )
+        return points
+
+    def _inside(self, x: Any) -> Array:
+        return self._scaling.x_in(self._points(x))
+
+    def _raw(self, x: Array) -> tuple[Array, Array]:
+        """(Q, C) mean and uncalibrated standard deviation of the mixture, scaled."""
+        answers = [self._adapted[n].predict(x) for n in self.choice_.weights]
+        return mix([m for m, _ in answers], [s for _, s in answers], list(self.choice_.weights.values()))
+
+    def predict(self, x: ArrayLike, return_std: bool = False) -> Any:
+        """Mean of the target's curve.
+
+        Args:
+            x: (Q,) or (Q, D) points.
+            return_std: whether to return a standard deviation too: half the width of the calibrated 90 % interval over
+                1.645.
+
+        Returns:
+            (Q, C) values, or (Q,) where the bank's were; and the same of standard deviations.
+
+        Raises:
+            InputError: for points of another dimension, NaN or infinities.
+        """
+        mean, sd = self._raw(self._inside(x))
+        mean = self._scaling.y_out(mean)
+        std = sd * self._scaling.y_sd * self.choice_.calibration.factor(0.9) / Z90
+        if mean.shape[1] == 1:
+            mean, std = mean[:, 0], std[:, 0]
+        return (mean, std) if return_std else mean
+
+    def each(self, x: ArrayLike) -> dict[str, Array]:
+        """name -> (Q,) or (Q, C) what each operator alone predicts, those without weight too."""
+        points = self._inside(x)
+        values = {n: self._scaling.y_out(a.predict(points)[0]) for n, a in self._adapted.items()}
+        return {n: v[:, 0] if v.shape[1] == 1 else v for n, v in values.items()}
+
+    def interval(self, x: ArrayLike, level: float | None = None) -> tuple[Array, Array]:
+        """Lower and upper ends, shaped like the prediction; they hold with probability ``level`` on the shell."""
+        chosen = self.level if level is None else level
+        if not 0 < chosen < 1:
+            raise InputError(f"level must lie between 0 and 1, got {level}.")
+        mean, sd = self._raw(self._inside(x))
+        half = sd * self.choice_.calibration.factor(chosen)
+        low, high = (self._scaling.y_out(m) for m in (mean - half, mean + half))
+        return (low[:, 0], high[:, 0]) if low.shape[1] == 1 else (low, high)
+
+    def sample(self, x: ArrayLike, n: int = 1) -> Array:
+        """(n, Q) or (n, Q, C) curves: an operator by weight, then a draw of its posterior; seeded."""
+        points = self._inside(x)
+        rng = np.random.default_rng(self._seed)
+        names, weights = list(self.choice_.weights), np.array(list(self.choice_.weights.values()))
+        stretch = self.choice_.calibration.factor(0.9) / Z90
+        counts = rng.multinomial(n, weights)
+        draws = []
+        for name, count in zip(names, counts, strict=True):
+            if count:
+                mean = self._adapted[name].predict(points)[0]
+                draws.append(mean + stretch * (self._adapted[name].sample(points, count, rng) - mean))
+        curves = self._scaling.y_out(rng.permutation(np.concatenate(draws)))
+        return curves[..., 0] if curves.shape[-1] == 1 else curves
+
+    def covered(self, x: ArrayLike) -> Array:
+        """(Q,) whether every operator with at least a tenth of the weight uses what is known there."""
+        points = self._inside(x)
+        return np.all([self._adapted[n].covered(points) for n, w in self.choice_.weights.items() if w >= 0.1], axis=0)
+
+    def applicability(self) -> Applicability:
+        """The evidence for and against a bank task and a known transformation."""
+        return self._applicability
+
+    def explain(self, x: ArrayLike | None = None) -> dict[str, Any]:
+        """What the prediction rests on: anchor, transformation with intervals, residual, runner-up anchors, coverage.
+
+        "notes" are about the bank, such as a parameter that never varies in it.
+
+        Args:
+            x: query points whose share covered by the anchor is given; default the bank's range.
+        """
+        first = self.decompositions_[0] if self.decompositions_ else None
+        return {
+            "operator": self.operator_,
+            "anchor": None if first is None else first.anchor,
+            "transformation": None if first is None else first.transformation,
+            "intervals": {} if first is None else first.intervals,
+            "residual": None if first is None else first.residual,
+            "runners_up": [d.anchor for d in self.decompositions_[1:4]],
+            "share_covered": float(np.mean(self.covered(self._default(x)))),
+            "applicability": self._applicability,
+            "notes": list(self._bank.notes),
+        }
+
+    def _decompositions(self) -> tuple[Decomposition, ...]:
+        found = [
+            replace(d, weight=d.weight * w, residual=d.residual * float(np.mean(self._scaling.y_sd)), operator=n)
+            for n, w in self.choice_.weights.items()
+            for d in self._adapted[n].decompositions
+        ]
+        return tuple(sorted(found, key=lambda d: -d.weight))
+
+    def _default(self, x: ArrayLike | None) -> Array:
+        if x is not None:
+            return self._points(x)
+        if self._bank.d > 1:
+            return self._scaling.x_out(self._bank.grid())
+        low, high = self._bank.range
+        ends = min(low[0], self._context.x.min()), max(high[0], self._context.x.max())
+        return self._scaling.x_out(np.linspace(*ends, 100)[:, None])
+
+    def choice_table(self) -> list[dict[str, Any]]:
+        """A row an operator: error on the shell with a 90 % range, on the context, predicted, weight, note."""
+        unit = float(np.mean(self._scaling.y_sd))
+        rows = []
+        trials = {} if self.choice_.rehearsal is None else self.choice_.rehearsal.trials
+        names = {**self.choice_.predicted, **dict.fromkeys(self.choice_.left_out), **dict.fromkeys(self.choice_.notes)}
+        for name in names:
+            error = trials[name].error if name in trials else np.empty(0)
+            error = error[np.isfinite(error)]
+            low, high = np.quantile(error, [0.05, 0.95]) if len(error) else (np.nan, np.nan)
+            rows.append(
+                {
+                    "operator": name,
+                    "plain": name in self.choice_.plain,
+                    "shell_error": float(np.sqrt(np.mean(error**2))) * unit if len(error) else float("nan"),
+                    "shell_low": float(low) * unit,
+                    "shell_high": float(high) * unit,
+                    "context_error": self.choice_.left_out.get(name, float("nan")) * unit,
+                    "predicted_error": self.choice_.predicted.get(name, float("nan")) * unit,
+                    "weight": self.choice_.weights.get(name, 0.0),
+                    "note": self.choice_.notes.get(name, ""),
+                }
+            )
+        return sorted(rows, key=lambda r: (np.isnan(r["predicted_error"]), r["predicted_error"]))
+
+    def record(
+        self, x_query: ArrayLike | None = None, truth: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> dict[str, Any]:
+        """Everything of the above as plain numbers, for JSON and the report."""
+        points = self._default(x_query)
+        mean = np.asarray(self.predict(points)).reshape(len(points), -1)
+        low, high = (e.reshape(len(points), -1) for e in self.interval(points))
+        s, c = self._scaling, self._context
+        first = next((d for d in self.decompositions_ if d.anchor is not None), None)
+        return {
+            "kind": "target",
+            "key": str(self.key),
+            "x_names": list(self._bank.x_names),
+            "y_names": list(self._bank.y_names),
+            "params": {} if c.params is None else dict(zip(self._bank.param_names, c.params.tolist(), strict=True)),
+            "operator": self.operator_,
+            "level": self.level,
+            "context": {"x": s.x_out(c.x).tolist(), "y": s.y_out(c.y).tolist()},
+            "prediction": {
+                "x": points.tolist(),
+                "mean": mean.tolist(),
+                "low": low.tolist(),
+                "high": high.tolist(),
+                "covered": self.covered(points).tolist(),
+            },
+            "truth": None if truth is None else self._truth_record(*truth),
+            "anchor": self._anchor_record(first),
+            "baseline": self._baseline_record(points),
+            "decompositions": [_decomposition_record(d) for d in self.decompositions_[:8]],
+            "choice": self.choice_table(),
+            "applicability": vars(self._applicability),
+            "share_covered": float(np.mean(self.covered(points))),
+        }
+
+    def _truth_record(self, x: Any, y: Any) -> dict[str, Any]:
+        values = matrix("truth", y, expected=self._bank.y_names)
+        return {"x": self._points(x).tolist(), "y": values.tolist()}
+
+    def _anchor_record(self, first: Decomposition | None) -> dict[str, Any] | None:
+        if first is None or first.anchor not in self._bank.keys:
+            return None
+        task = self._bank.tasks[self._bank.keys.index(first.anchor)]
+        order = np.argsort(task.x[:, 0])
+        s = self._scaling
+        return {
+            "key": str(first.anchor),
+            "x": s.x_out(task.x[order]).tolist(),
+            "y": s.y_out(task.y[order]).tolist(),
+        }
+
+    def _baseline_record(self, points: Array) -> dict[str, Any] | None:
+        plain = {n: e for n, e in self.choice_.predicted.items() if n in self.choice_.plain and n in self._adapted}
+        if not plain:
+            return None
+        name = min(plain, key=lambda n: plain[n])
+        mean = self._adapted[name].predict(self._scaling.x_in(points))[0]
+        return {"name": name, "mean": self._scaling.y_out(mean).tolist()}
+
+    def plot(self, x: ArrayLike | None = None, *, truth: tuple[ArrayLike, ArrayLike] | None = None) -> Any:
+        """Anchor, context, prediction with its band, and the best plain baseline, as an Altair chart.
+
+        Raises:
+            ImportError: if the extra ``operant[report]`` is not installed.
+        """
+        from operant.report.pages.extrapolation.load import target_chart
+
+        return target_chart([bank_record(self._bank, self._scaling), self.record(x, truth)])
+
+
+def bank_record(bank: TaskBank, scaling: Scaling, limit: int = 80) -> dict[str, Any]:
+    """The bank as plain numbers, for JSON and the report; at most ``limit`` curves.
+
+    Args:
+        bank: in scaled units.
+        scaling: of the bank.
+        limit: evenly spread tasks are shown.
+    """
+    curves = []
+    for i in np.unique(np.linspace(0, len(bank) - 1, min(limit, len(bank))).astype(int)):
+        t = bank.tasks[i]
+        order = np.argsort(t.x[:, 0])
+        curves.append(
+            {
+                "key": str(t.key),
+                "params": dict(zip(bank.param_names, t.params.tolist(), strict=True)),
+                "x": scaling.x_out(t.x[order]).tolist(),
+                "y": scaling.y_out(t.y[order]).tolist(),
+            }
+        )
+    return {
+        "kind": "bank",
+        "tasks": len(bank),
+        "points": sum(len(t.x) for t in bank.tasks),
+        "x_names": list(bank.x_names),
+        "y_names": list(bank.y_names),
+        "param_names": list(bank.param_names),
+        "curves": curves,
+        "notes": list(bank.notes),
+    }
+
+
+def _decomposition_record(d: Decomposition) -> dict[str, Any]:
+    known = isinstance(d.transformation, Transformation)
+    return {
+        "anchor": None if d.anchor is None else str(d.anchor),
+        "transformation": d.transformation.formula() if known else str(d.transformation),
+        "parameters": {k: list(v) for k, v in d.transformation.factors if v is not None} if known else {},
+        "intervals": {k: list(v) for k, v in d.intervals.items()},
+        "residual": d.residual,
+        "weight": d.weight,
+        "operator": d.operator,
+    }

@@ -1,0 +1,362 @@
+"""An anchor and a named transformation: y(x) = s f(a x + b) + t + u x.
+
+For each anchor the warp (a, b) is searched on a grid, with the linear part (s, t, u) in closed form at each node, and
+the best nodes are refined by Levenberg-Marquardt. The transformation has a Gaussian prior: what was seen between tasks
+of the bank, or what the known parameters of the target let one expect. Anchors are weighed by their evidence
+(Laplace's approximation), and the prediction is the mixture, at each point of those above all that know their anchor
+there: beyond its measured range an anchor goes on as :mod:`operant.relational.operators.warp.reach` says, with a doubt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operant.relational.bank.curves import Array
+from operant.relational.bank.splits import position
+from operant.relational.bank.tasks import TaskBank
+from operant.relational.operators.base import (
+    Adapted,
+    CannotAdaptError,
+    Context,
+    Decomposition,
+    Fitted,
+    RelationalOperator,
+)
+from operant.relational.operators.warp.linear import solve
+from operant.relational.operators.warp.parameters import Layout
+from operant.relational.operators.warp.reach import Reach
+from operant.relational.operators.warp.search import FLOOR, GRID_NOISE, Candidates, model, refine, search
+from operant.relational.transforms import Transformation
+
+INFLATIONS = (1.5, 8.0)
+"""A target outside the bank may be transformed by this much more than bank tasks are; the evidence weighs them."""
+MOST = 16
+"""Candidates that are mixed, at most."""
+VAGUE = 1.0
+"""Doubt about an anchor beyond its range that halves a candidate's weight there, in standard deviations of the bank."""
+CHI2_MEDIAN = 0.455
+"""Median of chi^2 with one degree of freedom: makes a variance of a median of squares."""
+Z90 = 1.6448536269514722
+
+
+@dataclass(frozen=True)
+class Warp(RelationalOperator):
+    """An anchor and a transformation of it.
+
+    Args:
+        form: the transformation, with free and pinned factors.
+        follow: whether it is expected to follow the known parameters of the tasks, as learned from the bank.
+        anchors: number of bank tasks that are tried.
+        anchor: key of the anchor, if it is pinned.
+    """
+
+    form: Transformation
+    follow: bool = False
+    anchors: int = 32
+    anchor: object = None
+
+    @property
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The transformation, and whether it follows the parameters."""
+        return f"{self.form}{' by parameters' if self.follow else ''}"
+
+    expresses = "s f(a x + b) + t + u x of one bank task f, with the factors of its form"
+
+    def fit(self, bank: TaskBank) -> FittedWarp:
+        """See :meth:`RelationalOperator.fit`."""
+        if self.follow and not bank.param_names:
+            raise CannotAdaptError("the bank has no known parameters that a transformation could follow.")
+        if self.follow and not bank.varying.any():
+            raise CannotAdaptError("the parameters never vary in the bank: no transformation can follow them.")
+        if self.anchor is not None and self.anchor not in bank.keys:
+            raise CannotAdaptError(f"no task {self.anchor!r} in the bank.")
+        layout = Layout.of(self.form, bank)
+        return FittedWarp(self, bank, layout, learn_prior(self, bank, layout))
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What transformations are expected.
+
+    Args:
+        mean: (T,) centre, the identity.
+        sd: (T,) spread between tasks of the bank.
+        noise: (C,) what the transformation leaves unexplained between tasks of the bank.
+        slope: (T, 2 K) how the vector follows the difference of the parameters, or None.
+        about: (2, K) centre and scale of the parameters.
+        spread: (T, 2) variance around that: at no distance, and by squared distance.
+    """
+
+    mean: Array
+    sd: Array
+    noise: Array
+    slope: Array | None = None
+    about: Array | None = None
+    spread: Array | None = None
+
+    def at(self, anchors: Array, target: Array | None) -> tuple[Array, Array]:
+        """(A, T) means and standard deviations for anchors with parameters (A, K)."""
+        a = len(anchors)
+        if self.slope is None or self.about is None or self.spread is None or target is None:
+            return np.tile(self.mean, (a, 1)), np.tile(self.sd, (a, 1))
+        phi, far = _features(anchors, target, self.about)
+        return self.mean + phi @ self.slope.T, np.sqrt(self.spread[:, 0] + far[:, None] * self.spread[:, 1])
+
+
+def _features(anchors: Array, target: Array, about: Array) -> tuple[Array, Array]:
+    """(A, 2 K) difference and difference times middle; (A,) squared distance."""
+    p, q = (anchors - about[0]) / about[1], (target - about[0]) / about[1]
+    delta = q - p
+    return np.concatenate([delta, delta * (p + q) / 2], axis=1), (delta**2).sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedWarp(Fitted):
+    """See :class:`Warp`."""
+
+    operator: Warp
+    bank: TaskBank
+    layout: Layout
+    prior: Prior
+
+    def adapt(self, context: Context) -> Adapted:
+        """See :meth:`Fitted.adapt`."""
+        if self.operator.follow and context.params is None:
+            raise CannotAdaptError("a transformation that follows parameters needs those of the target.")
+        if self.operator.follow and context.params is not None:
+            self.bank.check_reach(context.params)
+        which = self._anchors(context)
+        mean, sd = self.prior.at(self.bank.params[which], context.params if self.operator.follow else None)
+        floor = np.maximum(self.prior.noise, FLOOR)
+        count = len(INFLATIONS)
+        rows, theta = np.arange(len(which)), mean
+        if self.layout.nonlinear:
+            rows, theta = search(
+                self.bank,
+                self.layout,
+                context,
+                which,
+                mean,
+                INFLATIONS[-1] * sd,
+                np.maximum(floor, GRID_NOISE),
+                reach=_tabled(self.bank),
+            )
+        found = _fit(
+            self.bank,
+            self.layout,
+            context.x,
+            context.y,
+            np.tile(which[rows], count),
+            np.tile(theta, (count, 1)),
+            mean=np.tile(mean[rows], (count, 1)),
+            sd=np.concatenate([k * sd[rows] for k in INFLATIONS]),
+            floor=floor,
+            noise=context.noise,
+        )
+        return AdaptedWarp(self, context, found)
+
+    def _anchors(self, context: Context) -> NDArray[np.intp]:
+        """Positions of the anchors to try: the nearest on the context, and some evenly spread."""
+        f, limit = len(self.bank), self.operator.anchors
+        if self.operator.anchor is not None:
+            return np.array([self.bank.keys.index(self.operator.anchor)])
+        if f <= limit:
+            return np.arange(f)
+        distance = ((self.bank.values(context.x) - context.y) ** 2).sum((1, 2))
+        near = np.argsort(distance)[: limit // 2]
+        return np.unique(np.concatenate([near, self._spread]))
+
+    @property
+    def _spread(self) -> NDArray[np.intp]:
+        """Evenly spread anchors, remembered by the bank."""
+        cache = self.bank.__dict__.setdefault("_spread_anchors", {})
+        count = self.operator.anchors - self.operator.anchors // 2
+        if count not in cache:
+            order = np.argsort(position(self.bank))
+            cache[count] = order[np.linspace(0, len(order) - 1, count).astype(int)]
+        return cache[count]
+
+
+class AdaptedWarp(Adapted):
+    """The mixture over the refined candidates."""
+
+    def __init__(self, fitted: FittedWarp, context: Context, found: Candidates) -> None:
+        self.fitted, self.context, self.found = fitted, context, found
+        evidence = np.where(np.isfinite(found.evidence), found.evidence, -np.inf)
+        if not np.isfinite(evidence).any():
+            raise CannotAdaptError(f"{fitted.operator.name}: no anchor can be evaluated where the context asks for it.")
+        weight = np.exp(evidence - evidence.max())
+        self.kept: list[int] = []
+        for i in np.argsort(-weight):
+            if len(self.kept) < MOST and weight[i] > 1e-4 and not any(self._twins(i, k) for k in self.kept):
+                self.kept.append(int(i))
+        self.weights = weight[self.kept] / weight[self.kept].sum()
+
+    @cached_property
+    def decompositions(self) -> tuple[Decomposition, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See :attr:`Adapted.decompositions`; made when asked for, since a rehearsal never asks."""
+        return tuple(self._decomposition(i, w) for i, w in zip(self.kept, self.weights, strict=True))
+
+    def _twins(self, i: int, k: int) -> bool:
+        """Whether two candidates fell into the same optimum of the same anchor."""
+        f = self.found
+        return bool(f.anchor[i] == f.anchor[k] and np.abs(f.theta[i] - f.theta[k]).max(initial=0.0) < 1e-3)
+
+    def _decomposition(self, i: int, weight: float) -> Decomposition:
+        found, layout = self.found, self.fitted.layout
+        sd = np.sqrt(np.diag(found.covariance[i]))
+        ends = [layout.transformation(found.theta[i] + z * Z90 * sd) for z in (-1, 1)]
+        intervals = {}
+        for kind, place in layout.slices.items():
+            count = place.stop - place.start
+            for j in range(count):
+                pair = sorted((e.get(kind) or ())[j] for e in ends)
+                intervals[kind if count == 1 else f"{kind}[{j}]"] = (pair[0], pair[1])
+        residual = float(np.sqrt(np.mean(found.residual[i] ** 2)))
+        transformation = layout.transformation(found.theta[i])
+        return Decomposition(
+            self.fitted.bank.tasks[found.anchor[i]].key, transformation, residual, float(weight), intervals
+        )
+
+    def _each(self, x: Array) -> tuple[Array, Array, Array, Array]:
+        """(B, Q, C) means, (B, Q, C, T) Jacobians, (B, Q, C) doubts and (B, Q, 1) weights of the candidates kept."""
+        f, fitted = self.found, self.fitted
+        reach = Reach.of(fitted.bank)
+        m, jacobian, doubt = model(fitted.bank, fitted.layout, f.anchor[self.kept], f.theta[self.kept], x, reach)
+        return m, jacobian, doubt, self._weights(doubt)
+
+    def _weights(self, doubt: Array) -> Array:
+        """(B, Q, 1) weights at points where the anchors are in doubt (B, Q, C): moved to those that are not."""
+        w = self.weights[:, None] / (1 + (doubt**2).mean(2) / VAGUE**2)
+        return (w / w.sum(0))[..., None]
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        """See :meth:`Adapted.predict`."""
+        m, jacobian, doubt, w = self._each(x)
+        v = np.einsum("bqct,btu,bqcu->bqc", jacobian, self.found.covariance[self.kept], jacobian)
+        mean = (w * m).sum(0)
+        return mean, np.sqrt((w * (v + doubt**2 + (m - mean) ** 2)).sum(0) + self.fitted.prior.noise**2)
+
+    def sample(self, x: Array, n: int, rng: np.random.Generator) -> Array:
+        """See :meth:`Adapted.sample`: a candidate by its weight, then its linearised posterior.
+
+        What the transformation leaves unexplained, and doubt beyond the anchor's range, move a curve as a whole. Where
+        the weights change along x, a curve passes from one candidate to another.
+        """
+        m, jacobian, doubt, w = self._each(x)
+        rest = np.hypot(doubt, self.fitted.prior.noise)
+        which = (rng.random((n, 1)) > np.cumsum(w[..., 0], axis=0)[:-1, None]).sum(0)  # (n, Q)
+        z, draws = rng.standard_normal((n, 1, m.shape[-1])), np.empty((n, *m.shape[1:]))
+        for i in np.unique(which):
+            of = which == i
+            theta = rng.multivariate_normal(np.zeros(jacobian.shape[-1]), self.found.covariance[self.kept[i]], n)
+            draws[of] = (m[i] + np.einsum("qct,nt->nqc", jacobian[i], theta) + z * rest[i])[of]
+        return draws
+
+    def covered(self, x: Array) -> NDArray[np.bool_]:
+        """See :meth:`Adapted.covered`: where candidates with half of the weight there know their anchor."""
+        f, fitted = self.found, self.fitted
+        reach, a_b = Reach.of(fitted.bank), zip(*fitted.layout.warp(f.theta[self.kept]), strict=True)
+        known = [reach.covers(int(i), a * x + b) for i, (a, b) in zip(f.anchor[self.kept], a_b, strict=True)]
+        return (np.array(known) * self._each(x)[3][..., 0]).sum(0) >= 0.5
+
+    def left_out(self) -> tuple[Array, Array]:
+        """See :meth:`Adapted.left_out`: r_i / (1 - h_ii), linearised, for each candidate; weights as they are.
+
+        NaN for a point that the fit goes through whatever its value, as where there are as many factors as points.
+        """
+        f, kept = self.found, self.kept
+        total = f.total[kept]  # (B, P, C)
+        lever = np.einsum("bpct,btu,bpcu->bpc", f.jacobian[kept], f.covariance[kept], f.jacobian[kept]) / total**2
+        left = np.where(lever < 1 - 1e-6, 1 - lever, np.nan)  # a point that fixes the fit cannot speak
+        m, v = self.context.y - f.residual[kept] / left, total**2 / left
+        w = self._weights(f.doubt[kept])
+        mean = (w * m).sum(0)
+        return mean, np.sqrt((w * (v + (m - mean) ** 2)).sum(0))
+
+
+def _tabled(bank: TaskBank) -> Reach | None:
+    """How anchors go on while a transformation is fitted; None where they are known everywhere or go straight on."""
+    reach = Reach.of(bank)
+    return reach if reach.tabled else None
+
+
+def _fit(
+    bank: TaskBank, layout: Layout, x: Array, y: Array, anchor: NDArray[np.intp], theta: Array, **given: Any
+) -> Candidates:
+    """In closed form where the anchor is taken at x itself; ``theta`` is where the search starts otherwise."""
+    if layout.warped:
+        return refine(bank, layout, x, y, anchor, theta, reach=_tabled(bank), **given)
+    return solve(bank, layout, x, y, anchor, **given)
+
+
+def learn_prior(operator: Warp, bank: TaskBank, layout: Layout, *, targets: int = 12, near: int = 4) -> Prior:
+    """Fit transformations between tasks of the bank: their spread is the prior.
+
+    Each of ``targets`` evenly spread tasks is written as a transformation of its neighbours in position, ``near`` of
+    them, and of the tasks at both ends.
+    """
+    t, f = layout.size, len(bank)
+    identity, wide = layout.identity(), np.where(np.arange(t) < layout.nonlinear, 2.0, 3.0)
+    x = bank.grid(24)
+    curves, counts = bank.values(x), bank.covers(x)
+    order = np.argsort(position(bank), kind="stable")
+    to, starts, anchors = [], [], []
+    for spot in np.unique(np.linspace(0, f - 1, min(targets, f)).astype(int)):
+        target = int(order[spot])
+        if counts[target].sum() < 2:
+            continue
+        spots = {spot + step for step in range(-(near // 2), near // 2 + 1)} | {0, f - 1}
+        others = np.array([order[s] for s in sorted(spots) if 0 <= s < f and s != spot])
+        mean, sd = np.tile(identity, (len(others), 1)), np.tile(wide, (len(others), 1))
+        if layout.nonlinear:
+            context = Context(x[counts[target]], curves[target][counts[target]])
+            noise = np.full(bank.c, GRID_NOISE)
+            rows, theta = search(
+                bank, layout, context, others, mean, sd, noise, keep=2 * len(others), reach=_tabled(bank)
+            )
+            first = np.unique(rows, return_index=True)[1]  # the best of each anchor
+            others, mean = others[rows[first]], theta[first]
+        to += [target] * len(others)
+        starts.append(mean)
+        anchors.append(others)
+    if not to:
+        raise CannotAdaptError("no two tasks of the bank overlap: there is no transformation to learn from.")
+    found = _fit(
+        bank,
+        layout,
+        x,
+        curves[to],
+        np.concatenate(anchors),
+        np.concatenate(starts),
+        mean=np.tile(identity, (len(to), 1)),
+        sd=np.tile(wide, (len(to), 1)),
+        floor=np.full(bank.c, FLOOR),
+        counts=counts[to],
+        steps=12,
+    )
+    clear = counts[to][..., None] * (found.noise[:, None] / found.total) ** 2  # what is continued says little
+    left = (clear * found.residual**2).sum(1) / clear.sum(1)
+    spread = np.sqrt(np.median((found.theta - identity) ** 2, axis=0) / CHI2_MEDIAN)
+    prior = Prior(identity, np.maximum(spread, 0.02), np.sqrt(np.median(left, axis=0)))
+    return _follow(prior, bank, found.theta, found.anchor, np.array(to)) if operator.follow else prior
+
+
+def _follow(prior: Prior, bank: TaskBank, theta: Array, anchor: NDArray[np.intp], to: NDArray[np.intp]) -> Prior:
+    """Regress the vectors on the difference of the parameters; what is left has a part that grows with it."""
+    p = bank.params
+    about = np.stack([p.mean(0), np.where(bank.varying, p.std(0), np.inf)])
+    rows = [_features(p[i : i + 1], p[j], about) for i, j in zip(anchor, to, strict=True)]
+    phi, far = np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
+    weight, y = 1 / (0.05 + far), theta - prior.mean
+    gram = (phi * weight[:, None]).T @ phi + 1e-3 * np.eye(phi.shape[1])
+    slope = np.asarray(np.linalg.solve(gram, (phi * weight[:, None]).T @ y).T, dtype=np.float64)  # (T, 2 K)
+    rest, near = (y - phi @ slope.T) ** 2, far <= np.median(far)
+    base = np.maximum(np.median(rest[near], axis=0) / CHI2_MEDIAN, 1e-6)
+    grows = np.maximum(np.median(rest / np.maximum(far, 0.05)[:, None], axis=0) / CHI2_MEDIAN, 1e-4)
+    return Prior(prior.mean, prior.sd, prior.noise, slope, about, np.stack([base, grows], axis=1))

@@ -1,0 +1,132 @@
+"""The charts of an audit: slopes, ratios and noise for every family of rules, and dead groups. All against p."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from operant.report.pages.audit.load import OURS, AuditRun, Record
+from operant.report.theme import GREY, Figure, Key, Panel, alt, cycle, panel
+
+BAND = 8.0  # pixels, the target
+DASHES = ((1, 0), (7, 3), (2, 3), (9, 3, 2, 3), (4, 2), (12, 4))
+FILES = {
+    "one sample": "one-sample",
+    "set estimators": "set-estimators",
+    "set advantages": "set-advantages",
+    "plug-ins": "plug-ins",
+}
+"""Family of rules -> name of its figure."""
+TICKS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
+"""Success rates at about equal distances on the axis, which is linear in the logit of p."""
+
+
+def family_figures(run: AuditRun) -> list[Figure]:
+    """One figure a family: slope, slope over that of the target, and noise, beside the target and our credit."""
+    target = run.target["strategy"]
+    ours = tuple(r for r in run.rules if r["name"] == OURS)
+    drawn: list[Figure] = []
+    for family in dict.fromkeys(r["family"] for r in run.rules if r["name"] != OURS):
+        rules = (*ours, *run.of(family))
+        keys = {target: Key(GREY.light, GREY.dark, DASHES[0], BAND)} | _keys([r["name"] for r in rules], thick=[OURS])
+        slopes = {target: run.target["slope"]} | {r["name"]: r["slope"] for r in rules}
+        ratios = {target: [1.0] * len(run.p)} | {r["name"]: r["ratio"] for r in rules}
+        panels = (
+            _lines("slope dJ/dp", run, keys, slopes),
+            _lines("slope / slope of the target", run, keys, ratios, logarithmic=True),
+            _lines("noise / signal", run, keys, {r["name"]: r["noise"] for r in rules}, logarithmic=True),
+        )
+        title = f"{family.capitalize()}, beside {target} from M = {run.target['m']}"
+        drawn.append(Figure(file_name(family, len(drawn)), title, panels, keys))
+    return drawn
+
+
+def file_name(family: str, place: int) -> str:
+    """The name of the figure of a family: known families have their own, any other text is no name of a file."""
+    return FILES.get(family, f"rules-{place}")
+
+
+def dead_figure(run: AuditRun) -> Figure:
+    """The share of dead groups; rules that are dead on the same groups share a line."""
+    groups = alike(run)
+    keys = _keys(list(groups), thick=[name for name, rules in groups.items() if rules[0]["name"] == OURS])
+    dead = {name: [100 * x for x in members[0]["dead"]] for name, members in groups.items()}
+    return Figure("dead", "Dead groups", (_lines("", run, keys, dead, unit="dead groups, %"),), keys)
+
+
+def alike(run: AuditRun) -> dict[str, list[Record]]:
+    """The rules by their dead groups: name of the first of each kind -> all of that kind."""
+    groups: list[list[Record]] = []
+    for rule in run.rules:
+        for group in groups:
+            if all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(group[0]["dead"], rule["dead"], strict=True)):
+                group.append(rule)
+                break
+        else:
+            groups.append([rule])
+    return {g[0]["name"] + (f" and {len(g) - 1} more" if len(g) > 1 else ""): g for g in groups}
+
+
+def _keys(names: Sequence[str], *, thick: Sequence[str]) -> dict[str, Key]:
+    """Ours thick, the others thin and dashed, to be seen on top."""
+    return {
+        name: Key(k.light, k.dark, DASHES[i % len(DASHES)], 3.5 if name in thick else 2)
+        for i, (name, k) in enumerate(cycle(names).items())
+    }
+
+
+def _lines(
+    title: str,
+    run: AuditRun,
+    keys: Mapping[str, Key],
+    curves: Mapping[str, Sequence[float | None]],
+    *,
+    logarithmic: bool = False,
+    unit: str | None = None,
+) -> Panel:
+    """A line a rule: the target is a wide band below the others."""
+    rows = [
+        {"branch": name, "p": p, "logit": math.log(p / (1 - p)), "value": y, "width": keys[name].width}
+        for name, values in curves.items()
+        for p, y in zip(run.p, values, strict=True)
+        if y is not None and (y > 0 or not logarithmic)
+    ]
+    dash = alt.Scale(domain=list(keys), range=[list(k.dash) for k in keys.values()])
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=_logit_axis(run),
+        y=_log_axis(rows) if logarithmic else alt.Y("value:Q", title=unit, axis=alt.Axis(tickCount=6)),
+        color=alt.Color("branch:N", scale=alt.Scale(domain=list(keys)), title=None),
+        strokeDash=alt.StrokeDash("branch:N", scale=dash, title=None),
+    )
+    lines = [
+        base.transform_filter(f"datum.width == {width:g}").mark_line(
+            strokeWidth=width, opacity=0.45 if width == BAND else 1, interpolate="monotone", clip=logarithmic
+        )
+        for width in sorted({k.width for k in keys.values()}, reverse=True)
+    ]
+    tips = [
+        alt.Tooltip("branch:N", title="rule"),
+        alt.Tooltip("p:Q", format=".2f"),
+        alt.Tooltip("value:Q", format=".4g"),
+    ]
+    dots = base.mark_point(filled=True, size=60, opacity=0, clip=logarithmic).encode(tooltip=tips)
+    return panel(title, *lines, dots)
+
+
+def _logit_axis(run: AuditRun) -> alt.X:
+    """Both ends of p drawn apart: with a budget N the slope lives below p = 1/N."""
+    ends = [math.log(p / (1 - p)) for p in (min(run.p), max(run.p))]
+    ticks = [math.log(p / (1 - p)) for p in TICKS]
+    label = "format(1 / (1 + exp(-datum.value)), '.2~f')"
+    axis = alt.Axis(values=ticks, labelExpr=label, labelFlush=False)
+    return alt.X("logit:Q", title="success rate p", scale=alt.Scale(domain=ends, nice=False), axis=axis)
+
+
+def _log_axis(rows: Sequence[Mapping[str, Any]]) -> alt.Y:
+    """Logarithmic, cut at 0.01 and 100: beyond these a curve is wrong enough."""
+    values = [r["value"] for r in rows] or [1.0]
+    low, high = max(0.01, min(values)), min(100.0, max(values))
+    scale = alt.Scale(type="log", nice=False, domain=[min(low, 0.5) * 0.9, max(high, 2.0) * 1.1])
+    ticks = [d * 10.0**k for k in range(-2, 3) for d in (1, 2, 5)]
+    return alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(values=ticks, format="~g"))

@@ -1,0 +1,91 @@
+"""The page of an audit: every rule at a glance, a figure a family of rules, and dead groups."""
+
+from __future__ import annotations
+
+from operant.report.page import Page, aside, cell, figure_section, row, section, table
+from operant.report.pages.audit.charts import alike, dead_figure, family_figures
+from operant.report.pages.audit.load import NOISE_AT, SHOWN, AuditRun, constant, finding, number, share
+from operant.report.theme import Figure
+
+FAMILIES = {
+    "one-sample": "Rules for one sample: their target is pass@1, or all budgets at once (maxrl).",
+    "set-estimators": "Estimators of the reward of a set. A trainer that subtracts the group mean (centred) changes "
+    "the budget of sloo-1, and the scale of the others.",
+    "set-advantages": "Advantages for pass@k. The group's own spread in the denominator changes the objective.",
+    "plug-ins": "The slope N (1-p)^(N-1) at the group's own success rate, which is not the slope at the true one.",
+}
+
+
+def build(run: AuditRun) -> Page:
+    """The page of an audit."""
+    families, dead = sorted(family_figures(run), key=_place), dead_figure(run)
+    return Page(
+        kind="audit",
+        title=f"Which rule trains for {run.target['strategy']}?",
+        origin=str(run.path),
+        findings=[finding(run)],
+        asides=[aside([f"Left out: {r['name']}: {r['reason']}" for r in run.left_out])],
+        sections=[
+            _overview(run),
+            *(figure_section(f, FAMILIES.get(f.name, "")) for f in families),
+            _dead_section(run, dead),
+        ],
+        figures=[*families, dead],
+        config=run.config,
+        environment=run.environment,
+        reading=_reading(run.target["m"]),
+        made="Made by operant; every number is exact for binary rewards, nothing was sampled.",
+    )
+
+
+def _place(figure: Figure) -> int:
+    """Families in the order of their captions, those without one last."""
+    return [*FAMILIES, figure.name].index(figure.name)
+
+
+def _overview(run: AuditRun) -> str:
+    rows: list[str] = []
+    for r in run.rules:
+        scale = constant(r)
+        told = "no" if scale is None else "yes" if scale == 1 else f"yes, × {number(scale)}"
+        numbers = [run.at(r["ratio"], p) for p in SHOWN] + [run.at(r["noise"], p) for p in NOISE_AT[:2]]
+        cells = [cell(told, kind="down" if scale is None else "up"), *(cell(number(x)) for x in numbers)]
+        rows.append(row(r["name"], cells, small=r["source"]))
+    lead = (
+        f"Slope of what the rule optimises, over the slope of {run.target['strategy']}, at success rates p. "
+        "The same number at every p means the same objective, up to a learning rate; a number that grows with p puts "
+        "more weight on easy prompts than the strategy earns there. Noise: sd over slope, for scores of variance 1."
+    )
+    head = ["rule", "the target?", *(f"p = {p:g}" for p in SHOWN), *(f"noise {p:g}" for p in NOISE_AT[:2])]
+    return section("At a glance", lead, table(head, rows))
+
+
+def _dead_section(run: AuditRun, figure: Figure) -> str:
+    rows = [
+        row(
+            ", ".join(r["name"] for r in members),
+            [cell(share(run.at(members[0]["dead"], p))) for p in SHOWN],
+            key=figure.keys[name],
+        )
+        for name, members in alike(run).items()
+    ]
+    caption = (
+        "Probability that all weights of a group are 0, so that its rollouts teach nothing, %. Rules that are dead on "
+        "the same groups share a line."
+    )
+    return figure_section(figure, caption, table(["rules", *(f"p = {p:g}" for p in SHOWN)], rows))
+
+
+def _reading(m: int) -> str:
+    return (
+        f"An advantage rule on {m} binary rewards is a table: the weight of a right and of a wrong rollout, for every "
+        "number c of successes in the group. From it follows, without sampling, the objective whose gradient the rule "
+        f"estimates: the expected value of a count strategy of budget {m}, a polynomial of degree {m} in p. Its slope "
+        "is compared with the slope of the strategy that is deployed. Advantages that a trainer averages over the "
+        "group are divided by M, so that every rule stands for the same sum; a constant factor is a learning rate. "
+        "Noise is the sd of the gradient estimate along a direction of the parameters that does not change p, over "
+        "the slope along the direction that does, both for scores of variance 1. The axes of the charts are linear in "
+        "the logit of p, log p/(1-p), so that rare successes and rare failures are drawn apart. Ratios are cut at 0.01 "
+        "and 100 in the charts, and left out where the slope of the target is too small for double precision. Not "
+        "covered: rewards that are not 0 or 1, clipping, and weights that read lengths or log-probabilities."
+    )

@@ -1,0 +1,240 @@
+"""Extrapolated targets read back, and in words. Tables are in ``extrapolation_table``, the page in ``.._page``.
+
+Reads the folder that ``operant extrapolate`` wrote: ``record.jsonl`` with one record for the bank and one a target.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from operant.core.checks import DataError
+from operant.core.record import read_records
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """What ``operant extrapolate`` wrote.
+
+    Args:
+        path: its folder.
+        run: name and configuration.
+        environment: versions and platform.
+        bank: the known tasks: how many, their names, and points of up to 80 of them.
+        targets: one record a target.
+        notes: what a reader must know first.
+    """
+
+    path: Path
+    run: Record
+    environment: Record
+    bank: Record
+    targets: tuple[Record, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def level(self) -> str:
+        """The level of the intervals in words: "90 %"."""
+        return f"{100 * self.targets[0]['level']:g} %"
+
+
+def load_extrapolation(folder: Path) -> Extrapolation:
+    """Read the records of an extrapolation.
+
+    Raises:
+        DataError: if the folder holds none.
+    """
+    path = folder / "record.jsonl"
+    kinds: dict[str, list[Record]] = {}
+    for record in read_records(path) if path.is_file() else []:
+        kinds.setdefault(record.get("kind", ""), []).append(record)
+    if not {"run", "environment", "bank", "target"} <= set(kinds):
+        raise DataError(f"expected a folder that `operant extrapolate` wrote, found none finished at {folder}.")
+    environment = {k: v for k, v in kinds["environment"][-1].items() if k not in ("kind", "time")}
+    bank = kinds["bank"][-1]
+    told = (*(r["text"] for r in kinds.get("note", ())), *bank["notes"])
+    return Extrapolation(folder, kinds["run"][-1], environment, bank, tuple(kinds["target"]), told)
+
+
+def number(x: float | None, digits: int = 4) -> str:
+    """A value with a few significant digits.
+
+    >>> number(1234.5678), number(-1e-9), number(None), number(-0.0)
+    ('1235', '-1e-09', '–', '0')
+    """
+    return "–" if x is None else f"{x:z.{digits}g}"
+
+
+def interval(low: float | None, high: float | None, digits: int = 4) -> str:
+    """``0.38 to 0.44``; empty where there is none."""
+    return "" if low is None or high is None else f"{number(low, digits)} to {number(high, digits)}"
+
+
+def share(x: float | None) -> str:
+    """A share in percent.
+
+    >>> share(0.25), share(0.001), share(None)
+    ('25 %', '<1 %', '–')
+    """
+    return "–" if x is None else "<1 %" if 0 < x < 0.005 else f"{100 * x:.0f} %"
+
+
+def name_of(target: Record) -> str:
+    """What a target is called."""
+    return str(target["key"])
+
+
+def anchor_of(found: Record) -> str:
+    """Name of the anchor of a decomposition."""
+    return "–" if found["anchor"] is None else str(found["anchor"])
+
+
+def of(target: Record, operator: str) -> Record:
+    """What the choice of a target says of an operator; unknown values where it says nothing."""
+    unknown = dict.fromkeys(("shell_error", "shell_low", "shell_high", "context_error"))
+    return next((c for c in target["choice"] if c["operator"] == operator), unknown | {"weight": 0.0, "plain": False})
+
+
+def mixed(target: Record) -> list[Record]:
+    """The operators that are mixed in a prediction, the heaviest first."""
+    return sorted((c for c in target["choice"] if c["weight"]), key=lambda c: -c["weight"])
+
+
+def leading(target: Record) -> str:
+    """The operator with the largest weight."""
+    used = mixed(target)
+    return used[0]["operator"] if used else str(target["operator"])
+
+
+def is_plain(target: Record) -> bool:
+    """Whether a plain baseline has the largest weight."""
+    return bool(of(target, leading(target))["plain"])
+
+
+def best(target: Record) -> Record | None:
+    """The most probable decomposition of the heaviest operator, or of any; its weight may be split over anchors."""
+    found = target["decompositions"]
+    return next((d for d in found if d.get("operator") == leading(target)), next(iter(found), None))
+
+
+def mixture(target: Record, most: int = 3) -> str:
+    """``shift * xshift (62 %), span (30 %) and 2 more``; the bare name if it is alone."""
+    used = mixed(target)
+    if len(used) < 2:
+        return leading(target)
+    listed = ", ".join(f"{c['operator']} ({share(c['weight'])})" for c in used[:most])
+    return listed + (f" and {len(used) - most} more" if len(used) > most else "")
+
+
+def expected(choice: Record) -> float | None:
+    """The error that an operator should have on the target; its error on the outer shell where none is given."""
+    predicted = choice.get("predicted_error")
+    return choice["shell_error"] if predicted is None else predicted
+
+
+def ranked(targets: Sequence[Record]) -> list[str]:
+    """Operators, the smallest expected error first, the median over targets; those without one last."""
+    names = dict.fromkeys(c["operator"] for t in targets for c in t["choice"])
+    errors = {n: median([expected(of(t, n)) for t in targets]) for n in names}
+    return sorted(names, key=lambda n: (errors[n] is None, errors[n] or 0.0))
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """Of the values that are known."""
+    known = [v for v in values if v is not None]
+    return statistics.median(known) if known else None
+
+
+def headline(target: Record) -> str:
+    """What happened to a target, in one sentence."""
+    found, verdict, name = best(target), target["applicability"], name_of(target)
+    if not verdict["applicable"]:
+        return (
+            f"{name}: the bank does not explain it ({verdict['reason']}); what is shown comes from {mixture(target)}."
+        )
+    if is_plain(target) or found is None:
+        return f"{name}: predicted by {mixture(target)}; no relational operator should do better."
+    f = "" if found["anchor"] is None else f" with f = {anchor_of(found)}"
+    if found["weight"] < 0.5:
+        return f"{name}: a mixture of {mixture(target)}; the most probable of it is {found['transformation']}{f}."
+    return f"{name}: {found['transformation']}{f}; residual on the context {number(found['residual'], 2)}."
+
+
+def explanation(target: Record) -> list[str]:
+    """Why this prediction, a sentence each: verdict, transformation, other anchors, coverage, choice."""
+    verdict, found = target["applicability"], best(target)
+    p = None if verdict["reason"] else verdict["p_value"]  # the text of a reason says it, or there is nothing to say
+    evidence = "" if p is None else f" (p = {number(p, 2)} that a task of the bank errs so much)"
+    told = [f"{verdict['text'].rstrip('.')}{evidence}."]
+    if found is not None:
+        f = "" if found["anchor"] is None else f", f = {anchor_of(found)}"
+        told.append(f"Most probable ({share(found['weight'])}): {found['transformation']}{f}.")
+        told += [f"Its parameters, with 90 % intervals: {parameters_text(found)}."] if found["parameters"] else []
+        others: dict[str, float] = {}
+        for d in target["decompositions"]:
+            if d["anchor"] not in (None, found["anchor"]):
+                others[anchor_of(d)] = others.get(anchor_of(d), 0.0) + d["weight"]
+        if others:
+            heaviest = sorted(others.items(), key=lambda o: -o[1])[:4]
+            told.append(f"Other anchors: {', '.join(f'{key} ({share(weight)})' for key, weight in heaviest)}.")
+    covered = target["share_covered"]
+    if covered is not None and covered < 1:
+        told.append(f"Known tasks cover {share(covered)} of the query; beyond that they were continued.")
+    return [*told, *_why(target)]
+
+
+def _why(target: Record) -> list[str]:
+    """The operators that are mixed, and the heaviest beside the best plain baseline."""
+    told = [f"The prediction mixes {mixture(target, 4)}."] if len(mixed(target)) > 1 else []
+    chosen = of(target, leading(target))
+    others = [of(target, n) for n in ranked([target]) if n != leading(target)]
+    plain = next((c for c in others if c["plain"] and expected(c) is not None), None)
+    if expected(chosen) is None or plain is None:
+        return told
+    return [
+        *told,
+        f"By the outer shell of the bank and the context, {leading(target)} should err by "
+        f"{number(expected(chosen), 3)}; {plain['operator']}, the best {'other ' if chosen['plain'] else ''}plain "
+        f"baseline, by {number(expected(plain), 3)}.",
+    ]
+
+
+def parameters_of(found: Record) -> dict[str, tuple[float, float | None, float | None]]:
+    """Name -> value, low, high of each number of a transformation; ``scale[1]`` is of the second output."""
+    numbers: dict[str, float] = {}
+    for kind, value in found["parameters"].items():
+        several = value if isinstance(value, list) else [value]
+        numbers |= {kind if len(several) == 1 else f"{kind}[{i}]": v for i, v in enumerate(several)}
+    return {name: (v, *found["intervals"].get(name, (None, None))) for name, v in numbers.items()}
+
+
+def parameters_text(found: Record) -> str:
+    """``xshift 0.41 (0.38 to 0.44), shift -0.1``; empty if a decomposition has none."""
+    told: list[str] = []
+    for name, (value, low, high) in parameters_of(found).items():
+        ends = interval(low, high, 3)
+        told.append(f"{name} {number(value, 3)}" + (f" ({ends})" if ends else ""))
+    return ", ".join(told)
+
+
+def target_chart(records: Sequence[Record]) -> Any:
+    """The first target among records among the known tasks, as an Altair chart of its own size.
+
+    Args:
+        records: the record of a target and that of its bank, as ``operant extrapolate`` writes them.
+
+    Raises:
+        ImportError: if the extra ``operant[report]`` is not installed.
+    """
+    # Altair is an optional extra; the words and tables of this module work without it.
+    from operant.report.pages.extrapolation.charts import target_figure
+    from operant.report.theme import alt, image_spec
+
+    target = next(r for r in records if r["kind"] == "target")
+    bank = next((r for r in records if r["kind"] == "bank"), {"curves": []})
+    return alt.Chart.from_dict(image_spec(target_figure(target, bank, "target")))

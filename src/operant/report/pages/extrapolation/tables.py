@@ -1,0 +1,129 @@
+"""The tables of an extrapolation, for the page and for the terminal: targets, predictions, and how operators did."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from operant.report.pages.extrapolation.load import (
+    Extrapolation,
+    Record,
+    anchor_of,
+    best,
+    expected,
+    explanation,
+    headline,
+    interval,
+    leading,
+    median,
+    mixed,
+    name_of,
+    number,
+    of,
+    ranked,
+    share,
+)
+from operant.report.pages.train.text import aligned
+
+MOST_ROWS = 8
+"""Predictions of a target that are shown; all of them stand in predictions.csv."""
+CHOICE_LEGEND = "* the largest weight; expected: error on the target, from those on the outer shell and on the context"
+MOST_COLUMNS = 3
+"""Targets with columns of their own in the table of operators."""
+
+
+def target_rows(run: Extrapolation) -> list[list[str]]:
+    """Head and rows of the table of targets."""
+    rows = [["target", "operator", "anchor", "transformation", "residual", "p-value", "applies", "covered"]]
+    for t in run.targets:
+        found, verdict, others = best(t), t["applicability"], len(mixed(t)) - 1
+        what = ["–"] * 3
+        if found is not None:
+            what = [anchor_of(found), found["transformation"], number(found["residual"], 3)]
+        applies = "yes" if verdict["applicable"] else "no"
+        applies += f": {verdict['reason']}" if verdict["reason"] else ""
+        operator = leading(t) + (f" + {others} more" if others > 0 else "")
+        rows.append([name_of(t), operator, *what, number(verdict["p_value"], 2), applies, share(t["share_covered"])])
+    return rows
+
+
+def prediction_rows(target: Record, most: int | None = None) -> list[list[str]]:
+    """Head and rows of the predictions of a target, ``most`` of them evenly spread; a star where not covered."""
+    asked, truth = target["prediction"], known_at(target)
+    head = [*target["x_names"]]
+    for y in target["y_names"]:
+        head += [y, f"{100 * target['level']:g} % interval", *([f"true {y}"] if truth else [])]
+    count = len(asked["x"])
+    keep = range(count) if most is None or count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
+    rows = [head]
+    for i in keep:
+        cells = [number(v) for v in asked["x"][i]]
+        for c in range(len(target["y_names"])):
+            cells += [number(asked["mean"][i][c], 5), interval(asked["low"][i][c], asked["high"][i][c]) or "–"]
+            cells += [number(None if (known := truth[i]) is None else known[c], 5)] if truth else []
+        cells[0] += "" if asked["covered"][i] else " *"
+        rows.append(cells)
+    return rows
+
+
+def known_at(target: Record) -> list[list[float] | None]:
+    """The true values at the query points, None where there is none; empty if no truth is known."""
+    if not target["truth"]:
+        return []
+    known = {tuple(x): y for x, y in zip(target["truth"]["x"], target["truth"]["y"], strict=True)}
+    return [known.get(tuple(x)) for x in target["prediction"]["x"]]
+
+
+def choice_rows(targets: Sequence[Record]) -> list[list[str]]:
+    """Head and rows of the table of operators that could be used; the heaviest of a target carry a star."""
+    if len(targets) == 1:
+        head = ["operator", "outer shell", "range", "context", "expected", "weight"]
+    elif len(targets) <= MOST_COLUMNS:
+        head = ["operator", "outer shell", *(h for t in targets for h in (f"{name_of(t)}: expected", "weight"))]
+    else:
+        head = ["operator", "outer shell", "context", "expected", "weight", "chosen for"]
+    rows = [head]
+    for name in ranked(targets):
+        about = [of(t, name) for t in targets]
+        if any(a["weight"] or expected(a) is not None or a["context_error"] is not None for a in about):
+            chosen = sum(leading(t) == name for t in targets)
+            rows.append([name + " *" * bool(chosen), *_choice_cells(about, chosen)])
+    return rows
+
+
+def _choice_cells(about: Sequence[Record], chosen: int) -> list[str]:
+    """What one operator did for every target; medians, and the mean weight, for many."""
+    shell, context = (number(median([a[k] for a in about]), 3) for k in ("shell_error", "context_error"))
+    here, weights = [expected(a) for a in about], [a["weight"] or 0.0 for a in about]
+    if len(about) == 1:
+        ends = interval(about[0]["shell_low"], about[0]["shell_high"], 3) or "–"
+        return [shell, ends, context, number(here[0], 3), share(weights[0])]
+    if len(about) <= MOST_COLUMNS:
+        each = zip(here, weights, strict=True)
+        return [shell, *(text for error, w in each for text in (number(error, 3), share(w)))]
+    return [shell, context, number(median(here), 3), share(statistics.mean(weights)), str(chosen)]
+
+
+def choice_notes(targets: Sequence[Record]) -> list[str]:
+    """Why operators could not be used, a sentence each."""
+    told = (f"{c['operator']}: {c['note'].rstrip('.')}." for t in targets for c in t["choice"] if c["note"])
+    return list(dict.fromkeys(told))
+
+
+def extrapolation_table(run: Extrapolation) -> str:
+    """Every target with its explanation, predictions and the table of operators, as plain text for the terminal."""
+    lines = [*run.notes, ""] if run.notes else []
+    for target in run.targets:
+        lines += [headline(target), *(f"  - {text}" for text in explanation(target)), ""]
+    lines += [*aligned(target_rows(run)), ""]
+    for target in run.targets[:MOST_ROWS]:
+        rows = prediction_rows(target, MOST_ROWS)
+        lines += [f"{name_of(target)}: prediction", *aligned(rows)]
+        lines += ["* beyond the range of what is known"] * any(r[0].endswith(" *") for r in rows) + [""]
+    if any(t["choice"] for t in run.targets):
+        lines += [*aligned(choice_rows(run.targets)), CHOICE_LEGEND, *choice_notes(run.targets), ""]
+    shown = sum(min(len(t["prediction"]["x"]), MOST_ROWS) for t in run.targets[:MOST_ROWS])
+    total = sum(len(t["prediction"]["x"]) for t in run.targets)
+    if shown < total:
+        lines.append(f"{shown} of {total} predictions; all of them stand in {run.path / 'predictions.csv'}")
+    return "\n".join(lines).rstrip("\n")

@@ -1,0 +1,119 @@
+"""The page of a plan: the recommendation with its reasons, values, gains, who carries the gradient, dead groups."""
+
+from __future__ import annotations
+
+from html import escape
+
+from operant.report.page import Page, aside, cell, figure_section, row, section, table
+from operant.report.pages.plan.charts import dead_figure, gain_figure, signal_figure, value_figure
+from operant.report.pages.plan.load import Plan, Record, at_budget, headline, interval, number, share
+
+
+def build(plan: Plan) -> Page:
+    """The page of a plan."""
+    value, gain, signal, dead = value_figure(plan), gain_figure(plan), signal_figure(plan), dead_figure(plan)
+    drawn = [
+        (value, _value_caption(plan), _points_table(plan, "points")),
+        (gain, _gain_caption(plan), _points_table(plan, "gains")),
+        (signal, _signal_caption(), _signal_table(plan)),
+        (dead, _dead_caption(plan), ""),
+    ]
+    b, m = plan.rollouts["prompts"], plan.rollouts["rollouts"]
+    return Page(
+        kind="plan",
+        title=str(plan.run["name"]),
+        origin=f"{plan.path} · {b} prompts, {m} rollouts each",
+        findings=[headline(a) for a in plan.advice],
+        asides=[aside(plan.notes)],
+        sections=[
+            *map(_advice_section, plan.advice),
+            *(figure_section(f, caption, after) for f, caption, after in drawn if f is not None),
+        ],
+        figures=[f for f, _, _ in drawn if f is not None],
+        config=plan.run["config"],
+        environment=plan.environment,
+        reading=_reading(plan),
+        made=f"Made by operant from {b * m:,} rollouts, without training.",
+    )
+
+
+def _advice_section(advice: Record) -> str:
+    reasons = "".join(f"<li>{escape(r)}</li>" for r in advice["reasons"])
+    fields = {"deploy": "deploy", "train for": "train", "N": "n", "M": "m"}
+    known = {text: str(advice[key]) for text, key in fields.items() if advice[key] is not None}
+    first, *rest = known.values() or [""]
+    chosen = table([*known], [row(first, map(cell, rest))]) if known else ""
+    title = f"Recommendation {advice['case']}".strip()
+    return section(title, headline(advice), f"{chosen}<ul>{reasons}</ul>")
+
+
+def _points_table(plan: Plan, kind: str) -> str:
+    """The points of the curves, or their gains: a row a family, a column a budget."""
+    curves = [c for c in plan.curves if c[kind]]
+    budgets = sorted({p["n"] for c in curves for p in c[kind]})
+    rows = [
+        row(c["strategy"], [_cell(plan, at_budget(c[kind], n), sign=kind == "gains") for n in budgets]) for c in curves
+    ]
+    return table(["strategy", *map(str, budgets)], rows)
+
+
+def _cell(plan: Plan, point: Record | None, *, sign: bool) -> str:
+    if point is None:
+        return cell("–")
+    return cell(number(point["value"], plan, sign=sign), small=interval(point, plan, sign=sign))
+
+
+def _signal_table(plan: Plan) -> str:
+    head = ["credit of", "top tenth of prompts carries", "carry most (share, success rate)"]
+    rows = [row(s["name"], [cell(share(s["top_tenth"])), cell(_top(s), kind="long")]) for s in plan.signals]
+    return table(head, rows)
+
+
+def _top(signal: Record) -> str:
+    """The prompts that carry most; a long id is cut."""
+    found = (f"{str(t['prompt'])[:40]} ({100 * t['share']:.1f} %, {t['rate']:.2f})" for t in signal["top"])
+    return ", ".join(found) or "–"
+
+
+def _value_caption(plan: Plan) -> str:
+    return (
+        f"Exact mean over all draws of N of the rollouts, over prompts, with {plan.level} bootstrap bands. Bands may "
+        "overlap where a paired difference is clear. pass@N, and best@N by reward, need a verifier that knows the "
+        "right answer when they are deployed; pass^N is the share where all N samples are right."
+    )
+
+
+def _gain_caption(plan: Plan) -> str:
+    return (
+        f"Gain over the next smaller budget, paired by prompt, with {plan.level} intervals. An interval that crosses "
+        "zero shows no measurable gain. maj@2 is worth exactly maj@1: two votes that differ are a tie."
+    )
+
+
+def _signal_caption() -> str:
+    return (
+        "Share of the total of |w| over prompts, by the prompt's success rate among its rollouts: w are the exact RL "
+        "weights of these rollouts. The first bar, all, shows how many prompts have that rate. Rate and weight "
+        "come from the same rollouts: a prompt at 0 may be solvable."
+    )
+
+
+def _dead_caption(plan: Plan) -> str:
+    exact = sorted({s["strategy"] for s in plan.signals if s["exact"]})
+    how = f"exact for {', '.join(exact)}; for others from random subsets" if exact else "from random subsets"
+    return (
+        "Share of groups of M rollouts whose weights are all 0, so that they teach nothing, by the budget N of the "
+        f"objective. Expected over draws of M of the rollouts at hand, {how}. Larger M than was sampled is not shown. "
+        "Dashed: one half."
+    )
+
+
+def _reading(plan: Plan) -> str:
+    return (
+        "Every number is computed from the saved rollouts alone; nothing was trained. Values and credits are unbiased "
+        "for the model, prompts and sampling settings that made them, not for other kinds of prompts. "
+        f"Intervals are {plan.level} percentile intervals from bootstrap resamples of the prompts, the same for all "
+        "strategies; nothing is corrected for the number of comparisons. The signal is the sum of |w| of the RL "
+        "weights: it tells where weight falls, not how far a step of training goes. Gains of more samples are of the "
+        "present model: training changes them. The recommendation follows fixed rules; --price makes samples cost."
+    )

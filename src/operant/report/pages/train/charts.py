@@ -1,0 +1,261 @@
+"""The figures of a report: scaling curves, gains, rollouts, training and weights. Needs ``operant[report]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from operant.report.pages.train.load import WARM, Run
+from operant.report.pages.train.tables import Table, strategy_value
+from operant.report.theme import GREY, PALE, Figure, Key, Panel, alt, cycle, panel
+
+MAX_POINTS = 150  # of a training curve; longer ones are averaged in bins
+
+
+def keys(run: Run, branches: Sequence[str]) -> dict[str, Key]:
+    """How these branches of a run are drawn; the baseline and the warm start are grey."""
+    chosen = cycle(run.trained)
+    return {b: chosen.get(b, PALE if b == WARM else GREY) for b in branches}
+
+
+def scaling(run: Run, means: Table) -> Figure:
+    """Value against budget: a line and a 95 % band per branch, a panel per family."""
+    panels = []
+    for family in run.families:
+        metrics = run.in_family(family)
+        rows = _rows(run, means, [(b, m) for b in run.labels for m in metrics])
+        panels.append(_scaling_panel(family, run.labels, rows, [run.metric(m).n for m in metrics]))
+    return Figure("scaling", "What more samples buy", tuple(panels), keys(run, run.labels))
+
+
+def _scaling_panel(family: str, drawn: Sequence[str], rows: list[dict[str, Any]], budgets: list[int]) -> Panel:
+    scale = alt.Scale(type="log", base=2, nice=False, domain=[min(budgets), max(2, *budgets)])
+    x = alt.X(
+        "budget:Q",
+        scale=scale,
+        title="samples per prompt, N",
+        axis=alt.Axis(values=budgets, labelFlush=False),
+    )
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(drawn))
+    axis = alt.Axis(title=f"{family}, %", tickCount=6)
+    band = base.mark_area(opacity=min(0.16, 0.8 / len(drawn))).encode(
+        y=alt.Y("low:Q", axis=axis, scale=alt.Scale(zero=False)), y2="high:Q"
+    )
+    line = base.mark_line(strokeWidth=2.5).encode(y=alt.Y("mean:Q"))
+    point = base.mark_point(filled=True, opacity=1, size=55).encode(y="mean:Q", tooltip=_tooltips("%"))
+    return panel(_family_title(family), band, line, point)
+
+
+def gain_figure(run: Run, gain: Table) -> Figure | None:
+    """Gain over the baseline per budget and branch, with 95 % intervals; None if there are no gains."""
+    drawn = tuple(b for b in run.trained if any(b == key[0] for key in gain))
+    panels = []
+    for family in run.families:
+        rows = _rows(run, gain, [(b, m) for b in drawn for m in run.in_family(family)])
+        if rows:
+            panels.append(_gain_panel(_family_title(family), drawn, rows))
+    return Figure("gain", "Gain over the baseline", tuple(panels), keys(run, drawn)) if panels else None
+
+
+def _gain_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) -> Panel:
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X(
+            "budget:O",
+            title="samples per prompt, N",
+            scale=alt.Scale(paddingInner=0.35, paddingOuter=0.15),
+            axis=alt.Axis(labelAngle=0, ticks=False, labelPadding=8),
+        ),
+        xOffset=alt.XOffset("branch:N", sort=None, scale=alt.Scale(domain=list(drawn))),
+        color=_colour(drawn),
+    )
+    axis = alt.Axis(title="gain, percentage points", tickCount=6)
+    zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(y="zero:Q")
+    bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
+    point = base.mark_point(filled=True, opacity=1, size=70).encode(y="mean:Q", tooltip=_tooltips("points"))
+    return panel(title, zero, bar, point)
+
+
+ROLLOUTS = {"reward": "reward", "entropy": "entropy, nats per token", "completion_length": "length, tokens"}
+"""What a step says of its rollouts, and the title of its panel; the strategy's value and dead groups come first."""
+
+
+def rollouts(run: Run) -> Figure | None:
+    """What the sampled groups said in training, the strategy's value first; None for a supervised run."""
+    drawn = tuple(b for b in run.labels if _logged(run, b, "reward"))
+    values = {
+        b: [(s["step"], v) for j in run.of(b) for s in j.steps if (v := strategy_value(s)) is not None] for b in drawn
+    }
+    shares = all(abs(v) <= 1 for points in values.values() for _, v in points)
+    title = "value of the strategy" + ", %" * shares
+    found = {title: [r for b in drawn for r in _curve(b, _times(values[b], 100 if shares else 1))]}
+    found["dead groups, %"] = [r for b in drawn for r in _curve(b, _times(_logged(run, b, "dead_groups"), 100))]
+    found |= {text: [r for b in drawn for r in _curve(b, _logged(run, b, key))] for key, text in ROLLOUTS.items()}
+    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    panels = tuple(_line_panel(title, drawn, rows, y, ".3g") for title, rows in found.items() if rows)
+    return Figure("rollouts", "Rollouts in training", panels, keys(run, drawn)) if panels else None
+
+
+def _times(points: Sequence[tuple[int, float]], factor: float) -> list[tuple[int, float]]:
+    return [(step, factor * value) for step, value in points]
+
+
+def training(run: Run) -> Figure | None:
+    """Validation values at the ends of each family, and the loss, against the step; the loss of RL is no progress."""
+    losses = {b: [] if _logged(run, b, "reward") else _logged(run, b, "loss") for b in run.labels}
+    drawn = tuple(b for b in run.labels if losses[b] or any(j.evaluations for j in run.of(b)))
+    panels = [p for m in _end_metrics(run) if (p := _validation_panel(run, drawn, m)) is not None]
+    rows = [r for b in drawn for r in _curve(b, losses[b])]
+    if rows:
+        # Losses of different objectives differ by orders of magnitude.
+        low, high = (f(r["mean"] for r in rows) for f in (min, max))
+        logarithmic = low > 0 and high > 10 * low
+        scale = alt.Scale(type="log", nice=False, padding=6) if logarithmic else alt.Scale(zero=False)
+        axis = alt.Axis(values=_log_ticks(low, high), format="~g") if logarithmic else alt.Axis()
+        y = alt.Y("mean:Q", title=None, scale=scale, axis=axis)
+        panels.append(_line_panel("training loss", drawn, rows, y, ".4g"))
+    return Figure("training", "Training", tuple(panels), keys(run, drawn)) if panels else None
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten between two values; the powers alone if they are many."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    digits = (1, 2, 5) if high < 300 * low else (1,)
+    return [d * 10.0**k for k in powers for d in digits]
+
+
+def _end_metrics(run: Run) -> list[str]:
+    ends = []
+    for family in run.families:
+        metrics = run.in_family(family)
+        ends += list(dict.fromkeys([metrics[0], metrics[-1]]))
+    return ends
+
+
+def _validation_panel(run: Run, drawn: Sequence[str], metric: str) -> Panel | None:
+    rows: list[dict[str, Any]] = []
+    for label in drawn:
+        found = [
+            (e["step"], 100 * value)
+            for job in run.of(label)
+            for e in job.evaluations
+            if (value := e.get("curve", {}).get(metric, {}).get("value")) is not None
+        ]
+        rows += _curve(label, found)
+    if len({r["step"] for r in rows}) < 2:
+        return None
+    title = f"validation {metric}, %"
+    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    return _line_panel(title, drawn, rows, y, ".1f")
+
+
+def _line_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]], y: alt.Y, form: str) -> Panel:
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, format=",d")),
+        y=y,
+        color=_colour(drawn),
+    )
+    tooltip = [
+        alt.Tooltip("branch:N"),
+        alt.Tooltip("step:Q", format=".0f"),
+        alt.Tooltip("mean:Q", format=form),
+    ]
+    dots = base.mark_point(filled=True, size=90, opacity=0).encode(tooltip=tooltip)
+    return panel(title, base.mark_line(strokeWidth=2), dots)
+
+
+def weights(run: Run) -> Figure | None:
+    """Median and 5-95 % band of the example weights against the step, a panel per branch."""
+    rows = {b: _weight_rows(run, b) for b in run.trained}
+    drawn = tuple(b for b in run.trained if rows[b])
+    panels = tuple(_weight_panel(b, drawn, rows[b]) for b in drawn)
+    return Figure("weights", "Weight of the examples", panels, keys(run, drawn)) if panels else None
+
+
+def _weight_rows(run: Run, label: str) -> list[dict[str, Any]]:
+    """Step, 5 %, 50 % and 95 % quantile, averaged over seeds."""
+    names = {"low": 1, "mean": 3, "high": 5}
+    found = [
+        (step, [weight["quantiles"][i] for i in names.values()])
+        for step, weight in _logged(run, label, "weight")
+        if None not in (weight.get("quantiles") or [None])
+    ]
+    return [
+        {"branch": label, "step": step, **dict(zip(names, map(float, triple), strict=True))}
+        for step, triple in _binned(found)
+    ]
+
+
+def _weight_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) -> Panel:
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=4, format=",d")),
+        color=_colour(drawn),
+    )
+    axis = alt.Axis(title=None, tickCount=6)
+    band = base.mark_area(opacity=0.22).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q"))
+    dots = base.mark_point(filled=True, size=90, opacity=0).encode(
+        y="mean:Q",
+        tooltip=[
+            alt.Tooltip("branch:N"),
+            alt.Tooltip("step:Q", format=".0f"),
+            alt.Tooltip("mean:Q", title="median", format=".3g"),
+            alt.Tooltip("low:Q", title="5 %", format=".3g"),
+            alt.Tooltip("high:Q", title="95 %", format=".3g"),
+        ],
+    )
+    one = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[4, 3]).encode(y="one:Q")
+    return panel(title, one, band, line, dots)
+
+
+def _rows(run: Run, table: Table, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "branch": label,
+            "metric": metric,
+            "budget": run.metric(metric).n,
+            **{k: 100 * v for k, v in vars(table[label, metric]).items()},
+        }
+        for label, metric in keys
+        if (label, metric) in table
+    ]
+
+
+def _logged(run: Run, label: str, key: str) -> list[tuple[int, Any]]:
+    """(step, value) of every step record of every seed that has one."""
+    return [(s["step"], s[key]) for job in run.of(label) for s in job.steps if s.get(key) is not None]
+
+
+def _curve(label: str, points: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
+    return [{"branch": label, "step": step, "mean": float(value)} for step, value in _binned(points)]
+
+
+def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
+    """Means over seeds per step; over bins of neighbouring steps if there are more than MAX_POINTS."""
+    grouped: dict[int, list[Any]] = {}
+    for step, value in points:
+        grouped.setdefault(step, []).append(value)
+    steps = sorted(grouped)
+    size = -(-len(steps) // MAX_POINTS) if steps else 1
+    bins = [steps[i : i + size] for i in range(0, len(steps), size)]
+    return [(float(np.mean(chosen)), np.mean([v for s in chosen for v in grouped[s]], axis=0)) for chosen in bins]
+
+
+def _family_title(family: str) -> str:
+    return {"maj@N": "maj@N (majority vote)", "best@N": "best@N (best of N)"}.get(family, family)
+
+
+def _colour(drawn: Sequence[str]) -> alt.Color:
+    return alt.Color("branch:N", scale=alt.Scale(domain=list(drawn)), title=None)
+
+
+def _tooltips(unit: str) -> list[alt.Tooltip]:
+    form = ".1f"  # Vega writes a negative zero only where a form asks for a plus
+    return [
+        alt.Tooltip("branch:N"),
+        alt.Tooltip("metric:N"),
+        alt.Tooltip("mean:Q", title=unit, format=form),
+        alt.Tooltip("low:Q", title="95 % from", format=form),
+        alt.Tooltip("high:Q", title="95 % to", format=form),
+    ]

@@ -1,0 +1,303 @@
+"""Read a run directory: jobs, their final values per prompt, and what they logged on the way.
+
+A *job* is a directory with a ``job.json``: one branch (training objective) with one seed. Its
+``prompts.jsonl`` holds the final evaluation, its ``record.jsonl`` the steps. Arrays of one job have shape
+``(P,)``, arrays of one branch ``(S, P)``: S seeds, P prompts, values as fractions (0.25 is 25 %).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from operant.core.checks import DataError
+from operant.core.record import read_records
+from operant.report.pages.train.metrics import Metric, aims, field, measured
+
+WARM = "warm start"
+FIRST = "pass@N"
+"""The family that a page begins with."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One branch with one seed, finished: it has a final value for every prompt."""
+
+    path: Path
+    seed: int
+    branch: str
+    baseline: bool
+    role: str
+    prompts: tuple[str, ...]
+    values: Mapping[str, np.ndarray]  # name of a metric -> (P,)
+    metrics: Mapping[str, Metric]  # the same names
+    objective: Metric | None  # what the branch was trained for; None where the record does not say
+    parts: tuple[Metric, ...]  # what that mixes, each with one budget; itself if it is no mixture
+    steps: tuple[Mapping[str, Any], ...]
+    evaluations: tuple[Mapping[str, Any], ...]
+    seconds: float | None
+
+    @property
+    def label(self) -> str:
+        """How the page names the branch."""
+        return WARM if self.role == "warm" else self.branch
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a report is made of; ``unfinished`` names the job directories that were skipped."""
+
+    path: Path
+    name: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    jobs: tuple[Job, ...]
+    unfinished: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether this is one stand-alone evaluation."""
+        return len(self.jobs) == 1 and self.jobs[0].role == "evaluation"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Branches in page order: warm start, baseline, plain strategies, then mixtures."""
+        rank = {j.label: (j.role != "warm", not j.baseline, len(j.parts) > 1, natural(j.label)) for j in self.jobs}
+        return tuple(sorted(rank, key=lambda label: rank[label]))
+
+    @property
+    def baseline(self) -> str | None:
+        """The label of the baseline branch; None if no baseline job is finished."""
+        return next((j.label for j in self.jobs if j.baseline), None)
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The branches that are neither the warm start nor the baseline."""
+        return tuple(label for label in self.labels if label not in (WARM, self.baseline))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all metrics of the run: ``pass@N`` first, then the other families, each by budget."""
+        about = self._about
+        return tuple(sorted(about, key=lambda name: (about[name].family != FIRST, about[name], name)))
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of metrics, such as ``pass@N`` and ``threshold@N:2``."""
+        return tuple(dict.fromkeys(self.metric(name).family for name in self.metrics))
+
+    @property
+    def _about(self) -> dict[str, Metric]:
+        return {name: metric for j in self.jobs for name, metric in j.metrics.items()}
+
+    def metric(self, name: str) -> Metric:
+        """Family and budget of a metric."""
+        return self._about[name]
+
+    def in_family(self, family: str) -> list[str]:
+        """The names of the metrics of one family, by budget."""
+        return [name for name in self.metrics if self.metric(name).family == family]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Every seed with a finished job."""
+        return tuple(sorted({j.seed for j in self.jobs}))
+
+    def of(self, label: str) -> tuple[Job, ...]:
+        """The finished jobs of one branch, by seed."""
+        return tuple(sorted((j for j in self.jobs if j.label == label), key=lambda j: j.seed))
+
+    def values(self, label: str, metric: str) -> dict[int, np.ndarray]:
+        """Seed -> values of shape (P,); a seed that lacks the metric is absent."""
+        return {j.seed: j.values[metric] for j in self.of(label) if metric in j.values}
+
+
+def natural(text: str) -> tuple[tuple[bool, int, str], ...]:
+    """A sort key under which ``pass@4`` stands before ``pass@16``."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", text)
+    return tuple((p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts)
+
+
+def load_run(run_dir: Path) -> Run:
+    """Read every job below ``run_dir``.
+
+    Raises:
+        DataError: if there is no finished job, if two jobs claim the same branch and seed or two branches
+            the baseline, if prompts differ between jobs, or if a value is missing or not finite.
+    """
+    paths = sorted(run_dir.rglob("job.json")) if run_dir.is_dir() else []
+    if not paths:
+        raise DataError(
+            f"expected a run directory with at least one job.json in or below it, found none at {run_dir}. "
+            "Pass the output directory of `operant train` or `operant evaluate`."
+        )
+    done = [p.parent for p in paths if _has_text(p.parent / "prompts.jsonl")]
+    if not done:
+        raise DataError(
+            f"expected a finished job (one with prompts.jsonl) below {run_dir}, found {len(paths)} "
+            "unfinished. Let the run finish, or resume it, and report again."
+        )
+    jobs = _aligned([_load_job(path) for path in done])
+    _check_unique(jobs)
+    records = _records(run_dir / "record.jsonl")
+    run = _last(records, "run")
+    return Run(
+        path=run_dir,
+        name=str(run.get("name") or run_dir.resolve().name),
+        config=run.get("config") or {},
+        environment=_last(records, "environment"),
+        jobs=tuple(jobs),
+        unfinished=tuple(_shown(p.parent, run_dir) for p in paths if p.parent not in done),
+        warnings=(*_warnings(records), *_job_warnings(jobs, run_dir)),
+    )
+
+
+def _warnings(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [r["text"] for r in records if r.get("kind") == "warning"]
+
+
+def _job_warnings(jobs: Sequence[Job], run_dir: Path) -> list[str]:
+    """The warnings of each job's last evaluation, once where several seeds have the same."""
+    found: dict[str, None] = {}
+    for job in jobs:
+        if job.path != run_dir:  # a stand-alone evaluation is its own run
+            records = [r for r in _records(job.path / "record.jsonl") if r.get("kind") in ("warning", "evaluation")]
+            last = max((i for i, r in enumerate(records) if r["kind"] == "evaluation"), default=0)
+            found |= dict.fromkeys(f"{job.label}: {text}" for text in _warnings(records[last:]))
+    return list(found)
+
+
+def _load_job(folder: Path) -> Job:
+    about = _read_object(folder / "job.json")
+    records = _records(folder / "record.jsonl")
+    prompts, values = _read_prompts(folder / "prompts.jsonl")
+    evaluations = _by_step(r for r in records if r.get("kind") == "evaluation")
+    objective, parts = aims(about, folder / "job.json")
+    return Job(
+        path=folder,
+        seed=field(about, "seed", folder / "job.json"),
+        branch=str(field(about, "branch", folder / "job.json")),
+        baseline=bool(about.get("baseline", False)),
+        role=str(about.get("role", "branch")),
+        prompts=prompts,
+        values=values,
+        metrics=measured(values, evaluations, folder / "prompts.jsonl"),
+        objective=objective,
+        parts=parts,
+        steps=_by_step(r for r in records if r.get("kind") == "step"),
+        evaluations=evaluations,
+        seconds=_last(records, "done").get("seconds"),
+    )
+
+
+def _read_prompts(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Prompt ids and metric -> values (P,), in the order of the file."""
+    records = read_records(path)
+    if not records:
+        raise DataError(f"{path}: expected one prompt a line, found none. Evaluate this job again.")
+    ids = [str(field(r, "prompt", path)) for r in records]
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise DataError(f"{path}: expected every prompt once, got prompt {twice} more than once.")
+    names = list(field(records[0], "values", path))
+    columns: dict[str, list[float]] = {name: [] for name in names}
+    for line, record in enumerate(records, start=1):
+        values = field(record, "values", path)
+        if set(values) != set(names):
+            raise DataError(
+                f"{path}, line {line}: expected the metrics {sorted(names)} as in line 1, got "
+                f"{sorted(values)}. Evaluate this job again."
+            )
+        for name in names:
+            columns[name].append(_finite(values[name], f"{path}, line {line}: {name}"))
+    return tuple(ids), {name: np.array(column) for name, column in columns.items()}
+
+
+def _aligned(jobs: list[Job]) -> list[Job]:
+    """The jobs with their prompts in the order of the first one."""
+    first = jobs[0]
+    return [job if job.prompts == first.prompts else _reordered(job, first) for job in jobs]
+
+
+def _reordered(job: Job, first: Job) -> Job:
+    ours, theirs = set(job.prompts), set(first.prompts)
+    if ours != theirs:
+        odd = sorted(ours ^ theirs, key=natural)
+        raise DataError(
+            f"expected the same prompts in every job, got {len(ours)} in {job.path} and {len(theirs)} in "
+            f"{first.path}; not in both: {', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}. "
+            "Evaluate both with the same prompt set: gains are paired by prompt."
+        )
+    place = {prompt: i for i, prompt in enumerate(job.prompts)}
+    order = [place[prompt] for prompt in first.prompts]
+    values = {metric: column[order] for metric, column in job.values.items()}
+    return replace(job, prompts=first.prompts, values=values)
+
+
+def _check_unique(jobs: list[Job]) -> None:
+    seen: dict[tuple[str, int], Path] = {}
+    for job in jobs:
+        other = seen.setdefault((job.label, job.seed), job.path)
+        if other is not job.path:
+            raise DataError(
+                f"expected one job per branch and seed, got two for {job.label!r}, seed {job.seed}: "
+                f"{other} and {job.path}. Move one of them out of the run directory."
+            )
+    names = sorted({job.label for job in jobs if job.baseline})
+    if len(names) > 1:
+        raise DataError(
+            f"expected at most one baseline branch, got {', '.join(names)}. "
+            'Leave "baseline": true in the job.json of one of them.'
+        )
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return read_records(path) if path.is_file() else []
+
+
+def _last(records: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
+    """The last record of a kind (a resumed run repeats its records); empty if there is none."""
+    found = [r for r in records if r.get("kind") == kind]
+    return {k: v for k, v in found[-1].items() if k not in ("kind", "time")} if found else {}
+
+
+def _by_step(records: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """One record per step, in order; a resumed run logs some steps twice, the later record counts."""
+    last = {r["step"]: r for r in records if isinstance(r.get("step"), int)}
+    return tuple(last[step] for step in sorted(last))
+
+
+def _has_text(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _shown(folder: Path, run_dir: Path) -> str:
+    relative = folder.relative_to(run_dir).as_posix()
+    return folder.name if relative == "." else relative
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected one JSON object ({error}).") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected one JSON object, got {type(value).__name__}.")
+    return value
+
+
+def _finite(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise DataError(
+            f"{where}: expected a finite number, got {value!r}. Evaluate this job again, or remove this "
+            "metric from every line of the file."
+        )
+    return float(value)

@@ -1,0 +1,189 @@
+"""The page of a run: curves, gains, what they cost, training and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+from operant.report.page import Page, aside, cell, figure_section, row, section, table
+from operant.report.pages.train.charts import gain_figure, keys, rollouts, scaling, training, weights
+from operant.report.pages.train.load import Run
+from operant.report.pages.train.tables import (
+    RESAMPLES,
+    Interval,
+    Table,
+    best_branches,
+    curves,
+    gains,
+    trades,
+)
+from operant.report.pages.train.text import cautions, finding, notes, percent, signal_rows, signed, spoken
+from operant.report.theme import Figure, Key
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A run with everything that is computed from it once."""
+
+    run: Run
+    means: Table
+    gain: Table
+    figures: Mapping[str, Figure]
+    keys: Mapping[str, Key]
+
+
+def build(run: Run) -> Page:
+    """The page of a run."""
+    means, gain = curves(run), gains(run)
+    figures = (scaling(run, means), gain_figure(run, gain), rollouts(run), training(run), weights(run))
+    drawn = [f for f in figures if f is not None]
+    shown = _Shown(run, means, gain, {f.name: f for f in drawn}, keys(run, run.labels))
+    return Page(
+        kind="report",
+        title=run.name,
+        origin=str(run.path),
+        findings=[finding(run, gain)],
+        asides=[*(_warning(*caution) for caution in cautions(run)), aside(notes(run))],
+        sections=_sections(shown),
+        figures=drawn,
+        config=run.config,
+        environment=run.environment,
+        reading=_reading(),
+        made=f"Made by operant from {len(run.jobs)} finished jobs.",
+    )
+
+
+def _sections(shown: _Shown) -> list[str]:
+    return [
+        _curve_section(shown),
+        _figure_section(
+            shown,
+            "scaling",
+            "Mean over prompts and seeds, with a 95 % band. Bands of two branches may overlap where their "
+            "paired gain is clear: compare branches by the gains below.",
+        ),
+        _gain_section(shown),
+        _trade_section(shown),
+        _rollout_section(shown),
+        _figure_section(
+            shown,
+            "training",
+            "Means over seeds. Losses of different objectives are on different scales: "
+            "read the shape of a loss curve, not its height against another branch.",
+        ),
+        _figure_section(
+            shown,
+            "weights",
+            "The factor that the objective puts on the cross-entropy gradient of each example: median, and the "
+            "band from the 5 % to the 95 % quantile, means over seeds. Dashed: 1, the baseline's weight.",
+        ),
+        _seed_section(shown),
+    ]
+
+
+def _warning(what: str, advice: str) -> str:
+    return f'<aside class="warning" role="alert"><p><strong>{escape(what)}</strong> {escape(advice)}</p></aside>'
+
+
+def _rollout_section(shown: _Shown) -> str:
+    head, *rows = signal_rows(shown.run)
+    told = [row(label, map(cell, cells), key=shown.keys[label]) for label, *cells in rows]
+    caption = (
+        "Training prompts, before each step; the table goes from the first to the last tenth of the logged steps. "
+        "The value of a strategy is its unbiased estimate from each group; TRL's own trainer has none. A group is dead "
+        "where every advantage is 0: it took rollouts and taught nothing."
+    )
+    return _figure_section(shown, "rollouts", caption, table(["branch", *head[1:]], told))
+
+
+def _figure_section(shown: _Shown, name: str, caption: str, after: str = "") -> str:
+    figure = shown.figures.get(name)
+    return "" if figure is None else figure_section(figure, caption, after)
+
+
+def _curve_section(shown: _Shown) -> str:
+    run = shown.run
+    marked = best_branches(run, shown.means, shown.gain)
+    rows = []
+    for label in run.labels:
+        cells = [_mean_cell(shown.means.get((label, m)), marked.get(m) == label) for m in run.metrics]
+        rows.append(row(label, cells, key=shown.keys[label]))
+    lead = "Mean over prompts and seeds, %."
+    if run.baseline is not None:
+        lead += " Marked ★: best of its column, with a paired 95 % interval that excludes zero."
+    return section("Curves", lead, table(["branch", *run.metrics], rows))
+
+
+def _mean_cell(value: Interval | None, best: bool) -> str:
+    if value is None:
+        return cell("–")
+    text = percent(value.mean)
+    return cell(f"★ {text}", kind="best") if best else cell(text)
+
+
+def _gain_section(shown: _Shown) -> str:
+    run = shown.run
+    if not shown.gain:
+        why = "no baseline job is finished" if run.baseline is None else "no branch shares a seed with it"
+        return section("Gain over the baseline", f"No gains in this report: {why}.", "")
+    rows = []
+    for label in run.trained:
+        cells = [_gain_cell(shown.gain.get((label, m))) for m in run.metrics]
+        rows.append(row(label, cells, key=shown.keys[label]))
+    caption = (
+        f"Percentage points against {spoken(run.baseline or '')}, paired by seed and prompt, with 95 % "
+        "bootstrap intervals. An interval that crosses the zero line shows no measurable difference."
+    )
+    return _figure_section(shown, "gain", caption, table(["branch", *run.metrics], rows))
+
+
+def _gain_cell(gain: Interval | None) -> str:
+    if gain is None:
+        return cell("–")
+    mean, low, high = (signed(x).replace("-", "−") for x in (gain.mean, gain.low, gain.high))
+    sign = gain.sign if mean != signed(0) else 0
+    return cell(mean, small=f"{low} to {high}", kind={1: "up", -1: "down", 0: ""}[sign])
+
+
+def _trade_section(shown: _Shown) -> str:
+    found = trades(shown.run, shown.gain)
+    if not found:
+        return ""
+    rows = []
+    for trade in found:
+        how = "its own budget" if trade.choices == 1 else f"best of {trade.choices}"
+        target, price = cell(trade.metric, small=how), cell(trade.price_metric)
+        cells = [target, _gain_cell(trade.gain), price, _gain_cell(trade.price)]
+        rows.append(row(trade.branch, cells, key=shown.keys[trade.branch]))
+    lead = (
+        "What each branch gains at the strategy that it is trained for (the best of several, where it mixes them or "
+        "its own was not measured), and what it pays for that at the smallest budget."
+    )
+    head = ["branch", "gain at", "points", "price at", "points"]
+    return section("Gain and price", lead, table(head, rows))
+
+
+def _seed_section(shown: _Shown) -> str:
+    run = shown.run
+    rows = []
+    for label in run.labels:
+        for job in run.of(label):
+            texts = [percent(job.values[m].mean()) if m in job.values else "–" for m in run.metrics]
+            minutes = f"{job.seconds / 60:.1f}" if job.seconds else "–"
+            cells = map(cell, [str(job.seed), *texts, minutes])
+            rows.append(row(label, cells, key=shown.keys[label]))
+    lead = "Mean over prompts of each job, %, and its training time in minutes."
+    return section("Seeds", lead, table(["branch", "seed", *run.metrics, "minutes"], rows))
+
+
+def _reading() -> str:
+    return (
+        f"Every interval is a percentile interval at 95 % from {RESAMPLES:,} bootstrap resamples in which "
+        "seeds and prompts are drawn independently, with replacement; with one seed only prompts are drawn, "
+        "and variation between seeds is not included. Gains are computed per seed and prompt before they are "
+        "averaged, because all branches of a seed start from the same model and answer the same prompts. "
+        "With few seeds the part of an interval that comes from seeds is rough and tends to be too narrow, "
+        "and nothing is corrected for the number of branches and budgets compared: a gain that barely "
+        "excludes zero calls for more seeds. All rates come from the final evaluation of each job."
+    )

@@ -1,0 +1,235 @@
+"""The numbers of the report: means, paired gains with intervals, and the finding in one sentence.
+
+Arrays have shape ``(S, P)``: S seeds, P prompts; values and gains are fractions, and become percent or
+percentage points only when they are printed. The sign of a gain: positive is better than the baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from operant.core.rng import numpy_generator
+from operant.report.pages.train.load import FIRST, Run
+from operant.report.pages.train.metrics import Metric
+
+RESAMPLES = 2000
+LEVEL = 0.95
+CONSTANT = 1e-3  # sd / mean of the weights below which a branch is its baseline up to a scale
+ONE_SAMPLE = Metric(FIRST, 1)
+_CELLS = 4_000_000  # prompt counts held in memory at once
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % percentile interval, as fractions."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 if the interval lies on one side of zero, 0 if it does not."""
+        return int(self.low > 0) - int(self.high < 0)
+
+
+@dataclass(frozen=True)
+class Trade:
+    """What one branch gains where it is meant to, and what it pays at the smallest budget.
+
+    ``choices`` counts the metrics that ``metric`` is the best of: 1 where the branch's own budget was measured.
+    """
+
+    branch: str
+    metric: str
+    choices: int
+    gain: Interval
+    price_metric: str
+    price: Interval
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What the rollouts of an RL branch said: each pair is (start, end), None where it was not logged.
+
+    Means over seeds, and over the first and the last tenth of the logged steps; the shares ``dead``, ``unscored`` and
+    ``cut`` are over all.
+    """
+
+    branch: str
+    value: tuple[float, float] | None
+    reward: tuple[float, float] | None
+    entropy: tuple[float, float] | None
+    dead: float | None
+    unscored: float
+    cut: float
+
+
+Table = Mapping[tuple[str, str], Interval]  # (branch, metric) -> interval
+
+
+def resampled_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Means of a crossed bootstrap: seeds and prompts are drawn independently, with replacement.
+
+    ``mean*[r] = sum_sp a[r,s] b[r,p] values[..., s, p] / (S P)`` with multinomial counts ``a (R, S)`` and
+    ``b (R, P)``: the pigeonhole bootstrap of Owen (2007), Annals of Applied Statistics 1(2), 386-411.
+
+    Args:
+        values: shape (..., S, P).
+        resamples: R.
+        seed: of the resampling; the same shape and seed give the same resamples.
+
+    Returns:
+        Shape (..., R).
+    """
+    # scipy.stats.bootstrap resamples one axis only; here both the seeds and the prompts are samples.
+    seeds, prompts = values.shape[-2:]
+    generator = numpy_generator(seed, "report", "bootstrap")
+    a = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)  # (R, S)
+    chunk = max(1, _CELLS // prompts)
+    means = []
+    for start in range(0, resamples, chunk):
+        part = a[start : start + chunk]  # (r, S)
+        b = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=len(part))
+        per_seed = values @ b.T.astype(float)  # (..., S, r)
+        means.append((per_seed * part.T).sum(axis=-2) / (seeds * prompts))
+    return np.concatenate(means, axis=-1)
+
+
+def intervals(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Interval]:
+    """Mean and 95 % percentile interval of each (S, P) slice of ``values`` (C, S, P)."""
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    low, high = np.quantile(resampled_means(values, resamples=resamples, seed=seed), tails, axis=-1)
+    means = values.mean(axis=(-2, -1))
+    return [Interval(*map(float, row)) for row in zip(means, low, high, strict=True)]
+
+
+def curves(run: Run) -> dict[tuple[str, str], Interval]:
+    """(branch, metric) -> mean over seeds and prompts, for every branch, the warm start included."""
+    table: dict[tuple[str, str], Interval] = {}
+    for label in run.labels:
+        columns = {m: run.values(label, m) for m in run.metrics}
+        table.update(_rows(label, {m: list(v.values()) for m, v in columns.items() if v}))
+    return table
+
+
+def gains(run: Run) -> dict[tuple[str, str], Interval]:
+    """(branch, metric) -> gain over the baseline, paired by seed and prompt; empty without a baseline.
+
+    Only seeds that both branches finished are paired.
+    """
+    table: dict[tuple[str, str], Interval] = {}
+    if run.baseline is None:
+        return table
+    for label in run.trained:
+        columns: dict[str, list[np.ndarray]] = {}
+        for metric in run.metrics:
+            ours, theirs = run.values(label, metric), run.values(run.baseline, metric)
+            paired = [ours[s] - theirs[s] for s in sorted(ours.keys() & theirs.keys())]
+            if paired:
+                columns[metric] = paired
+        table.update(_rows(label, columns))
+    return table
+
+
+def _rows(label: str, columns: Mapping[str, Sequence[np.ndarray]]) -> dict[tuple[str, str], Interval]:
+    """Intervals of one branch; metrics with the same number of seeds share their resamples."""
+    table: dict[tuple[str, str], Interval] = {}
+    for seeds in {len(rows) for rows in columns.values()}:
+        metrics = [m for m, rows in columns.items() if len(rows) == seeds]
+        stack = np.array([columns[m] for m in metrics])  # (C, S, P)
+        table.update({(label, m): i for m, i in zip(metrics, intervals(stack), strict=True)})
+    return table
+
+
+def best_branches(run: Run, means: Table, gain: Table) -> dict[str, str]:
+    """Metric -> the branch to mark: the highest mean, if it differs measurably from the baseline.
+
+    The baseline itself is marked where every other branch is measurably below it.
+    """
+    marked: dict[str, str] = {}
+    for metric in run.metrics:
+        rivals = [gain[b, metric] for b in run.trained if (b, metric) in gain]
+        known = [b for b in (*run.trained, run.baseline) if b and (b, metric) in means]
+        if not rivals or not known:
+            continue
+        best = max(known, key=lambda b: means[b, metric].mean)
+        if best == run.baseline:
+            clear = all(g.sign < 0 for g in rivals)
+        else:
+            clear = (best, metric) in gain and gain[best, metric].sign > 0
+        if clear:
+            marked[metric] = best
+    return marked
+
+
+def trades(run: Run, gain: Table) -> list[Trade]:
+    """Gain and price of every trained branch, in the order of the page."""
+    found = (_trade(run, label, gain) for label in run.trained)
+    return [trade for trade in found if trade is not None]
+
+
+def _trade(run: Run, label: str, gain: Table) -> Trade | None:
+    """At the branch's own metric; at the best of those that it mixes; at the best of all where none was measured."""
+    known = [m for m in run.metrics if (label, m) in gain]
+    if not known:
+        return None
+    (job, *_) = run.of(label)
+    own = [m for m in known if run.metric(m) == job.objective]
+    named = own or [m for m in known if run.metric(m) in job.parts] or known
+    metric = max(named, key=lambda m: gain[label, m].mean)
+    family = run.metric(metric).family
+    one = [m for m in known if run.metric(m) == ONE_SAMPLE]
+    cheap = one[0] if one else next(m for m in known if run.metric(m).family == family)
+    return Trade(label, metric, len(named), gain[label, metric], cheap, gain[label, cheap])
+
+
+def strategy_value(step: Mapping[str, Any]) -> float | None:
+    """The value of the strategy that a step trained for; None where it was not logged, as in TRL's own trainers."""
+    values = list(step.get("strategy", {}).values())  # two where a schedule went on between two records
+    return values[-1] if values else None
+
+
+def signals(run: Run) -> list[Signal]:
+    """What the rollouts of every RL branch said, in the order of the page; empty for a supervised run."""
+    found: list[Signal] = []
+    for label in run.labels:
+        jobs = [steps for job in run.of(label) if (steps := [s for s in job.steps if s.get("reward") is not None])]
+        if jobs:
+            value = _ends([[strategy_value(s) for s in steps] for steps in jobs])
+            reward, entropy = (_ends([[s.get(key) for s in steps] for steps in jobs]) for key in ("reward", "entropy"))
+            every = [s for steps in jobs for s in steps]
+            dead = [s["dead_groups"] for s in every if s.get("dead_groups") is not None]
+            share = float(np.mean(dead)) if dead else None
+            unscored, cut = (float(np.mean([s.get(key) or 0.0 for s in every])) for key in ("unscored", "cut"))
+            found.append(Signal(label, value, reward, entropy, share, unscored, cut))
+    return found
+
+
+def _ends(jobs: Sequence[Sequence[float | None]]) -> tuple[float, float] | None:
+    """Means over jobs of the first and of the last tenth."""
+    pairs: list[tuple[float, float]] = []
+    for column in jobs:
+        known = [v for v in column if v is not None]
+        tenth = -(-len(known) // 10)
+        if known:
+            pairs.append((float(np.mean(known[:tenth])), float(np.mean(known[-tenth:]))))
+    if not pairs:
+        return None
+    start, end = np.mean(pairs, axis=0)
+    return float(start), float(end)
+
+
+def constant_weights(run: Run) -> list[str]:
+    """Trained SFT branches whose weights are the same for every example at every logged step."""
+    return [label for label in run.trained if _is_constant(run, label)]
+
+
+def _is_constant(run: Run, label: str) -> bool:
+    weights = [w for job in run.of(label) for s in job.steps if (w := s.get("weight")) and "reward" not in s]
+    known = [w for w in weights if w.get("sd") is not None and w.get("mean") is not None]
+    return bool(known) and all(w["sd"] <= CONSTANT * abs(w["mean"]) for w in known)

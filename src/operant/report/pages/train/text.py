@@ -1,0 +1,214 @@
+"""The report in words: the finding in one sentence, the notes, and the table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from operant.report.pages.train.load import Run
+from operant.report.pages.train.metrics import Metric
+from operant.report.pages.train.tables import (
+    Interval,
+    Table,
+    Trade,
+    best_branches,
+    constant_weights,
+    curves,
+    gains,
+    signals,
+    trades,
+)
+
+CONSTANT_ADVICE = (
+    "This run IS the baseline up to a scale: its targets have p << 1/N, or all the same p. Train on shorter targets, "
+    "or take p at another level (--level answer: the measured success rate)."
+)
+DEAD_ADVICE = (
+    "No rollout had a weight, so nothing was learnt. For pass@N a group of M is dead without a success, and with more "
+    "than M - N of them. Sample more rollouts, train on prompts that are solved now and then, choose another N, or "
+    "begin with --warm_steps."
+)
+CUT_ADVICE = (
+    "A completion that is cut has no answer to be judged, so most of the reward is about length. Raise "
+    "--max_completion_length, or ask for shorter answers by --data.template."
+)
+BASELINES = {"ce": "cross-entropy", "grpo": "TRL's GRPO", "rloo": "TRL's RLOO"}
+
+
+def percent(fraction: float) -> str:
+    """A fraction in percent, one decimal.
+
+    >>> percent(0.1234), percent(-0.0001)
+    ('12.3', '0.0')
+    """
+    return f"{100 * fraction:z.1f}"
+
+
+def signed(fraction: float) -> str:
+    """A difference of fractions in percentage points, with its sign unless it rounds to zero.
+
+    >>> signed(0.061), signed(-0.0001)
+    ('+6.1', '0.0')
+    """
+    text = f"{100 * fraction:+z.1f}"
+    return "0.0" if text == "+0.0" else text
+
+
+def finding(run: Run, gain: Table) -> str:
+    """The result of the run in one sentence, or that there is none to be had."""
+    found = trades(run, gain)
+    if run.baseline is None or not found:
+        return _values_only(run)
+    best = max(found, key=lambda t: (t.gain.sign > 0, t.gain.mean))
+    base, paid = spoken(run.baseline), _price_clause(best)
+    best_of = f", its best of {best.choices} budgets" if best.choices > 1 else ""
+    at = f"at {best.metric}{best_of}"
+    if best.gain.sign and signed(best.gain.mean) == signed(0):
+        rank = "" if len(found) == 1 else f", the best of {len(found)} branches,"
+        gap = _points(best.gain, f"from {base} {at}", form=signed)
+        return f"No difference: {best.branch}{rank} stands {gap}{paid}."
+    if best.gain.sign > 0:
+        return f"{best.branch} training beats {base} by {_points(best.gain, at)}{paid}."
+    if best.gain.sign < 0:
+        loss = Interval(-best.gain.mean, -best.gain.high, -best.gain.low)
+        rest = f"; it is the best of {len(found)} branches" if len(found) > 1 else ""
+        return f"{best.branch} training loses to {base} by {_points(loss, at)}{rest}."
+    rank = f"the best of {len(found)} branches" if len(found) > 1 else "the only branch"
+    gap = _points(best.gain, f"from {base} {at}", form=signed)
+    return f"No measurable difference: {best.branch}, {rank}, stands {gap}{paid}."
+
+
+def _values_only(run: Run) -> str:
+    """The finding of a run without gains: the ends of the first family's curve, best branch at its top."""
+    means = curves(run)
+    family = run.in_family(run.families[0])
+    known = [b for b in run.labels if (b, family[0]) in means and (b, family[-1]) in means]
+    if not known:
+        return "No branch was measured at every budget, and there is no baseline to pair the branches with."
+    best = max(known, key=lambda b: means[b, family[-1]].mean)
+    ends = [f"{percent(means[best, m].mean)} % at {m}" for m in dict.fromkeys([family[0], family[-1]])]
+    alone = "." if run.is_evaluation else "; without a baseline there are no gains to report."
+    return f"{best} reaches {' and '.join(ends)}{alone}"
+
+
+def _price_clause(trade: Trade) -> str:
+    if trade.metric == trade.price_metric:
+        return ""
+    size = f"{percent(abs(trade.price.mean))} points at {trade.price_metric}"
+    sign = trade.price.sign if signed(trade.price.mean) != signed(0) else 0
+    clauses = {
+        -1: f" and pays {size}",
+        0: f", with no measurable price at {trade.price_metric}",
+        1: f" and also gains {size}",
+    }
+    return clauses[sign]
+
+
+def _points(gain: Interval, where: str, *, form: Callable[[float], str] = percent) -> str:
+    mean, low, high = map(form, (gain.mean, gain.low, gain.high))
+    return f"{mean} points {where} (95 % interval {low} to {high})"
+
+
+def spoken(branch: str) -> str:
+    """The name of a branch inside a sentence."""
+    return BASELINES.get(branch, branch)
+
+
+def cautions(run: Run) -> list[tuple[str, str]]:
+    """What is wrong with a branch, and what to do."""
+    constant = [(f"{b}: its weights are constant.", CONSTANT_ADVICE) for b in constant_weights(run)]
+    found = signals(run)
+    dead = [(f"{s.branch}: every group was dead.", DEAD_ADVICE) for s in found if s.dead == 1.0]
+    cut = [(f"{s.branch}: {percent(s.cut)} % of its completions were cut.", CUT_ADVICE) for s in found if s.cut > 0.5]
+    return constant + dead + cut
+
+
+def notes(run: Run) -> list[str]:
+    """What a reader must know before the numbers: what is missing and what is not included."""
+    found = list(run.warnings)
+    if run.unfinished:
+        names = ", ".join(run.unfinished)
+        found.append(f"Not finished, left out of every number (no prompts.jsonl): {names}.")
+    if run.is_evaluation:
+        return found
+    if run.baseline is None:
+        found.append("No finished baseline: values are shown, gains are not.")
+    if len(run.seeds) == 1:
+        found.append("One seed: the intervals resample prompts only, so variation between seeds is not included.")
+    for label in run.trained if run.baseline else ():
+        seeds = {j.seed for j in run.of(label)}
+        both = seeds & {j.seed for j in run.of(run.baseline or "")}
+        if not both:
+            found.append(f"{label} shares no finished seed with the baseline: it has no gains.")
+        elif len(both) < len(run.seeds):
+            listed = ", ".join(map(str, sorted(both)))
+            found.append(f"Gains of {label} are paired on seeds {listed} of {len(run.seeds)}.")
+    return found
+
+
+def run_table(run: Run) -> str:
+    """The finding, the notes and the table of curves as plain text, for the terminal."""
+    means, gain = curves(run), gains(run)
+    if run.is_evaluation:
+        return "\n".join([finding(run, gain), *notes(run), "", *_evaluation_table(run)])
+    marked = best_branches(run, means, gain)
+    head = ["mean, %", *run.metrics]
+    rows = [[label, *(_cell(means, marked, label, m) for m in run.metrics)] for label in run.labels]
+    lines = aligned([head, *rows])
+    if marked:
+        lines.append("* best, and its 95 % interval against the baseline excludes zero")
+    warnings = [f"Warning: {what} {advice}" for what, advice in cautions(run)]
+    told = signal_rows(run)
+    rollouts = ["", *aligned(told)] if len(told) > 1 else []
+    return "\n".join([finding(run, gain), *notes(run), *warnings, "", *lines, *rollouts])
+
+
+def signal_rows(run: Run) -> list[list[str]]:
+    """Head and rows of the table of rollouts: how an RL branch began and ended; the head alone for a supervised run."""
+    head = ["rollouts in training", "its strategy", "reward", "entropy", "dead groups, %", "unscored, %"]
+    rows = [
+        [
+            s.branch,
+            *(_from_to(pair) for pair in (s.value, s.reward, s.entropy)),
+            "-" if s.dead is None else percent(s.dead),
+            percent(s.unscored),
+        ]
+        for s in signals(run)
+    ]
+    return [head, *rows]
+
+
+def _from_to(pair: tuple[float, float] | None) -> str:
+    return "-" if pair is None else f"{pair[0]:z.3f} to {pair[1]:z.3f}"
+
+
+def _evaluation_table(run: Run) -> list[str]:
+    """One row a budget, one column a family: mean and standard error over prompts, in percent."""
+    (job,) = run.jobs
+    columns = {run.metric(m): job.values[m] for m in run.metrics}
+    rows = [["N", *(f"{family}, %" for family in run.families)]]
+    for n in sorted({metric.n for metric in columns}):
+        found = [columns.get(Metric(family, n)) for family in run.families]
+        rows.append([str(n), *("-" if c is None else _mean_and_stderr(c) for c in found)])
+    return [*aligned(rows), f"mean ± standard error over {len(job.prompts)} prompts"]
+
+
+def _mean_and_stderr(values: np.ndarray) -> str:
+    if len(values) == 1:
+        return percent(values[0])
+    return f"{percent(values.mean())} ± {percent(values.std(ddof=1) / len(values) ** 0.5)}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as text, the first column to the left, the others to the right, a rule below the head."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    cells = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows]
+    lines = ["  ".join(row) for row in cells]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def _cell(means: Table, marked: Mapping[str, str], label: str, metric: str) -> str:
+    if (label, metric) not in means:
+        return "-  "
+    return f"{percent(means[label, metric].mean)} {'*' if marked.get(metric) == label else ' '}"

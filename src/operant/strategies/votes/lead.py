@@ -1,0 +1,172 @@
+"""The vote that stops when its leader is d votes ahead, exactly, by a sum over partitions of the votes cast."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from operant.core.checks import check_int
+from operant.strategies.votes.race import StoppedVote, binomial
+
+MOST = 32
+"""Largest budget that is summed exactly: 43,820 partitions; Monte Carlo beyond."""
+
+
+@dataclass(frozen=True)
+class StopAtLead(StoppedVote):
+    """Draw until the leading class is d votes ahead of the next (0 if there is none), at most N times (lead@N:d).
+
+    P(undecided with votes j_1, j_2, ... after n draws) = prod_b C(c_b,j_b) / C(M,n) * g(j), g the share of the
+    orders of those votes in which no class was ever d ahead. g depends on the j as a partition only, and unparsable
+    answers do not change it; so the sum runs over partitions of at most N, class by class. N <= 32; beyond, Monte
+    Carlo.
+
+    Args:
+        n: the budget N.
+        d: the lead that wins.
+
+    >>> from operant import Outcomes
+    >>> o = Outcomes(torch.tensor([1.0, 1.0, 0.0, 0.0]), answer=torch.tensor([7, 7, 3, 5]))
+    >>> round(StopAtLead(3, 2).estimate(o).item(), 6)
+    0.666667
+    """
+
+    n: int
+    d: int
+
+    def __post_init__(self) -> None:
+        """Check the budget and the lead."""
+        check_int("n", self.n, least=1)
+        check_int("d", self.d, least=1)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the partitions are few enough."""
+        return self.n <= MOST
+
+    def wins(self, own: Tensor, rivals: Tensor, invalid: Tensor) -> Tensor:
+        """The class is d - 1 ahead and the next draw is for it; or it leads at the end."""
+        n, m = self.n, own + invalid + rivals.sum(1)
+        rivals = rivals[:, : int((rivals > 0).sum(1).max())]
+        p = _partitions(n, min(n, rivals.shape[1] + 1), self.d)
+        rho = (n + 0.5) / (int(m.max()) + 1)
+        rest, mine = p.assign(rivals, rho), binomial(own, n + 1, rho).T  # (P, R), (n+1, R)
+        mass, spare = binomial(m, n + 1, rho), binomial(invalid, n + 1, rho)
+        left = (m[:, None] - torch.arange(n)).double()
+        used = _with_invalid(spare, 1 / (mass[:, :n] * left)).T  # (n, R) over the votes cast
+        lead, after, votes = p.about_to_win
+        win = rest[lead] * p.undecided[after, None] * mine[votes] * (own - votes[:, None]).clamp(min=0)
+        win = (win * used[p.size[after]]).sum(0)
+        lead, after, votes = p.leads
+        end = rest[lead] * (p.undecided[after] * p.share)[:, None] * mine[votes]
+        return win + (end * spare.T[n - p.size[after]]).sum(0) / mass[:, n]
+
+    def draws(self, votes: Tensor, invalid: Tensor) -> Tensor:
+        """Nobody is d ahead after t draws."""
+        n, m = self.n, invalid + votes.sum(1)
+        votes = votes[:, : int((votes > 0).sum(1).max())]
+        p = _partitions(n, min(n, votes.shape[1]), self.d)
+        rho = (n + 0.5) / (int(m.max()) + 1)
+        used = _with_invalid(binomial(invalid, n + 1, rho), 1 / binomial(m, n, rho)).T  # (n, R)
+        before = p.size < n
+        undecided = p.assign(votes, rho)[before] * p.undecided[before, None]
+        return (undecided * used[p.size[before]]).sum(0)
+
+    def stops(self, votes: Tensor, draw: Tensor) -> Tensor:
+        """The leader's votes less the most of any other class."""
+        top, leader = votes.max(-1)
+        own = draw[..., None, :] == draw.gather(-1, leader)[..., None]
+        return top - torch.where(own, 0, votes).amax(-1) >= self.d
+
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"lead@{n}:{self.d}"
+
+
+class _Partitions(NamedTuple):
+    """Partitions of at most n votes over at most K classes, P of them, and how they grow by one more class."""
+
+    size: Tensor
+    """(P,) votes"""
+    undecided: Tensor
+    """(P,) share of the orders of these votes in which no class was ever d ahead"""
+    grow: dict[int, tuple[Tensor, Tensor]]
+    """part s -> partitions, and the same with a class of s votes more"""
+    about_to_win: tuple[Tensor, Tensor, Tensor]
+    """partition of the rivals, the same with the class, votes of the class: d - 1 ahead"""
+    leads: tuple[Tensor, Tensor, Tensor]
+    """the same for a class that leads, or shares the lead, but is not d ahead"""
+    share: Tensor
+    """1 / number of classes that share the lead"""
+
+    def assign(self, votes: Tensor, rho: float) -> Tensor:
+        """sum over the assignments of a partition's parts to the classes of prod_b Bin(j_b; c_b): (R, K) -> (P, R)."""
+        mass = torch.zeros(len(self.size), len(votes), dtype=torch.float64)
+        mass[0] = 1
+        for column in votes.T:
+            weight = binomial(column, max(self.grow, default=0) + 1, rho).T
+            new = mass * weight[0]
+            for s in range(1, min(int(column.max()), len(self.grow)) + 1):
+                old, grown = self.grow[s]
+                new[grown] += mass[old] * weight[s]
+            mass = new
+        return mass
+
+
+@lru_cache(maxsize=32)
+def _partitions(n: int, classes: int, d: int) -> _Partitions:
+    """The tables for budget n, at most ``classes`` parts, and a winning lead of d."""
+    found: list[tuple[int, ...]] = [()]
+    for p in found:  # grows while it is read
+        least, room = p[-1] if p else n, n - sum(p)
+        found += [(*p, s) for s in range(1, min(least, room) + 1)] if len(p) < classes else []
+    found.sort(key=sum)
+    at = {p: i for i, p in enumerate(found)}
+
+    def plus(p: tuple[int, ...], s: int) -> int:
+        return at[tuple(sorted((*p, s), reverse=True))]
+
+    undecided = torch.zeros(len(found), dtype=torch.float64)
+    undecided[0] = 1
+    for i, p in enumerate(found):
+        if p and p[0] - (p[1] if len(p) > 1 else 0) < d:
+            for s, classes_with_s in Counter(p).items():  # the last vote was for one of the classes with s votes
+                fewer = list(p)
+                fewer.remove(s)
+                before = tuple(sorted((*fewer, s - 1), reverse=True)) if s > 1 else tuple(fewer)
+                undecided[i] += s * classes_with_s / sum(p) * undecided[at[before]]
+
+    grow: dict[int, list[tuple[int, int]]] = {s: [] for s in range(1, n + 1)}
+    wins, leads, share = [(0, 0, 0)] if d == 1 else [], [], []
+    for i, p in enumerate(found):
+        top = p[0] if p else 0
+        for s in range(1, n - sum(p) + 1) if len(p) < classes else ():
+            grown = plus(p, s)
+            grow[s].append((i, grown))
+            if s == top + d - 1 and sum(p) + s < n:
+                wins.append((i, grown, s))
+            if top <= s < top + d:
+                leads.append((i, grown, s))
+                share.append(1 / (1 + p.count(s)))
+
+    def columns(rows: list[tuple[int, ...]], width: int) -> list[Tensor]:
+        return list(torch.tensor(rows, dtype=torch.long).reshape(-1, width).unbind(1))
+
+    edges = {s: (old, new) for s, rows in grow.items() if rows for old, new in [columns(rows, 2)]}
+    size = torch.tensor([sum(p) for p in found])
+    a, b, c = columns(wins, 3)
+    e, f, g = columns(leads, 3)
+    return _Partitions(size, undecided, edges, (a, b, c), (e, f, g), torch.tensor(share, dtype=torch.float64))
+
+
+def _with_invalid(spare: Tensor, weight: Tensor) -> Tensor:
+    """out[v] = sum_z spare[z] weight[v + z]: v votes and z unparsable answers in v + z draws, all (R, n)."""
+    out = torch.zeros_like(weight)
+    for z in range(weight.shape[1]):
+        out[:, : weight.shape[1] - z] += spare[:, z, None] * weight[:, z:]
+    return out

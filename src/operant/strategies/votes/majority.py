@@ -1,0 +1,189 @@
+"""Majority vote and quorum over answer classes: exact with rivals and ties, without replacement.
+
+The probabilities are those of ``plurality``. The objective is Compute Aligned Training's vote (arXiv 2604.24957),
+which it approximates by ``Threshold``; the quorum reads the same table from k votes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from operant.core.checks import BudgetError, InputError, check_int
+from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.votes.plurality import Ties, Votes, answers_of, plurality, take_one
+from operant.strategies.votes.poisson import vote_population
+
+
+@dataclass(frozen=True)
+class Majority(Strategy):
+    """Plurality vote of N samples (self-consistency, maj@N).
+
+    Unparsable answers (class -1) use up draws but cannot win. A class is worth the mean reward of its votes.
+
+    Args:
+        n: the budget N.
+        ties: "random" breaks ties uniformly ("first seen" has the same value); "fail" earns nothing on a tie.
+
+    >>> o = Outcomes(torch.tensor([1.0, 1.0, 0.0, 0.0]), answer=torch.tensor([7, 7, 3, 5]))
+    >>> round(Majority(3).estimate(o).item(), 6)  # both votes for 7 drawn: 1/2; else a three-way tie
+    0.666667
+    """
+
+    n: int
+    ties: Ties = "random"
+
+    def __post_init__(self) -> None:
+        """Check the budget and the tie rule."""
+        check_int("n", self.n, least=1)
+        _check_ties(self.ties)
+
+    def value(self, draw: Outcomes) -> Tensor:
+        """Mean reward of the votes for the classes that lead."""
+        return _value(answers_of(self, draw), draw.reward, 1, self.ties)
+
+    def estimate(self, outcomes: Outcomes) -> Tensor:
+        """Sum over classes of P(class wins) times its mean reward."""
+        return self.estimate_budgets(outcomes, [self.n])[..., 0]
+
+    def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor:
+        """Every budget from the same products of polynomials."""
+        return _estimate(answers_of(self, outcomes), outcomes.reward, budgets, 1, self.ties)
+
+    def credit(self, outcomes: Outcomes) -> Tensor:
+        """U - U without i; it depends on the class of i only (and on its reward, if those differ within)."""
+        return _credit(answers_of(self, outcomes), outcomes.reward, self.n, 1, self.ties)
+
+    def population(self, log_q: Tensor, kinds: Outcomes) -> Tensor:
+        """The same products with Poisson weights; dJ/dlog q_b = N q_b E[V | one draw is b]."""
+        return vote_population(answers_of(self, kinds), kinds.reward, log_q, self.n, 1, self.ties)
+
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        return f"maj@{n}" + ("" if self.ties == "random" else f":{self.ties}")
+
+
+@dataclass(frozen=True)
+class Quorum(Strategy):
+    """Plurality vote that answers only if the winner has at least k of the N votes, and abstains (0) otherwise.
+
+    An answer of reward r is worth r - penalty (1 - r): 1 if correct, -penalty if wrong.
+
+    Args:
+        n: the budget N.
+        k: the votes that are needed, k <= N.
+        penalty: the price of a wrong answer, >= 0, in units of a correct one.
+        ties: "random" breaks ties at the top uniformly; "fail" abstains on a tie.
+
+    >>> o = Outcomes(torch.tensor([1.0, 1.0, 0.0, 0.0]), answer=torch.tensor([7, 7, 3, 3]))
+    >>> round(Quorum(3, 2, penalty=0.5).estimate(o).item(), 6)  # 7 and 3 win half of the draws each
+    0.25
+    >>> Quorum(3, 3).estimate(o).item()
+    0.0
+    """
+
+    n: int
+    k: int
+    penalty: float = 0.0
+    ties: Ties = "random"
+
+    def __post_init__(self) -> None:
+        """Check the budget, the quorum, the penalty and the tie rule."""
+        check_int("n", self.n, least=1)
+        check_int("k", self.k, least=1)
+        if self.k > self.n:
+            raise BudgetError(f"quorum k must be <= N = {self.n}, got {self.k}: it cannot be met.")
+        if not (math.isfinite(self.penalty) and self.penalty >= 0):
+            raise InputError(
+                f"penalty must be finite and >= 0, got {self.penalty!r}: it is what a wrong answer costs when a "
+                "correct one earns 1."
+            )
+        _check_ties(self.ties)
+
+    @property
+    def selects(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the value is a reward or 0: not with a penalty."""
+        return self.penalty == 0
+
+    def value(self, draw: Outcomes) -> Tensor:
+        """Worth of the leading classes if they have k votes."""
+        return _value(answers_of(self, draw), self._worth(draw), self.k, self.ties)
+
+    def estimate(self, outcomes: Outcomes) -> Tensor:
+        """Sum over classes of P(class wins with k votes or more) times its mean worth."""
+        return self.estimate_budgets(outcomes, [self.n])[..., 0]
+
+    def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor:
+        """Every budget from the same products; the quorum k stays, so budgets below k always abstain."""
+        return _estimate(answers_of(self, outcomes), self._worth(outcomes), budgets, self.k, self.ties)
+
+    def credit(self, outcomes: Outcomes) -> Tensor:
+        """U - U without i, as for ``Majority``."""
+        return _credit(answers_of(self, outcomes), self._worth(outcomes), self.n, self.k, self.ties)
+
+    def population(self, log_q: Tensor, kinds: Outcomes) -> Tensor:
+        """The same products with Poisson weights; dJ/dlog q_b = N q_b E[V | one draw is b]."""
+        return vote_population(answers_of(self, kinds), self._worth(kinds), log_q, self.n, self.k, self.ties)
+
+    def _worth(self, outcomes: Outcomes) -> Tensor:
+        reward = outcomes.reward
+        return reward if self.penalty == 0 else reward - self.penalty * (1 - reward)
+
+    def named(self, n: int | str) -> str:
+        """The string; at its own budget it parses back to this strategy."""
+        price = f":{float(self.penalty)!r}" if self.penalty else ""
+        return f"quorum@{n}:{self.k}{price}" + ("" if self.ties == "random" else f":{self.ties}")
+
+
+def _check_ties(ties: str) -> None:
+    if ties not in ("random", "fail"):
+        raise InputError(f"ties must be 'random' or 'fail', got {ties!r}.")
+
+
+def _value(answer: Tensor, reward: Tensor, least: int, ties: Ties) -> Tensor:
+    """Mean reward of the votes for the classes that lead with at least ``least`` votes: (..., N) -> (...)."""
+    valid = answer >= 0
+    votes = ((answer[..., :, None] == answer[..., None, :]) & valid[..., None]).sum(-1)
+    top = votes.amax(-1, keepdim=True).clamp(min=least)
+    lead = valid & (votes == top)
+    leaders = lead.sum(-1)
+    value = torch.where(lead, reward, 0).sum(-1) / leaders.clamp(min=1)
+    return value if ties == "random" else torch.where(leaders == top[..., 0], value, 0)
+
+
+def _estimate(answer: Tensor, reward: Tensor, budgets: Sequence[int], least: int, ties: Ties) -> Tensor:
+    """(..., M) -> (..., len(budgets))."""
+    votes = Votes(answer, reward)
+    win = plurality(votes.own, votes.rivals, votes.invalid, budgets, ties, least=least)
+    value = win.new_zeros(votes.prompts, len(budgets))
+    value.index_add_(0, votes.prompt, win * votes.mean[:, None])
+    return value.reshape(*reward.shape[:-1], len(budgets)).to(reward)
+
+
+def _credit(answer: Tensor, reward: Tensor, n: int, least: int, ties: Ties) -> Tensor:
+    """U - U without i, (..., M)."""
+    v = Votes(answer, reward)
+    # Leaving out a vote for a rival depends on that rival's count alone: one row per distinct count.
+    sizes = torch.unique(v.rivals[v.rivals > 0]).tolist()
+    rows = [(v.own, v.rivals, v.invalid), (v.own - 1, v.rivals, v.invalid)]
+    rows += [(v.own, v.rivals, (v.invalid - 1).clamp(min=0))]
+    rows += [(v.own, take_one(v.rivals, size), v.invalid) for size in sizes]
+    own, rivals, invalid = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    win = plurality(own, rivals, invalid, [n], ties, least=least)[:, 0].reshape(len(rows), -1)
+
+    column = torch.zeros(reward.shape[-1] + 1, dtype=torch.long, device=win.device)
+    column[sizes] = torch.arange(3, len(rows), device=win.device)
+    mine = v.class_of[v.prompt] == v.target[:, None]  # (P, M) does rollout i vote for the target class?
+    which = torch.where(v.class_of < 0, 2, column[v.size])[v.prompt]
+    which = torch.where(mine, 1, which)
+    mean = v.mean[:, None]
+    others = (v.mean * v.own)[:, None] - v.reward[v.prompt]
+    mean = torch.where(mine, others / (v.own[:, None] - 1).clamp(min=1), mean)
+    without = win.T.gather(1, which) * mean  # (P, M)
+    loss = (win[0] * v.mean)[:, None] - without
+    weights = loss.new_zeros(v.class_of.shape).index_add_(0, v.prompt, loss)
+    return weights.reshape(reward.shape).to(reward)

@@ -1,0 +1,165 @@
+"""Programs judged by their unit tests, in HumanEval's form, each in a process of its own under limits.
+
+The limits stop accidents, not attackers. Two layers:
+
+- Everywhere: limits on CPU time, memory and file size, an environment without the caller's variables, and the
+  interpreter's audit events. Other processes, signals, the network, SQLite, calls of C through ctypes, changes outside
+  the program's folder, and reading other processes' /proc are refused.
+- Where Linux lets this user make namespaces (most systems do; many containers do not): besides, no network device, a
+  process table of its own, a read-only view of every file system, and a folder of 64 MB in memory. ``namespaces`` says
+  whether it does; without them a line on stderr says so.
+
+What they do not stop: a program can read the files that this user can read, can get around the audit events from
+inside its process (native code), and can make any test pass, for it runs in the same interpreter as the tests. Judge
+completions of a model that you do not trust in a container or a virtual machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+from rich.console import Console
+
+from operant.core.checks import DataError, InputError, check_int
+from operant.verify.base import Prompt, Verdict
+from operant.verify.pool import kill_group
+
+RUNNER = Path(__file__).with_name("sandbox.py")
+SECONDS = 3.0
+"""CPU time of a program, as in Chen et al. 2021."""
+WALL = 5.0
+"""Wall-clock limit in units of the CPU time: a program may share its core with others."""
+MEMORY = 1 << 30
+FILE = 16 << 20
+STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\nassert", "\n@", "\n```")
+"""Where a completion of a function's body ends (Chen et al. 2021, section 2.1, and decorators, asserts and fences)."""
+BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+
+
+@cache
+def namespaces() -> bool:
+    """Whether a program can run in namespaces of its own here; tried once a process."""
+    return CodeRunner(processes=1, seconds=20, isolated=True).run("") == 1.0
+
+
+class CodeRunner:
+    """Run prompt + completion + tests and say whether the tests ran to their end.
+
+    Reward 1.0: they did. 0.0: an exception (SystemExit too), a syntax error, more than ``seconds`` of CPU time or
+    ``memory`` bytes, or an end before the tests did. A program that neither ends nor uses its CPU time within ``wall``
+    times that is a failure "timeout" without reward: a sleeping program and a busy machine look the same from outside.
+    There is no answer for votes: that two programs do the same cannot be seen from their text.
+
+    Args:
+        processes: programs run at once.
+        seconds: CPU time of a program, rounded up to whole seconds.
+        memory: bytes of its address space.
+        wall: wall-clock limit in units of ``seconds``.
+        isolated: whether programs run in namespaces of their own. Default: where the kernel offers them.
+    """
+
+    def __init__(
+        self,
+        *,
+        processes: int = 2,
+        seconds: float = SECONDS,
+        memory: int = MEMORY,
+        wall: float = WALL,
+        isolated: bool | None = None,
+    ) -> None:
+        if not seconds > 0:
+            raise InputError(f"seconds must be > 0, the CPU time of a program, got {seconds!r}.")
+        self._processes = check_int("processes", processes, least=1)
+        self._seconds, self._memory, self._wall = math.ceil(seconds), memory, wall
+        self._isolated = namespaces() if isolated is None else isolated
+        if isolated is None and not self._isolated:
+            Console(stderr=True).print(
+                "[bold yellow]warning[/] programs run without namespaces, which the kernel does not offer here: only "
+                "the interpreter's own guard keeps them from other files and processes."
+            )
+
+    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
+        """One verdict for each prompt and completion."""
+        programs = [program(p, text) for p, text in zip(prompts, completions, strict=True)]
+        with ThreadPoolExecutor(self._processes) as threads:
+            found = list(threads.map(self.run, programs))
+        return [Verdict(None, None, x) if isinstance(x, str) else Verdict(x, None) for x in found]
+
+    def run(self, text: str) -> float | str:
+        """1.0 if a program ran to its end, 0.0 if it did not, or what went wrong: "timeout" or "crash"."""
+        password = secrets.token_hex(16)
+        order = {
+            "program": text,
+            "password": password,
+            "seconds": self._seconds,
+            "bytes": self._memory,
+            "file_bytes": FILE,
+            "isolated": self._isolated,
+        }
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-B", "-X", "utf8", str(RUNNER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=folder,
+                env={"TMPDIR": folder, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+            with process:
+                try:
+                    said, _ = process.communicate(json.dumps(order).encode(), timeout=self._wall * self._seconds)
+                except subprocess.TimeoutExpired:
+                    return "timeout"
+                finally:
+                    kill_group(process)
+        if not said.startswith(b"+"):
+            return "crash"
+        return float(said == b"+" + password.encode())
+
+
+def program(prompt: Prompt, completion: str) -> str:
+    """The solution, the tests, and the call that runs them.
+
+    Raises:
+        DataError: for a prompt whose ``info`` has no code, test or entry_point.
+    """
+    missing = {"code", "test", "entry_point"} - prompt.info.keys()
+    if missing:
+        raise DataError(
+            f"prompt {prompt.id!r}: verifier 'code' needs {', '.join(sorted(missing))} beside the prompt. Read "
+            "prompts in HumanEval's form: data.train humaneval, or a .jsonl file with prompt, test and entry_point."
+        )
+    code, test, entry = (str(prompt.info[name]) for name in ("code", "test", "entry_point"))
+    return f"{solution(code, completion, entry)}\n\n{test}\n\ncheck({entry})\n"
+
+
+def solution(code: str, completion: str, entry: str) -> str:
+    """The program that a completion means.
+
+    A completion is the rest of the function that ``code`` begins, cut where it ends; or the whole function, which then
+    replaces it and keeps what stands above it; either may stand in a ```python block, among prose. Text that begins
+    indented is no prose.
+    """
+    defines = re.compile(rf"^(?:async )?def {re.escape(entry)}\b", re.MULTILINE)
+    blocks = [] if _first(completion).startswith(("  ", "\t")) else BLOCK.findall(completion)
+    text = next((block for block in blocks if defines.search(block)), blocks[0] if blocks else completion)
+    if defines.search(text) and not _first(text)[:1].isspace():
+        return defines.split(code)[0] + text
+    ends = [text.find(stop) for stop in STOPS]
+    return code + text[: min((i for i in ends if i >= 0), default=len(text))]
+
+
+def _first(text: str) -> str:
+    """The first line that is not blank."""
+    return next((line for line in text.splitlines() if line.strip()), "")

@@ -1,0 +1,90 @@
+"""Prompts from the generators of reasoning-gym, drawn and scored in a worker process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from operant.core.checks import DataError
+from operant.verify.pool import Pool
+
+GYM = "gym:"
+SIZE = 1000
+"""Entries drawn where no size is given."""
+SECONDS = 600.0
+"""Wall-clock limit for drawing them: some generators search for puzzles with one solution."""
+
+
+class Row(NamedTuple):
+    """One entry: its question, its answer ("" where the generator keeps none), and what its verifier needs."""
+
+    question: str
+    answer: str
+    info: dict[str, Any]
+
+
+def draw(source: str, *draws: tuple[int, int | None]) -> list[list[Row]]:
+    """Entries of "GENERATOR?key=value&...", with the generator's own settings as JSON values or text.
+
+    They are drawn under a fixed hash seed: a few generators iterate over sets, and would draw others in each process.
+
+    Args:
+        source: for example "chain_sum?size=500&min_terms=2&max_terms=4".
+        draws: seed and number of entries of each list of them; None for those of the source, if it has its own.
+
+    Raises:
+        DataError: without reasoning-gym; for an unknown generator or setting; for a generator that does not score its
+            own answers 1.0, or scores nonsense so, for then no reward would mean anything.
+    """
+    need_gym()
+    name, _, query = source.partition("?")
+    try:
+        settings = {k: _value(v) for k, v in parse_qsl(query, strict_parsing=bool(query))}
+    except ValueError as error:
+        raise DataError(f"gym:{source}: expected GENERATOR?key=value&key=value ({error}).") from error
+    orders: list[dict[str, Any]] = []
+    for seed, size in draws:
+        own = {"size": SIZE, "seed": seed} | settings
+        orders.append((own if size is None else own | {"size": size, "seed": seed}) | {"name": name})
+    pool = Pool("gym", processes=1, seconds=SECONDS)
+    try:
+        replies = pool.map("draw", [(order,) for order in orders])
+    finally:
+        pool.close()
+    return [_rows(source, order, *reply) for order, reply in zip(orders, replies, strict=True)]
+
+
+def _rows(source: str, order: dict[str, Any], rows: Any, failure: str) -> list[Row]:
+    if failure or isinstance(rows, str):
+        raise DataError(
+            f"gym:{source} gives no entries: {failure or rows}. The generators and their settings are those of "
+            "reasoning_gym.create_dataset."
+        )
+    wrong = [row for row in rows if row["answer"] is not None and row["own"] != 1.0]
+    if wrong:
+        raise DataError(
+            f"gym:{source}: {len(wrong)} of {len(rows)} entries do not score their own answer 1.0, for example "
+            f"{wrong[0]['answer']!r}. Rewards of this generator would mean nothing: take another."
+        )
+    if any(row["junk"] == 1.0 for row in rows):
+        raise DataError(f"gym:{source} scores the text 'no answer at all' 1.0, as if it were right: take another.")
+    return [Row(row["question"], row["answer"] or "", {"gym": order, "entry": row["entry"]}) for row in rows]
+
+
+def need_gym() -> None:
+    """Refuse to go on without the package.
+
+    Raises:
+        DataError: if it is not installed.
+    """
+    if importlib.util.find_spec("reasoning_gym") is None:
+        raise DataError("gym: prompts and their verifier come with reasoning-gym. pip install 'operant[gym]'.")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

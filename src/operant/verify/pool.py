@@ -1,0 +1,158 @@
+"""Worker processes that judge completions: they serve many calls, and one that hangs is killed and replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from operant.core.checks import InputError, OperantError, check_int
+
+WORKER = Path(__file__).with_name("worker.py")
+START_SECONDS = 120.0
+"""Wall-clock limit for a worker to load its judge: an import on a cold disk, a user's module with a model."""
+
+
+class Reply(NamedTuple):
+    """What came back for one task: a value, or the kind of failure."""
+
+    value: Any
+    failure: str = ""
+
+
+class Pool:
+    """Long-lived processes that run one judge, with a wall-clock limit per task.
+
+    A worker is a fresh interpreter on ``judges.py`` alone: it does not import the caller's main module (which may have
+    no guard and would start training again), nor torch. A task out of time costs its worker, which is killed with
+    its process group and started again for the next task. A worker whose parent is gone stops by itself.
+
+    Args:
+        judge: name of a judge, see ``judges.load``.
+        processes: workers, started when there is work for them; the first one at once, so that a judge that does
+            not load is an error here.
+        seconds: wall-clock limit of a task.
+
+    Raises:
+        InputError: if the judge does not load.
+    """
+
+    def __init__(self, judge: str, *, processes: int, seconds: float) -> None:
+        check_int("processes", processes, least=1)
+        if not seconds > 0:
+            raise InputError(f"seconds must be > 0, the wall-clock limit of a completion, got {seconds!r}.")
+        self._workers = [_Worker(judge, seconds) for _ in range(processes)]
+        self.close = weakref.finalize(self, _stop, self._workers, os.getpid())
+        self._workers[0].start()
+
+    def map(self, action: str, tasks: Sequence[tuple[Any, ...]]) -> list[Reply]:
+        """Replies in order. A task may fail, its failure is then a reply; the others go on."""
+        if not self.close.alive:
+            raise InputError("this verifier is closed. Make another one.")
+        replies: list[Reply] = [Reply(None, "not run")] * len(tasks)
+        queue, lock = iter(enumerate(tasks)), threading.Lock()
+
+        def work(worker: _Worker) -> None:
+            for i, task in _shared(queue, lock):
+                replies[i] = worker(action, task)
+
+        busy = self._workers[: len(tasks)]
+        if busy:
+            with ThreadPoolExecutor(len(busy)) as threads:
+                list(threads.map(work, busy))
+        return replies
+
+
+class _Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, judge: str, seconds: float) -> None:
+        self._judge, self._seconds = judge, seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection[Any, Any] | None = None
+
+    def start(self) -> Connection[Any, Any]:
+        if self._pipe is not None:
+            return self._pipe
+        here, there = Pipe()
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(WORKER), str(there.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+            )
+        self._pipe = here
+        trouble = "it did not answer"
+        try:
+            here.send((self._judge, sys.path, self._seconds))
+            if here.poll(START_SECONDS):
+                trouble = here.recv()
+        except (EOFError, OSError):
+            trouble = "its process ended"
+        if trouble:
+            self.stop()
+            raise InputError(f"the verifier {self._judge!r} does not load: {trouble}.")
+        return here
+
+    def __call__(self, action: str, task: tuple[Any, ...]) -> Reply:
+        try:
+            pipe = self.start()
+        except OperantError as error:
+            return Reply(None, f"start: {error}")
+        failure = "timeout"
+        try:
+            pipe.send((action, task))
+            if pipe.poll(self._seconds):
+                return Reply(*pipe.recv())
+        except (EOFError, OSError):
+            failure = "crash"
+        except BaseException:  # interrupted between a question and its answer: the pipe is out of step
+            self.stop()
+            raise
+        self.stop()
+        return Reply(None, failure)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            kill_group(self._process)
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads its own session, and what it started there, and wait for it."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # all gone already
+        process.kill()
+    process.wait()
+
+
+def _stop(workers: Iterable[_Worker], owner: int) -> None:
+    if os.getpid() == owner:  # a fork of the owner leaves them alone
+        for worker in workers:
+            worker.stop()
+
+
+def _shared(queue: Any, lock: threading.Lock) -> Any:
+    """The items of an iterator that several threads empty."""
+    while True:
+        with lock:
+            try:
+                item = next(queue)
+            except StopIteration:
+                return
+        yield item

@@ -1,0 +1,49 @@
+"""The reward function that TRL calls."""
+
+import json
+
+import pytest
+
+from operant.core.checks import InputError
+from operant.hf.trainers.rewards import VerifierReward
+from operant.verify.base import Prompt, Verdict
+from operant.verify.registry import Check, make_verifier
+
+
+def test_rewards_answers_and_failures_of_a_call():
+    asked: list[Prompt] = []
+
+    def judge(prompts, completions):
+        asked.extend(prompts)
+        return [
+            Verdict(None, None, "timeout") if c == "?" else Verdict(float(c == p.target), c)
+            for p, c in zip(prompts, completions, strict=True)
+        ]
+
+    reward, logged = VerifierReward(Check("mine", judge, lambda: None), "right"), []
+    columns = {"target": ["4", "4", "5"], "id": [0, 0, 1], "info": [json.dumps({"unit": "m"}), "", "{}"]}
+    settings = {"log_metric": lambda *x: logged.append(x), "completion_ids": [[1]], "trainer_state": None}
+    assert reward(["a", "a", "b"], ["4", "3", "?"], **columns, **settings) == [1.0, 0.0, None]
+    assert reward.__name__ == "right" and reward.answers == ["4", "3", None]
+    assert asked == [Prompt(0, "a", "4", {"unit": "m"}), Prompt(0, "a", "4"), Prompt(1, "b", "5")]
+    assert logged == [("verifier_failures", pytest.approx(1 / 3))]
+    assert reward(["a"], ["?"], target=["4"]) == [None]
+    assert reward.answers == [None] and reward.failures == {"timeout": 2}
+    assert reward([], [], target=[]) == [] and reward.failures == {"timeout": 2}
+
+
+def test_conversations_and_groups_without_ids():
+    """Equal prompts are one group: there 0.5 and 1/2, and sqrt(8) and 2 sqrt(2), are one answer."""
+    asked = [[{"role": "user", "content": text}] for text in ("a", "a", "a", "b", "b")]
+    said = ["0.5", "$\\sqrt{8}$", "$2\\sqrt{2}$", "1/2", ""]
+    completions = [[{"role": "assistant", "content": text}] for text in said]
+    with make_verifier("math", processes=1) as check:
+        reward = VerifierReward(check)
+        system = [[{"role": "system", "content": s}, *asked[0]] for s in ("x", "y")]
+        reward(system, completions[1:3], target=["1/2"] * 2)
+        assert reward.answers[0] != reward.answers[1], "another system prompt is another group"
+        assert reward(asked, completions, target=["1/2"] * 5) == [1.0, 0.0, 0.0, 1.0, 0.0]
+    assert reward.answers[0] == reward.answers[3] == "1/2" and reward.answers[4] is None
+    assert reward.answers[1] == reward.answers[2] not in (None, "1/2")
+    with pytest.raises(InputError, match="expected text, or messages"):
+        reward(asked[:1], [[]], target=["1"])

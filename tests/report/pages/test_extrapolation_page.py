@@ -1,0 +1,322 @@
+"""The extrapolation's page and table: complete, self-contained, escaped, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operant.core.checks import DataError
+from operant.core.record import write_records
+from operant.report import page as shell
+from operant.report import summary_table, target_chart, write_report
+from operant.report.pages.extrapolation import page as extrapolation_page
+from operant.report.pages.extrapolation.charts import (
+    DRAWN_POINTS,
+    choice_figure,
+    known_rows,
+    parameter_figure,
+    target_figure,
+)
+from operant.report.pages.extrapolation.load import best, headline, load_extrapolation, number, parameters_of
+from operant.report.pages.extrapolation.tables import choice_rows, prediction_rows
+from tests.report.pages.test_plan_page import charts, rows_of
+from tests.report.test_page import HOSTILE, LOADING, Elements
+
+GRID = [i / 4 for i in range(9)]  # 0 to 2, the anchor is known up to 1.5
+OPERATORS = {"shift * xshift": 0.01, "affine": 0.04, HOSTILE: 0.3, "gp": 0.02, "interpolation": 0.5}
+
+
+def bank(curves: int = 3, points: int = 5, outputs: int = 1) -> dict[str, Any]:
+    rows = [
+        {"key": str(k), "params": {"T": k}, "x": [[i / 4] for i in range(points)], "y": [[float(k)] * outputs] * points}
+        for k in range(curves)
+    ]
+    names = {"x_names": ["log_t"], "y_names": ["E", "G"][:outputs], "param_names": ["T"]}
+    size = {"tasks": curves, "points": curves * points}
+    return {"kind": "bank", **size, **names, "curves": rows, "notes": [f"task {HOSTILE}: 2 repeated points"]}
+
+
+def choice(chosen_error: float | None = None, mix: dict[str, float] | None = None) -> list[dict[str, Any]]:
+    failed = {"operator": "psi", "plain": False, "weight": 0.0, "note": "needs 3 points"}
+    failed |= dict.fromkeys(("shell_error", "shell_low", "shell_high", "context_error"))
+    weights = mix or {"shift * xshift": 0.75, "gp": 0.25}
+    return [failed] + [
+        {"operator": name, "plain": name in ("gp", "interpolation"), "shell_error": error, "note": ""}
+        | {"shell_low": error / 2, "shell_high": 2 * error, "weight": weights.get(name, 0.0)}
+        | {"context_error": chosen_error if i == 0 else error / 10}
+        for i, (name, error) in enumerate(OPERATORS.items())
+    ]
+
+
+def target(key: str = "62.5", t: float = 62.5, *, outputs: int = 1, inputs: int = 1, **more: Any) -> dict[str, Any]:
+    x = [[g, *[0.0] * (inputs - 1)] for g in GRID]
+    covered = [g <= 1.5 for g in GRID]
+    mean = [[3 - g / 2] * outputs for g in GRID]
+    found = [
+        {"anchor": anchor, "transformation": f"y(x) = f(x + {shift}) - 0.1", "parameters": {"xshift": [shift]}}
+        | {"intervals": {"xshift": [shift - 0.1, shift + 0.1]}, "residual": 0.003, "weight": weight}
+        | {"operator": "shift * xshift"}
+        for anchor, shift, weight in (("55", 0.5, 0.75), ("47.5", 1.25, 0.25))
+    ]
+    known = {"x": x[4:8:2], "y": [[2.5] * outputs, [2.25] * outputs]}
+    return {
+        "kind": "target",
+        "key": key,
+        "x_names": ["log_t", "b"][:inputs],
+        "y_names": ["E", "G"][:outputs],
+        "params": {"T": t},
+        "operator": "shift * xshift + gp",
+        "level": 0.9,
+        "context": {"x": x[:2], "y": [[3.0] * outputs, [2.875] * outputs]},
+        "prediction": {"x": x, "mean": mean, "covered": covered}
+        | {"low": [[v[0] - 0.25] * outputs for v in mean], "high": [[v[0] + 0.25] * outputs for v in mean]},
+        "truth": known,
+        "anchor": {"key": "55", "x": x[:7], "y": [[3.2 - g / 2] * outputs for g in GRID[:7]]},
+        "baseline": {"name": "gp", "mean": [[3 - g / 3] * outputs for g in GRID]},
+        "decompositions": found,
+        "choice": choice(0.001),
+        "applicability": {"applicable": True, "score": 1.0, "p_value": 0.41, "reason": "", "text": "It is explained."},
+        "share_covered": 7 / 9,
+    } | more
+
+
+ALIEN = {"applicable": False, "score": 9.0, "p_value": 0.004, "reason": "residual", "text": f"No <b>{HOSTILE}</b>."}
+
+
+def make(folder: Path, targets: list[dict[str, Any]], known: dict[str, Any] | None = None) -> Path:
+    """An extrapolation as ``operant extrapolate`` writes it."""
+    config = {"bank": "bank.csv", "task": "T", "x": "log_t", "query": None}
+    first = {"kind": "run", "command": "extrapolate", "name": f"an extrapolation {HOSTILE}", "config": config}
+    write_records(folder / "record.jsonl", [first, {"kind": "environment", "python": "3"}, known or bank(), *targets])
+    return folder
+
+
+def rendered(folder: Path) -> str:
+    """The page without its images."""
+    return shell.render(extrapolation_page.build(load_extrapolation(folder)))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    alien = target(HOSTILE, 70.0, applicability=ALIEN, truth=None)
+    return write_report(make(tmp_path_factory.mktemp("extrapolation"), [target(), alien]))
+
+
+def test_sections_stand_in_order(page: Path) -> None:
+    html = page.read_text(encoding="utf-8")
+    assert [h for h in Elements(html).headings if "extrapolation" not in h and "alert" not in h] == [
+        "Targets",
+        "Target 62.5",
+        "How the operator was chosen",
+        "The transformation across targets",
+        "Settings",
+        "Environment",
+        "How to read this page",
+    ]
+
+
+def test_the_page_loads_nothing_and_hostile_text_stays_text(page: Path) -> None:
+    html = page.read_text(encoding="utf-8")
+    tags = Elements(html).tags
+    assert not [(t, a) for t, attrs in tags for a in attrs if a in LOADING]
+    assert not {"link", "iframe", "img", "object", "embed", "base"} & {t for t, _ in tags}
+    assert sum(t == "script" for t, _ in tags) == 3 and "<script>alert" not in html and "<b>" not in html
+    assert '"url"' not in json.dumps([c["spec"] for c in charts(page)])
+
+
+def test_what_does_not_apply_is_said_first(page: Path) -> None:
+    html = page.read_text(encoding="utf-8")
+    assert html.index('class="warning"') < html.index("<section>")
+    assert html.count('class="warning"') == 1 and "Do not rely on its prediction" in html
+
+
+def test_charts_draw_the_records(page: Path) -> None:
+    drawn = {c["id"]: c for c in charts(page)}
+    assert list(drawn) == ["target-0-0", "target-1-0", "choice-0", "parameters-0"]
+    by_series: dict[str, set[tuple[float, float]]] = {}
+    for r in rows_of(drawn["target-0-0"], "series"):
+        by_series.setdefault(r["series"], set()).add((r["x"], r["y"]))
+    record = target()
+    points = {(g, 3 - g / 2) for g in GRID}
+    assert by_series["prediction"] == {p for p in points if p[0] <= 1.5}
+    assert by_series["prediction, beyond what is known"] == {
+        p for p in points if p[0] >= 1.5
+    }  # from where the anchor ends
+    assert by_series["context"] == {(0.0, 3.0), (0.25, 2.875)} and by_series["truth"] == {(1.0, 2.5), (1.5, 2.25)}
+    assert by_series["gp"] == {(g, 3 - g / 3) for g in GRID}
+    assert by_series["anchor 55"] == {(x[0], y[0]) for x, y in zip(*list(record["anchor"].values())[1:], strict=True)}
+    assert len(by_series["known tasks"]) == 15
+    bars = {r["operator"]: (r["series"], r["error"], r["low"]) for r in rows_of(drawn["choice-0"], "operator")}
+    assert list(bars.values()).count(("largest weight", 0.01, 0.005)) == 1 and bars["gp"] == (
+        "plain baseline",
+        0.02,
+        0.01,
+    )
+    assert bars["affine"][0] == "relational" and len(bars) == 5 and "psi" not in bars
+    assert {(r["at"], r["value"], r["series"]) for r in rows_of(drawn["parameters-0"], "at")} == {
+        (62.5, 0.5, "from 55"),
+        (70.0, 0.5, "from 55"),
+    }
+
+
+def test_a_band_that_runs_away_does_not_squeeze_the_rest() -> None:
+    record = target()
+    record["prediction"]["high"][-1] = [1e6]
+    record["baseline"]["mean"][-1] = [-1e6]
+    (drawn,) = target_figure(record, bank(), "t").panels
+    low, high = next(
+        layer["encoding"]["y"]["scale"]["domain"] for layer in drawn.spec["layer"] if "low" not in layer["encoding"]
+    )
+    assert -2 < low < 0 and 3.2 < high < 6
+
+
+def test_a_gap_in_the_middle_is_drawn_between_its_neighbours() -> None:
+    record = target()
+    record["prediction"]["covered"] = [g < 0.5 or g > 1.0 for g in GRID]
+    (drawn,) = target_figure(record, bank(), "t").panels
+    rows = [r for layer in drawn.spec["layer"] for r in layer["data"]["values"] if "joint" in r]
+    parts: dict[tuple[str, int], set[float]] = {}
+    for r in rows:
+        parts.setdefault((r["series"], r["part"]), set()).add(r["x"])
+    assert sorted(map(sorted, parts.values())) == [[0, 0.25], [0.25, 0.5, 0.75, 1.0, 1.25], [1.25, 1.5, 1.75, 2.0]]
+
+
+def test_long_curves_of_the_bank_are_thinned() -> None:
+    rows = known_rows(bank(curves=50, points=400), 0)
+    assert 50 * 20 < len(rows) <= DRAWN_POINTS + 2 * 50
+    assert {r["part"]: r["x"] for r in rows} == dict.fromkeys(range(50), 399 / 4)  # the last point stays
+
+
+def test_outputs_are_facets_and_several_inputs_are_drawn_against_the_truth() -> None:
+    known = bank(outputs=2)
+    assert [p.title for p in target_figure(target(outputs=2), known, "t").panels] == ["E", "G"]
+    figure = target_figure(target(inputs=2), known, "t")
+    assert [p.title for p in figure.panels] == ["E: predicted against true", "E along log_t"]
+    assert list(figure.keys) == ["prediction", "prediction, beyond what is known", "context", "truth"]
+    pairs = {(r["true"], r["y"]) for r in figure.panels[0].spec["layer"][1]["data"]["values"]}
+    assert pairs == {(2.5, 2.5), (2.25, 2.25)}
+    assert len(target_figure(target(inputs=2, truth=None), known, "t").panels) == 1
+
+
+def test_a_parameter_needs_two_targets_that_differ() -> None:
+    assert parameter_figure([target()]) is None
+    assert parameter_figure([target(), target("again")]) is None
+    assert parameter_figure([target(params={}), target("b", params={})]) is None
+    plain = target("70", 70.0, choice=choice(mix={"gp": 1.0}))
+    assert parameter_figure([target(), plain]) is None
+    assert parameter_figure([target(), target("70", 70.0)]) is not None
+
+
+def test_images_stand_beside_the_page(page: Path) -> None:
+    for name in ("target-0", "target-1", "choice", "parameters"):
+        png = (page.parent / f"{name}.png").read_bytes()
+        width, height = struct.unpack(">II", png[16:24])
+        assert 1600 < width < 2400 and 700 < height < 2000, name
+
+
+def test_the_table_for_the_terminal(page: Path) -> None:
+    text = summary_table(page.parent.parent)
+    assert "62.5: y(x) = f(x + 0.5) - 0.1 with f = 55; residual on the context 0.003." in text
+    assert "It is explained (p = 0.41 that a task of the bank errs so much)." in text
+    assert "xshift 0.5 (0.4 to 0.6)" in text and "Other anchors: 47.5 (25 %)." in text
+    assert "Most probable (75 %): y(x) = f(x + 0.5) - 0.1, f = 55." in text and "cover 78 % of the query" in text
+    assert "context, shift * xshift should err by 0.01; gp, the best plain baseline, by 0.02." in text
+    assert "the bank does not explain it (residual)" in text
+    assert re.search(r"^shift \* xshift \* +0\.01 +0\.01 +75 % +0\.01 +75 %$", text, re.M)
+    assert re.search(r"^gp +0\.02 +0\.02 +25 % ", text, re.M) and "psi: needs 3 points." in text
+    assert "The prediction mixes shift * xshift (75 %), gp (25 %)." in text
+    assert re.search(r"^1\.5 +2\.25 +2 to 2\.5 +2\.25$", text, re.M) and re.search(r"^2 \* +2 +1\.75", text, re.M)
+    assert "16 of 18 predictions" in text and "predictions.csv" in text
+
+
+def test_predictions_are_spread_evenly_and_keep_both_ends() -> None:
+    assert [r[0] for r in prediction_rows(target(), 3)] == ["log_t", "0", "1", "2 *"]
+    assert len(prediction_rows(target())) == 10
+    assert prediction_rows(target(outputs=2), 3)[0] == ["log_t", "E", "90 % interval", "true E"] + [
+        "G",
+        "90 % interval",
+        "true G",
+    ]
+
+
+def test_a_plain_baseline_may_be_chosen(tmp_path: Path) -> None:
+    alone = choice(mix={"gp": 1.0})
+    record = target(choice=alone, decompositions=[], anchor=None, baseline=None, share_covered=1.0)
+    assert headline(record).startswith("62.5: predicted by gp; no relational operator should do better")
+    text = summary_table(make(tmp_path, [record]))
+    assert (
+        "gp should err by 0.02; interpolation, the best other plain baseline, by 0.5" in text and "Weight" not in text
+    )
+    html = rendered(tmp_path)
+    assert "anchor 55" not in html and "Dashed" not in html
+
+
+def test_many_targets_share_one_table(tmp_path: Path) -> None:
+    text = summary_table(make(tmp_path, [target(str(i), float(i)) for i in range(6)]))
+    assert re.search(r"^shift \* xshift \* +0\.01 +0\.001 +0\.01 +75 % +6$", text, re.M)
+
+
+def test_unknown_numbers_are_dashes(tmp_path: Path) -> None:
+    """A record's NaN comes back as None: no interval, no p-value, no error on a context of one point."""
+    record = target(share_covered=None)
+    record["prediction"] |= {"low": [[None]] * 9, "high": [[None]] * 9}
+    record["applicability"] |= {"p_value": None}
+    record["choice"] = [c | {"shell_error": None, "shell_low": None, "shell_high": None} for c in choice()]
+    html = rendered(make(tmp_path, [record]))
+    assert "None" not in re.sub(r"<script.*?</script>", "", html, flags=re.S)
+    assert 'id="target-0-0"' in html and 'id="choice-0"' not in html
+    assert headline(target(decompositions=[target()["decompositions"][1]])).startswith("62.5: a mixture of shift")
+    assert re.search(r"^shift \* xshift \* +– +– +– +– +75 %$", summary_table(tmp_path), re.M)
+
+
+def test_the_chart_of_one_target_stands_alone() -> None:
+    spec = target_chart([bank(), target()]).to_dict()
+    assert spec["width"] > 0 and "62.5" in json.dumps(spec["title"])
+
+
+def test_the_expected_error_decides_the_order_and_the_dots() -> None:
+    """An operator that was worse on the shell and explains this context better stands first."""
+    errors = {"shift * xshift": 0.05, "affine": 0.002}
+    record = target()
+    record["choice"] = [c | {"predicted_error": errors.get(c["operator"])} for c in record["choice"]]
+    figure = choice_figure([record])
+    assert figure is not None
+    dots = {r["operator"]: r for r in rows_of({"spec": figure.panels[0].spec}, "operator")}
+    assert dots["affine"]["error"] == 0.002 and dots["affine"]["low"] == 0.02 and dots["gp"]["error"] == 0.02
+    assert [r[0] for r in choice_rows([record])][1:4] == ["affine", "gp", "shift * xshift *"]
+    assert choice_rows([record])[3][1:] == ["0.01", "0.005 to 0.02", "0.001", "0.05", "75 %"]
+
+
+def test_the_heaviest_operator_explains_the_target() -> None:
+    """Its weight is split over anchors; the components of a span of less weight are no explanation."""
+    span = {"anchor": None, "transformation": "span of 3", "parameters": {}, "intervals": {}, "residual": 0.1}
+    named = target()["decompositions"]
+    record = target(decompositions=[span | {"weight": 0.4, "operator": "span"}, *named])
+    assert best(record) == named[0]
+    assert best(record | {"choice": choice(mix={"affine": 1.0})}) == record["decompositions"][0]
+    assert best(target(decompositions=[])) is None
+
+
+def test_parameters_of_several_outputs_have_names_of_their_own() -> None:
+    found = {"parameters": {"scale": [2.0, 3.0], "xshift": [0.5]}, "intervals": {"scale[1]": [2.5, 3.5]}}
+    assert parameters_of(found) == {
+        "scale[0]": (2.0, None, None),
+        "scale[1]": (3.0, 2.5, 3.5),
+        "xshift": (0.5, None, None),
+    }
+
+
+def test_numbers() -> None:
+    assert [number(x) for x in (-0.0, 12345.678, 1e-12, None)] == ["0", "1.235e+04", "1e-12", "–"]
+
+
+def test_other_folders_are_no_extrapolations(tmp_path: Path) -> None:
+    write_records(tmp_path / "record.jsonl", [{"kind": "run", "command": "extrapolate"}])
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match="that `operant extrapolate` wrote"):
+            load_extrapolation(folder)

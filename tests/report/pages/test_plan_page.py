@@ -1,0 +1,214 @@
+"""The plan's page and table: complete, self-contained, escaped, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operant.core.checks import DataError
+from operant.core.record import write_records
+from operant.report import summary_table, write_report
+from operant.report.pages.plan.charts import STEPS, _ramp
+from operant.report.pages.plan.load import headline, load_plan
+from tests.report.test_page import HOSTILE, LOADING, Elements
+
+BINS = ["0", "(0, .05]", "(.05, .1]", "(.1, .25]", "(.25, .5]", "(.5, .75]", "(.75, 1)", "1"]
+
+
+def point(n: int, value: float, spread: float | None, **more: Any) -> dict[str, Any]:
+    low, high = (None, None) if spread is None else (value - spread, value + spread)
+    return {"n": n, "value": value, "low": low, "high": high, **more}
+
+
+def curve(strategy: str, values: dict[int, float], spread: float | None) -> dict[str, Any]:
+    budgets = list(values)
+    gains = [
+        point(b, values[b] - values[a], spread and spread / 2, **{"from": a})
+        for a, b in zip(budgets, budgets[1:], strict=False)
+    ]
+    points = [point(n, v, spread, cost=float(n)) for n, v in values.items()]
+    return {"kind": "curve", "strategy": strategy, "verifier": True, "points": points, "gains": gains}
+
+
+def signal(strategy: str, n: int, *, dead: bool = False) -> dict[str, Any]:
+    shares = [{"m": 2 * n, "share": 0.625}, {"m": 16, "share": 0.25}]
+    bins = None if dead else [0, 0.5, 0.25, 0.125, 0.125, 0, 0, 0]
+    top = [] if dead else [{"prompt": HOSTILE, "share": 0.5, "rate": 0.0625}]
+    tenth = None if dead else 0.75
+    name = strategy.replace("@N", f"@{n}")
+    return {
+        "kind": "signal",
+        "strategy": strategy,
+        "n": n,
+        "name": name,
+        "dead": shares,
+        "exact": strategy == "pass@N",
+    } | {
+        "bins": bins,
+        "top_tenth": tenth,
+        "top": top,
+    }
+
+
+ADVICE = {
+    "kind": "recommendation",
+    "case": "with a verifier",
+    "verdict": "train",
+    "deploy": "pass@4",
+    "train": "mix(pass@1:0.25, pass@4:0.75)",
+    "n": 4,
+    "m": 8,
+    "reasons": ["Because <b>it</b> pays."],
+}
+
+
+def make(folder: Path, *, binary: bool = True, spread: float | None = 0.02, prompts: int = 50, **advice: Any) -> Path:
+    """A plan as ``operant plan`` writes it."""
+    records = [
+        {"kind": "run", "command": "plan", "name": f"a plan {HOSTILE}", "config": {"rollouts": "r.jsonl", "price": 0}},
+        {"kind": "environment", "python": "3", "trl": None},
+        {"kind": "note", "text": "2 of 800 completions could not be verified."},
+        {"kind": "rollouts", "prompts": prompts, "rollouts": 16, "binary": binary, "confidence": 0.9}
+        | {"bins": BINS, "prompts_in_bins": [0.125] * 8},
+        curve("pass@N", {1: 0.125, 2: 0.25, 4: 0.375, 16: 0.5}, spread),
+        curve("maj@N", {1: 0.125, 2: 0.125, 4: 0.1875, 16: 0.25}, spread),
+        curve("mix(pass@1:0.25, pass@4:0.75)", {4: 0.3125}, spread),
+        *(signal(s, n) for s in ("pass@N", "maj@N") for n in (1, 2, 4, 8)),
+        signal("mix(pass@1:0.25, pass@4:0.75)", 4, dead=True),
+        ADVICE | advice,
+    ]
+    write_records(folder / "record.jsonl", records)
+    return folder
+
+
+def charts(page: Path) -> list[dict[str, Any]]:
+    found = re.search(r'id="charts">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert found is not None
+    return json.loads(found[1])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(make(tmp_path_factory.mktemp("plan")))
+
+
+def test_sections_stand_in_order(page: Path) -> None:
+    html = page.read_text(encoding="utf-8")
+    assert [h for h in Elements(html).headings if "alert" not in h] == [
+        "Recommendation with a verifier",
+        "What more samples buy",
+        "What each step of the budget buys",
+        "Which prompts carry the gradient",
+        "Dead groups",
+        "Settings",
+        "Environment",
+        "How to read this page",
+    ]
+    assert page.parent.name == "report"
+
+
+def test_the_page_loads_nothing_and_hostile_text_stays_text(page: Path) -> None:
+    html = page.read_text(encoding="utf-8")
+    tags = Elements(html).tags
+    assert not [(t, a) for t, attrs in tags for a in attrs if a in LOADING]
+    assert not {"link", "iframe", "img", "object", "embed", "base"} & {t for t, _ in tags}
+    assert sum(t == "script" for t, _ in tags) == 3 and "<script>alert" not in html and "<b>" not in html
+    policies = [a.get("content") or "" for t, a in tags if "http-equiv" in a]
+    assert policies and policies[0].startswith("default-src 'none'")
+    assert '"url"' not in json.dumps([c["spec"] for c in charts(page)])
+
+
+def test_every_family_has_its_panels_and_a_dead_one_carries_nothing(page: Path) -> None:
+    ids = [c["id"] for c in charts(page)]
+    assert ids == ["value-0", "gain-0", "signal-0", "signal-1", "dead-0", "dead-1", "dead-2"]
+    assert [f'id="{i}"' in page.read_text(encoding="utf-8") for i in ids] == [True] * 7
+
+
+def rows_of(chart: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The values that the layers of a chart draw and that have this field."""
+    rows = [r for layer in [chart["spec"], *chart["spec"]["layer"]] for r in layer.get("data", {}).get("values", [])]
+    return [json.loads(r) for r in {json.dumps(r) for r in rows if name in r}]
+
+
+def test_charts_draw_the_records(page: Path) -> None:
+    drawn = {c["id"]: c for c in charts(page)}
+    values = {(r["series"], r["n"]): (r["value"], r["low"]) for r in rows_of(drawn["value-0"], "low")}
+    assert len(values) == 9 and values["maj@N", 4] == pytest.approx((18.75, 16.75))
+    gains = {(r["series"], r["n"]): r["value"] for r in rows_of(drawn["gain-0"], "low")}
+    assert gains == pytest.approx(
+        {("pass@N", 2): 12.5, ("pass@N", 4): 12.5, ("pass@N", 16): 12.5}
+        | {("maj@N", 2): 0, ("maj@N", 4): 6.25, ("maj@N", 16): 6.25}
+    )
+    bars: dict[str, float] = {}
+    for r in rows_of(drawn["signal-0"], "order"):
+        bars[r["n"]] = bars.get(r["n"], 0) + r["value"]
+    assert bars == pytest.approx(dict.fromkeys(["all", "1", "2", "4", "8"], 100))
+    assert {r["m"] for r in rows_of(drawn["dead-0"], "m")} == {2, 4, 8, 16}
+
+
+def test_every_budget_has_its_own_colour() -> None:
+    """Seven budgets, as of 128 rollouts, and six anchors of the scale."""
+    colours = [key.light for key in _ramp(7)]
+    assert len(set(colours)) == 7 and (colours[0], colours[-1]) == (STEPS[0], STEPS[-1])
+    assert [key.dark for key in _ramp(len(STEPS))] == list(STEPS) and [key.light for key in _ramp(1)] == [STEPS[0]]
+
+
+def test_images_stand_beside_the_page(page: Path) -> None:
+    for name in ("value", "gain", "signal", "dead"):
+        png = (page.parent / f"{name}.png").read_bytes()
+        width, height = struct.unpack(">II", png[16:24])
+        assert 1600 < width < 2400 and 700 < height < 2000, name
+        assert (page.parent / f"{name}.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_the_table_for_the_terminal(page: Path) -> None:
+    text = summary_table(page.parent.parent)
+    assert text.startswith(
+        "With a verifier: deploy pass@4, train for mix(pass@1:0.25, pass@4:0.75), M = 8 rollouts a prompt."
+    )
+    assert "  - Because <b>it</b> pays." in text and "could not be verified" in text
+    assert re.search(r"^4 +37\.5 \(35\.5 to 39\.5\) +18\.8 \(16\.8 to 20\.8\) +31\.2 \(29\.2 to 33\.2\)$", text, re.M)
+    assert re.search(r"^2 +25\.0 .* –$", text, re.M) and "90 % bootstrap interval" in text
+    assert re.search(r"^pass@4 +62 % +25 % +25 % +75 %$", text, re.M)
+    assert re.search(r"^maj@2 +62 % +– +25 % +75 %$", text, re.M)
+
+
+@pytest.mark.parametrize(
+    "advice, said",
+    [
+        ({}, "With a verifier: deploy pass@4, train for mix(pass@1:0.25, pass@4:0.75), M = 8 rollouts a prompt."),
+        ({"case": "", "train": "pass@4"}, "Deploy pass@4, train for it, M = 8 rollouts a prompt."),
+        ({"case": "", "verdict": "nothing to gain", "deploy": "pass@1"}, "Nothing to gain from more samples: deploy"),
+        ({"verdict": "unknown"}, "No recommendation."),
+    ],
+)
+def test_headlines(advice: dict[str, Any], said: str) -> None:
+    assert headline(ADVICE | advice).startswith(said)
+
+
+def test_one_prompt_has_no_intervals(tmp_path: Path) -> None:
+    unknown = {"case": "", "verdict": "unknown", "deploy": None, "train": None, "n": None, "m": None}
+    folder = make(tmp_path, spread=None, prompts=1, **unknown)
+    html = write_report(folder, tmp_path / "elsewhere").read_text(encoding="utf-8")
+    assert "intervals are unavailable" in html and "No recommendation." in html
+    assert " to " not in "".join(re.findall(r"<td>.*?</td>", html))
+    assert re.search(r"^4 +37\.5 +18\.8 +31\.2$", summary_table(folder), re.M)
+
+
+def test_rewards_that_are_not_binary_are_no_percentages(tmp_path: Path) -> None:
+    text = summary_table(make(tmp_path, binary=False))
+    assert "pass@N, reward" in text and "0.375 (0.355 to 0.395)" in text and "scaled from the" in text
+    drawn = charts(write_report(tmp_path))[0]
+    assert {r["value"] for r in rows_of(drawn, "low")} >= {0.375, 0.5}
+
+
+def test_other_folders_are_no_plans(tmp_path: Path) -> None:
+    write_records(tmp_path / "record.jsonl", [{"kind": "run", "command": "train"}])
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match="that `operant plan` wrote"):
+            load_plan(folder)

@@ -1,0 +1,156 @@
+"""The page and the table of a run of operant train --method grpo: what the rollouts said stands beside the curves."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operant.report import summary_table, write_report
+from operant.report.pages.train.load import load_run
+from operant.report.pages.train.tables import constant_weights, signals
+from operant.report.pages.train.text import cautions, notes
+from tests.report.pages import report_runs
+
+NAME = "pass@16"
+
+
+def rl_run(folder: Path, *, method: str = "grpo", dead: float = 0.5, value: float = 0.01, sd: float = 0.3) -> Path:
+    """A run of two seeds and 20 records: the value rises by ``value`` a record, entropy falls by 0.02."""
+    report_runs.make(folder, {"warm": -0.1, "ce": 0.0, NAME: 0.05}, seeds=(0, 1))
+    for seed in (0, 1):
+        for index, branch in ((1, method), (2, NAME)):
+            path = folder / f"seed-{seed}/job-{index}"
+            facts = json.loads((path / "job.json").read_text()) | {"branch": branch}
+            (path / "job.json").write_text(json.dumps(facts), encoding="utf-8")
+            report_runs.lines(path / "record.jsonl", [step(i, seed, branch, dead, value, sd) for i in range(1, 21)])
+    return folder
+
+
+def step(i: int, seed: int, branch: str, dead: float, value: float, sd: float) -> dict[str, Any]:
+    record: dict[str, Any] = {"kind": "step", "step": i, "loss": -0.1 * (-1) ** i, "reward": 0.02 * i}
+    record |= {"entropy": 1.5 - 0.02 * i + 0.1 * seed, "dead_groups": dead, "completion_length": 4.0}
+    if branch == NAME:
+        record |= {"strategy": {NAME: value * i}, "weight": {"mean": sd, "sd": sd}, "unscored": 0.25 * (i == 1)}
+    return record
+
+
+def charts(page: Path) -> list[dict[str, Any]]:
+    found = re.search(r'id="charts">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert found is not None
+    return json.loads(found[1])
+
+
+def titles(page: Path, figure: str) -> list[str]:
+    (body,) = re.findall(rf"<h2>{figure}</h2>(.*?)</section>", page.read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(r"<h3>(.*?)</h3>", body)
+
+
+def points(chart: Mapping[str, Any]) -> dict[str, dict[float, float]]:
+    """Branch -> step -> value of a line chart."""
+    spec = chart["spec"]
+    rows = spec["data"]["values"] if "data" in spec else spec["layer"][0]["data"]["values"]
+    found: dict[str, dict[float, float]] = {}
+    for row in rows:
+        found.setdefault(row["branch"], {})[row["step"]] = row["mean"]
+    return found
+
+
+def test_the_page_shows_the_strategys_value_first(tmp_path: Path) -> None:
+    page = write_report(rl_run(tmp_path))
+    assert titles(page, "Rollouts in training") == [
+        "value of the strategy, %",
+        "dead groups, %",
+        "reward",
+        "entropy, nats per token",
+        "length, tokens",
+    ]
+    shown = {c["id"]: c for c in charts(page)}
+    assert points(shown["rollouts-0"]) == {NAME: {i: pytest.approx(i) for i in range(1, 21)}}
+    assert points(shown["rollouts-1"])["grpo"] == {i: 50.0 for i in range(1, 21)}
+    assert points(shown["rollouts-3"])["grpo"][10] == pytest.approx(1.3 + 0.05)
+    assert "training loss" not in titles(page, "Training") or set(points(shown["training-0"])) == {"warm start"}
+    html = page.read_text(encoding="utf-8")
+    assert "Weight of the examples" not in html  # there are no quantiles
+    assert 'class="warning"' not in html
+    assert (page.parent / "rollouts.png").is_file()
+
+
+def test_values_that_are_no_shares_are_not_in_percent(tmp_path: Path) -> None:
+    page = write_report(rl_run(tmp_path, value=-0.2))
+    assert titles(page, "Rollouts in training")[0] == "value of the strategy"
+    (first,) = (c for c in charts(page) if c["id"] == "rollouts-0")
+    assert points(first)[NAME][20] == pytest.approx(-4.0)
+
+
+def test_the_table_goes_from_the_first_to_the_last_tenth(tmp_path: Path) -> None:
+    text = summary_table(rl_run(tmp_path))
+    (row,) = [line for line in text.splitlines() if "0.015 to 0.195" in line]  # steps 1, 2 and 19, 20
+    assert row.split() == [NAME, "0.015", "to", "0.195", "0.030", "to", "0.390", "1.520", "to", "1.160", "50.0", "1.2"]
+    (stock,) = [line for line in text.splitlines() if line.startswith("grpo") and " to " in line]
+    assert stock.split() == ["grpo", "-", "0.030", "to", "0.390", "1.520", "to", "1.160", "50.0", "0.0"]
+
+
+@pytest.mark.parametrize(("method", "name"), [("grpo", "TRL's GRPO"), ("rloo", "TRL's RLOO")])
+def test_the_baseline_is_called_what_it_is(tmp_path: Path, method: str, name: str) -> None:
+    folder = rl_run(tmp_path, method=method)
+    assert f"{NAME} training beats {name} by" in summary_table(folder)
+    assert f"against {name}, paired" in write_report(folder).read_text(encoding="utf-8").replace("&#x27;", "'")
+
+
+@pytest.mark.parametrize(("dead", "warned"), [(1.0, ["grpo", NAME]), (0.99, [])])
+def test_only_a_branch_without_any_signal_is_warned_of(tmp_path: Path, dead: float, warned: list[str]) -> None:
+    run = load_run(rl_run(tmp_path, dead=dead, sd=0.0))
+    assert constant_weights(run) == []  # no constant weights of examples: there are none
+    assert [what for what, _ in cautions(run)] == [f"{b}: every group was dead." for b in warned]
+    assert all("--warm_steps" in advice for _, advice in cautions(run))
+    assert ("Warning: pass@16: every group was dead." in summary_table(tmp_path)) == bool(warned)
+    assert not any("dead" in note for note in notes(run))
+
+
+@pytest.mark.parametrize(("cut", "warned"), [(0.6, True), (0.5, False)])
+def test_completions_that_are_mostly_cut_are_warned_of(tmp_path: Path, cut: float, warned: bool) -> None:
+    path = rl_run(tmp_path) / "seed-0/job-2/record.jsonl"
+    records = [json.loads(line) | {"cut": cut} for line in path.read_text(encoding="utf-8").splitlines()]
+    for seed in (0, 1):
+        report_runs.lines(tmp_path / f"seed-{seed}/job-2/record.jsonl", records)
+    found = [what for what, _ in cautions(load_run(tmp_path))]
+    assert found == ([f"{NAME}: 60.0 % of its completions were cut."] if warned else [])
+
+
+def test_warnings_of_a_jobs_last_evaluation_are_notes(tmp_path: Path) -> None:
+    """Each once, whatever the seeds; what an earlier evaluation said is over."""
+    rl_run(tmp_path)
+    for seed in (0, 1):
+        path = tmp_path / f"seed-{seed}/job-2/record.jsonl"
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        ends = [{"kind": "evaluation", "step": i, "prompts": 40, "curve": {}} for i in (0, 20)]
+        said = [{"kind": "warning", "step": i, "text": text} for i, text in ((0, "early."), (20, "9 of 10 were cut."))]
+        report_runs.lines(path, [ends[0], said[0], *records, ends[1], said[1]])
+    assert [note for note in notes(load_run(tmp_path)) if "cut" in note or "early" in note] == [
+        f"{NAME}: 9 of 10 were cut."
+    ]
+
+
+def test_a_schedule_counts_the_strategy_that_came_later(tmp_path: Path) -> None:
+    path = rl_run(tmp_path) / "seed-0/job-2/record.jsonl"
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for record in records[10:]:
+        record["strategy"] = {"pass@1": 0.7, NAME: 0.9} if record["step"] == 11 else {NAME: 0.9}
+    report_runs.lines(path, records)
+    (signal,) = (s for s in signals(load_run(tmp_path)) if s.branch == NAME)
+    assert signal.value == pytest.approx((0.015, (0.9 + 0.195) / 2))
+    page = write_report(tmp_path)
+    (first,) = (c for c in charts(page) if c["id"] == "rollouts-0")
+    assert points(first)[NAME][11] == pytest.approx(100 * (0.9 + 0.11) / 2)
+
+
+def test_a_supervised_run_has_no_rollouts(tmp_path: Path) -> None:
+    report_runs.make(tmp_path, {"ce": 0.0, NAME: 0.05}, seeds=(0,))
+    assert signals(load_run(tmp_path)) == []
+    assert "rollouts" not in summary_table(tmp_path)
+    assert "Rollouts in training" not in write_report(tmp_path).read_text(encoding="utf-8")
