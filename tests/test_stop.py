@@ -72,6 +72,15 @@ def test_a_signal_stops_a_verb(monkeypatch, capsys, interruptible, number, code)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_an_interrupt_that_another_error_wraps_is_an_interrupt(monkeypatch, capsys):
+    def build(config):
+        raise RuntimeError("Error calling __set_name__ on 'Field'") from KeyboardInterrupt()
+
+    monkeypatch.setattr(cli, "demo", build)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == "operant demo: stopped. Continue with --resume true.\n"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the workers in /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

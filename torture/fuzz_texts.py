@@ -161,7 +161,7 @@ def settings(value: tuple[str, bytes]) -> None:
     except SystemExit as stop:
         assert stop.code == 2, f"exit code {stop.code}"
         return
-    config = verbs[verb][0](**operant.cli.settings_of(parser, chosen))
+    config = verbs[verb][0](**operant.cli.settings_of(parser, chosen, verbs[verb][0]))
     if verb == "train" and config.data == DataConfig(train_limit=8, holdout=4):
         checked(config)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
 
@@ -26,7 +27,7 @@ except ImportError as error:
     sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
 
 from operant.core.checks import DataError, ParseError
-from operant.core.stop import Terminated, terminable
+from operant.core.stop import Terminated, interrupt_of, terminable
 from operant.core.trouble import told
 
 LARGEST = 1_000_000
@@ -234,21 +235,22 @@ def main(args: list[str] | None = None) -> int:
         chosen = parser.parse_args(given)
         verb = f" {chosen.verb}"
         config_class, function = verbs[chosen.verb]
-        settings = settings_of(parser, chosen)
+        settings = settings_of(parser, chosen, config_class)
         with terminable():
             function(config_class(**settings))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Exception as error:
-        text = told(error)
-        if text is None:
-            raise  # a bug of ours
-        line = text if isinstance(error, ParseError) else " ".join(text.split())
-        print(f"operant{verb}: {line}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
+    except (Exception, KeyboardInterrupt) as error:
+        stop = interrupt_of(error)
+        if stop is None:
+            text = told(error)
+            if text is None:
+                raise  # a bug of ours
+            line = text if isinstance(error, ParseError) else " ".join(text.split())
+            print(f"operant{verb}: {line}", file=sys.stderr)
+            return 2
         again = " Continue with --resume true." if hasattr(config_class, "resume") else ""
         print(f"operant{verb}: stopped.{again}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
@@ -257,6 +259,13 @@ def main(args: list[str] | None = None) -> int:
 
 class _Parser(ArgumentParser):
     """Says what is wrong in one line, without the usage: it has a hundred settings."""
+
+    def parse_args(self, *args: Any, **options: Any) -> Any:
+        """Parse; an integer that no float holds is an error of the settings."""
+        try:
+            return super().parse_args(*args, **options)
+        except OverflowError as error:
+            self.error(f"a number in the settings is too large ({error})")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message and leave."""
@@ -303,11 +312,11 @@ def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
     return parser, {verb: (config, function) for verb, (config, function, _) in actions.items()}
 
 
-def settings_of(parser: ArgumentParser, chosen: Any) -> dict[str, Any]:
+def settings_of(parser: ArgumentParser, chosen: Any, config_class: Any) -> dict[str, Any]:
     """The settings of the chosen verb.
 
     Raises:
-        DataError: for a group of settings that is a list or a value.
+        DataError: for a group of settings that is a list or a value, and for null where a setting must have a value.
     """
     try:
         settings = parser.instantiate(chosen)[chosen.verb]
@@ -316,7 +325,18 @@ def settings_of(parser: ArgumentParser, chosen: Any) -> dict[str, Any]:
             f"a group of settings must be a mapping, such as data: {{train: a.jsonl}} ({error})."
         ) from error
     settings.pop("config", None)
+    _check_nulls(config_class, vars(settings))
     return vars(settings)
+
+
+def _check_nulls(config_class: Any, settings: Mapping[str, Any], group: str = "") -> None:
+    """Refuse null where the setting has no such value: the parser lets it pass everywhere."""
+    hints = get_type_hints(config_class)
+    for name, value in settings.items():
+        if is_dataclass(value):
+            _check_nulls(type(value), vars(value), f"{name}.")
+        elif value is None and NoneType not in get_args(hints[name]):
+            raise DataError(f"{group}{name} cannot be null. Leave the setting out for its default.")
 
 
 def check_arguments(args: Sequence[str]) -> None:

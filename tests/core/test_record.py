@@ -97,6 +97,14 @@ def test_a_torn_line_longer_than_what_is_read_at_once_is_cut(tmp_path: Path, bef
     assert [r["number"] for r in read_records(path)] == [*([1] if before else []), 2]
 
 
+def test_a_last_line_that_is_nested_too_deeply_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    path.write_bytes(b"[" * 100_000)
+    with pytest.raises(DataError, match="record.jsonl: the last line is nested too deeply"):
+        append_record(path, "step")
+    assert path.read_bytes() == b"[" * 100_000
+
+
 def test_other_damage_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     for line, message in (

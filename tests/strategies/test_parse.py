@@ -163,19 +163,19 @@ def nested(name: str, levels: int, inside: str, after: str = "") -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (nested("harmonic", 300, "pass@2"), "at most 16 levels of parentheses"),
-        (nested("mix", 300, "pass@1", ":1"), "at most 16 levels of parentheses"),
-        (nested("priced", 17, "pass@1", ", 0.1"), "at most 16 levels of parentheses"),
-        (nested("mix", 16, "pass@1", ":1"), "16 levels deep, got 17"),
-        (nested("harmonic", 14, "pass@8"), "parts|from at most 4,096 others"),
+        (nested("harmonic", 300, "pass@2"), "at most 8 levels of parentheses"),
+        (nested("mix", 300, "pass@1", ":1"), "at most 8 levels of parentheses"),
+        (nested("priced", 9, "pass@1", ", 0.1"), "at most 8 levels of parentheses"),
+        (nested("mix", 8, "pass@1", ":1"), "8 levels deep, got 9"),
+        (nested("harmonic", 8, "pass@8"), "parts|from at most 4,096 others"),
         (nested("harmonic", 3, "pass@64"), "more than 4,096 parts"),
         ("harmonic(pass@1000000)", "more than 4,096 parts"),
         ("harmonic(priced(harmonic(maj@5000), 0.1))", "more than 4,096 parts"),
         (f"mix({', '.join(['harmonic(pass@4000):0.0025'] * 400)})", "at most 4,096 strategies"),
         ("table(" + "0, " * 10**6 + "1)", "at most 20,000 characters"),
         ("mix(" + "pass@1:1e-5, " * 10**5 + "pass@1:0)", "at most 20,000 characters"),
-        ("mix(" * 16 + "," * 15_000, "expected 'strategy:weight'|expected one of"),
-        ("(" * 20_000, "at most 16 levels"),
+        ("mix(" * 8 + "," * 15_000, "expected 'strategy:weight'|expected one of"),
+        ("(" * 20_000, "at most 8 levels"),
         ("pass@99999999999999999999", "integers of at most 10,000,000"),
         ("pass@" + "9" * 15_000, "integers of at most 10,000,000"),
         ("threshold@8:99999999999999999999", "integers of at most 10,000,000"),
@@ -208,7 +208,7 @@ def test_a_string_without_bounds_is_refused_at_once(text: str, message: str) -> 
 @pytest.mark.parametrize(
     "text",
     ["harmonic(pass@64)", "harmonic(maj@1024)", "harmonic(harmonic(pass@64))", "harmonic(priced(race@64:5, 0.01))"]
-    + [nested("harmonic", 14, "pass@2"), nested("mix", 15, "pass@1", ":1.0"), "pass@10000000", "pass@0016"],
+    + [nested("harmonic", 7, "pass@2"), nested("mix", 7, "pass@1", ":1.0"), "pass@10000000", "pass@0016"],
     ids=lambda x: x[:40],
 )
 def test_within_the_limits_strings_are_read_at_once(text: str) -> None:
@@ -231,10 +231,10 @@ def test_an_error_in_a_long_string_shows_the_place_and_not_the_string() -> None:
 )
 def test_constructors_have_the_limits_of_strings(wrap: Callable[[Strategy], Strategy]) -> None:
     s: Strategy = PassAt(1)
-    with pytest.raises(InputError, match="16 levels deep, got 17"):
+    with pytest.raises(InputError, match="8 levels deep, got 9"):
         for _ in range(1000):
             s = wrap(s)
-    assert parse(str(s)) == s and nesting(s).depth == 16
+    assert parse(str(s)) == s and nesting(s).depth == 8
     with pytest.raises(InputError, match="at most 4,096 others, got 5,000"):
         Mixture(tuple((PassAt(1), 1 / 5000) for _ in range(5000)))
     with pytest.raises(InputError, match="more than 4,096 parts"):

@@ -264,6 +264,8 @@ def _mended(file: BinaryIO) -> bytes:
     except ValueError:
         file.truncate(size - len(last))
         return b""
+    except RecursionError as error:  # whole, for all that can be told: nothing of it is thrown away
+        raise DataError(f"{file.name}: the last line is nested too deeply {_damage(last, error)}.") from error
     return b"\n"
 
 

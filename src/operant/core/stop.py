@@ -13,6 +13,13 @@ class Terminated(KeyboardInterrupt):
     """Raised at SIGTERM."""
 
 
+def interrupt_of(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt behind an error: Python 3.11 wraps one that comes while a class is made, as imports do."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 @contextmanager
 def terminable() -> Generator[None]:
     """Raise :class:`Terminated` at SIGTERM, so that workers are stopped and locks freed; a second one ends at once."""

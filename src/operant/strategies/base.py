@@ -120,8 +120,8 @@ class Nesting(NamedTuple):
 
 
 ALONE = Nesting(1, 1)
-DEEPEST = 16
-"""Most levels of strategies within strategies."""
+DEEPEST = 8
+"""Most levels of strategies within strategies: at 14, one value of a nested harmonic mixture takes a second."""
 MOST_PARTS = 4096
 """Most strategies within a strategy: a harmonic mixture over budgets 1..N has N, one of those N^2 / 2."""
 

@@ -100,7 +100,7 @@ def parse(text: str) -> Strategy:
     ``quorum``, ``race`` or ``first`` returns nothing where they would guess. Over these: ``mix(S:weight, S:weight,
     ...)``, ``harmonic(S)``, ``priced(S, price of a sample)``.
 
-    A string has at most 20,000 characters, integers of at most 10^7, and 16 levels of parentheses. What it names has at
+    A string has at most 20,000 characters, integers of at most 10^7, and 8 levels of parentheses. What it names has at
     most 4,096 strategies within one another: a ``harmonic(pass@N)`` has N.
 
     Raises:

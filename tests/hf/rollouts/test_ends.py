@@ -81,6 +81,13 @@ def test_the_ends_are_those_of_trl(tmp_path, chatty, declared, ends):
     assert set(trl.eos_token_ids) == set(ends)
 
 
+@pytest.mark.parametrize("declared", [[[]], 1e308, ["</s>"], True, {"a": 1}])
+def test_end_tokens_of_another_type_are_refused(chatty, declared):
+    chatty.model.generation_config.eos_token_id = declared
+    with pytest.raises(DataError, match="eos_token_id of the model's generation_config must be a token id"):
+        Policy(chatty.model, chatty.tokenizer)
+
+
 def test_ends_survive_saving(tmp_path, chatty):
     chatty.save(tmp_path / "model")
     assert load_policy(str(tmp_path / "model"), device="cpu").ends == (EOS, END)

@@ -48,6 +48,7 @@ def test_limits_are_drawn_with_the_data_seed(tmp_path):
     [
         ([{"question": "a"}], {}, "row 1: expected a column 'prompt'"),
         ([{"prompt": "a", "target": "b"}], {"target_pattern": "#### (.+)"}, "finds no group"),
+        ([{"prompt": "a", "target": "b"}], {"target_pattern": "b|(c)"}, "finds no group"),
         ([{"prompt": "a", "target": " "}], {}, "expected an answer in 'target', got an empty"),
         ([{"prompt": " ", "target": "b"}], {}, "row 1, prompt: expected a prompt, got an empty"),
         ([{"prompt": {"text": "a"}, "target": "b"}], {}, "row 1, prompt: expected a prompt .* a mapping with 'text'"),

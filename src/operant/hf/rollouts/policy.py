@@ -53,7 +53,12 @@ class Policy:
         """Read the end tokens."""
         if not self.ends:
             found = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-            declared = [found] if isinstance(found, int) else found or []
+            declared: list[Any] = found if isinstance(found, list) else [] if found is None else [found]
+            if not all(type(token) is int for token in declared):
+                raise DataError(
+                    "eos_token_id of the model's generation_config must be a token id or a list of them, got "
+                    f"{found!r}. Mend generation_config.json."
+                )
             object.__setattr__(self, "ends", tuple(dict.fromkeys([int(self.tokenizer.eos_token_id), *declared])))
 
     @property

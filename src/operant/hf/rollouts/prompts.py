@@ -264,7 +264,7 @@ def _prompt(i: int, row: Mapping[str, Any], source: str, config: DataConfig) -> 
         target = clean_target(cell(row, config.target, where, COLUMNS), f"{where}, {config.target}")
     if config.target_pattern:
         match = re.search(config.target_pattern, target)
-        if match is None or not match.groups():
+        if match is None or not match.groups() or match.group(1) is None:  # None: a group that is optional
             raise DataError(
                 f"{where}: data.target_pattern {config.target_pattern!r} finds no group in {target[-80:]!r}."
             )
