@@ -43,7 +43,7 @@ class Bare(Strategy):
 
 
 @dataclass(frozen=True)
-class Job:
+class Comparison:
     """One closed form and its peer."""
 
     name: str
@@ -137,25 +137,25 @@ def noise(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def jobs(sizes: Sizes) -> Iterator[Job]:
+def jobs(sizes: Sizes) -> Iterator[Comparison]:
     """All rows of the table."""
     full, small, n = sizes.full, sizes.types, sizes.full.n
     for t in ("pass@{n}", "threshold@{n}:{k}", "best@{n}", "maj@{n}", "quorum@{n}:{k}:0.5"):
-        yield Job(f"off-policy {at(t, n)}", off_policy(t, lambda s: s), off_policy(t, Bare), small)
+        yield Comparison(f"off-policy {at(t, n)}", off_policy(t, lambda s: s), off_policy(t, Bare), small)
     for t in ("pass@{n}", "best@{n}", "maj@{n}", "wmaj@{n}:4"):
         ours, peer = resampled(t, credit), resampled(t, every_copy)
-        yield Job(f"resampled, M = N, {at(t, n)}", ours, peer, full, f"{n * n} copies")
+        yield Comparison(f"resampled, M = N, {at(t, n)}", ours, peer, full, f"{n * n} copies")
     for s, sees in ((PassAt(1), ""), (BestOf(1), "score"), (Majority(1), "answer")):
-        yield Job(f"shapley {str(s)[:-1]}, n = 1..M", share(s, sees), share(Bare(s), sees), small)
-    yield Job("semivalue maj@, n = 4, N", two_budgets(Majority(4)), two_budgets(Bare(Majority(4))), small)
+        yield Comparison(f"shapley {str(s)[:-1]}, n = 1..M", share(s, sees), share(Bare(s), sees), small)
+    yield Comparison("semivalue maj@, n = 4, N", two_budgets(Majority(4)), two_budgets(Bare(Majority(4))), small)
     for s in (PassAt(2 * full.m), Threshold(2 * full.m, full.m)):
         by = f"{s.n // 2 + 1} nodes a prompt"
-        yield Job(f"N > M, posterior mean {s}", beyond(s), quadrature(s), full, by)
+        yield Comparison(f"N > M, posterior mean {s}", beyond(s), quadrature(s), full, by)
     steps = LStatistic(tuple(i / n for i in range(n)))
     for s in (PassAt(n), Threshold(n, n // 2), BestOf(n), TopMean(n, 2), steps, Majority(n), Quorum(n, 3)):
         name = str(s) if s is not steps else f"rank(... {n} weights)"
         by = f"{math.comb(n + KINDS.m - 1, n):,} multisets"
-        yield Job(f"population {name}", population(s), population(Bare(s)), full, by)
+        yield Comparison(f"population {name}", population(s), population(Bare(s)), full, by)
 
 
 def features(sizes: Sizes) -> list[Feature]:

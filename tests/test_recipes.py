@@ -146,7 +146,7 @@ def residue_model(tmp_path):
 def train(config):
     """Two steps of the strategy's branch; its steps, and its held-out curve."""
     config = checked(replace(config, steps=2, logging_steps=1, warm_steps=0, threads=1, trainer={}))
-    job = operant.hf.train.run.plan(config)[-1]
+    job = operant.hf.train.run.make_jobs(config)[-1]
     run_job(job, config)
     records = read_records(job.record)
     rows = read_records(job.folder / "prompts.jsonl")

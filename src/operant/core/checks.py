@@ -29,6 +29,10 @@ class ParseError(OperantError):
     """A strategy string that does not parse."""
 
 
+class ConfigError(OperantError):
+    """Settings that cannot work together, or that would change the objective."""
+
+
 class DataError(OperantError):
     """A file, a data set or a run directory that does not hold what is needed."""
 

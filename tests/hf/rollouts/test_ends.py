@@ -29,8 +29,8 @@ from operant.hf.rollouts.policy import (
 )
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
 from operant.hf.train import rl_job as rl_run
-from operant.hf.train.evaluator import Examiner
-from operant.hf.train.run import plan
+from operant.hf.train.evaluator import Evaluator
+from operant.hf.train.run import make_jobs
 from operant.hf.train.settings import checked
 from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer
 from operant.strategies import Sampler
@@ -212,7 +212,7 @@ def test_the_same_rollout_gets_one_text_and_one_reward(tmp_path, chatty):
 def test_a_trl_that_knows_one_end_only_is_refused(tmp_path, chatty, monkeypatch):
     config = checked(TrainConfig(tmp_path / "run", method="grpo", model="somewhere", num_generations=32))
     prompts = [Prompt(i, str(i), "3") for i in range(8)]
-    job = plan(config)[1]
+    job = make_jobs(config)[1]
     args = rl_run.arguments(job, config)
     init = GRPOTrainer.__init__
 
@@ -332,7 +332,7 @@ def test_a_reward_model_sees_what_the_model_was_asked(tmp_path, chatty, monkeypa
     prompts = load_prompts(data)[1]
     train = TrainConfig(tmp_path / "t", data=data, reward_model="rm", verifier="exact", eval_rollouts=2, budgets=[1])
     train = replace(train, max_completion_length=3)
-    Examiner(train, policy, prompts, encode(policy, prompts, data, 64))()
+    Evaluator(train, policy, prompts, encode(policy, prompts, data, 64))()
     want = []
     for p in prompts:
         turns = [{"role": "system", "content": "1"}, {"role": "user", "content": f"{p.target}+"}]

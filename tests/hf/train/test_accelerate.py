@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from operant.core.record import read_records
 from operant.hf.config import TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
-from operant.hf.train.run import plan
+from operant.hf.train.run import make_jobs
 from operant.hf.train.run_job import run_job
 from operant.hf.train.settings import checked
 
@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
     assert two.returncode == 0, two.stderr[-3000:]
     settings |= {"warm_batch_size": 8, "data": DataConfig(**data), "threads": 1, "output_dir": folder / "one"}
     config = checked(TrainConfig(**settings))
-    warm = plan(config)[0]
+    warm = make_jobs(config)[0]
     run_job(warm, config)
     return folder / "two" / "seed0", two.stdout, warm.folder
 

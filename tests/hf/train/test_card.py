@@ -10,7 +10,7 @@ from operant.hf.config import TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
 from operant.hf.train.card import model_card
 from operant.hf.train.job import Job
-from operant.hf.train.run import plan
+from operant.hf.train.run import make_jobs
 from operant.hf.train.settings import checked
 
 BEFORE = {"pass@1": {"value": 0.047, "stderr": 0.0041}, "pass@16": {"value": 0.404, "stderr": None}}
@@ -19,7 +19,7 @@ AFTER = {"pass@1": {"value": 0.05, "stderr": 0.005}, "pass@16": {"value": 0.5, "
 
 def jobs(config: TrainConfig) -> tuple[TrainConfig, dict[str, Job]]:
     config = checked(config)
-    return config, {job.branch: job for job in plan(config)}
+    return config, {job.branch: job for job in make_jobs(config)}
 
 
 def table(card: str) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from operant.core.record import lock_folder, read_records
 from operant.hf.config import TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
 from operant.hf.train import run_job as jobs
-from operant.hf.train.run import plan, train
+from operant.hf.train.run import make_jobs, train
 from operant.hf.train.run_job import run_job
 from operant.hf.train.settings import checked
 
@@ -39,7 +39,7 @@ def config(tmp_path):
 
 def branch(config):
     config = checked(config)
-    return config, plan(config)[1]
+    return config, make_jobs(config)[1]
 
 
 def records(job):

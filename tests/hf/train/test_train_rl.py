@@ -22,7 +22,7 @@ from operant.hf.rollouts.rewardmodel import RewardModel
 from operant.hf.train import rl_job as rl_run
 from operant.hf.train.evaluator import exact_metrics, sampled_columns
 from operant.hf.train.recorder import Recorder
-from operant.hf.train.run import plan
+from operant.hf.train.run import make_jobs
 from operant.hf.train.run_job import check_jobs, run_job
 from operant.hf.train.settings import checked
 from operant.strategies import Outcomes
@@ -65,7 +65,7 @@ def config(tmp_path, data):
 def branches(config):
     """The jobs of a run without its warm start: baseline, then strategies."""
     config = checked(config)
-    return config, plan(config)[1:]
+    return config, make_jobs(config)[1:]
 
 
 def weights(job):

@@ -14,9 +14,9 @@ from torch import Tensor
 from trl import GRPOConfig
 
 from operant import Outcomes, credit, estimate, parse
-from operant.core.checks import BudgetError, FewRolloutsWarning, InputError
+from operant.core.checks import BudgetError, ConfigError, FewRolloutsWarning, InputError
 from operant.estimators import estimate_offpolicy
-from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer, ConfigError
+from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
 from operant.published.paper import RECIPES, Quantiles, Recipe
 from tests.hf.trainers.rl_task import LENGTH, PROMPTS, Even, build, length, parameters, trained
 

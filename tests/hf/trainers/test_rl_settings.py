@@ -6,13 +6,13 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from trl import GRPOTrainer, RLOOTrainer
 
+from operant.core.checks import ConfigError
 from operant.hf.rollouts.policy import load_policy
 from operant.hf.trainers.rl import (
     AlignedGRPOConfig,
     AlignedGRPOTrainer,
     AlignedRLOOConfig,
     AlignedRLOOTrainer,
-    ConfigError,
 )
 from tests.hf.trainers.rl_task import PROMPTS, Even, build
 

@@ -10,10 +10,11 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 from trl import SFTConfig, SFTTrainer
 
+from operant.core.checks import ConfigError
 from operant.hf.rollouts.policy import encode, load_policy
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
 from operant.hf.trainers import targets
-from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer, ConfigError
+from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 
 NAMES = ("entropy", "mean_token_accuracy", "num_tokens")
 COMMON = dict(

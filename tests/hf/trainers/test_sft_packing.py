@@ -12,10 +12,10 @@ from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PromptTuningConfig
 
 from operant import PassAt, from_function
-from operant.core.checks import DataError, NotDefinedError
+from operant.core.checks import ConfigError, DataError, NotDefinedError
 from operant.hf.rollouts.policy import encode, load_policy
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
-from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer, ConfigError
+from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 from operant.hf.trainers.targets import sequences
 
 COMMON = dict(

@@ -7,9 +7,9 @@ import torch
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
-from operant.core.checks import DataError, InputError, NotDefinedError
+from operant.core.checks import ConfigError, DataError, InputError, NotDefinedError
 from operant.hf.rollouts.policy import answer_log_probs, collate, load_policy
-from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer, ConfigError
+from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 
 COMMON = dict(
     report_to="none",

@@ -1,4 +1,4 @@
-"""What is said when TRL moves a place on which the RL trainers hang, and the contract with the installed TRL."""
+"""The errors for a TRL that moved a method or attribute, and the contract with the installed TRL."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from trl import GRPOTrainer, RLOOTrainer
 from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedMixin, AlignedRLOOTrainer
 from operant.hf.trainers.trl_compat import (
     OUTPUT,
-    RL,
     RL_ATTRIBUTES,
-    SeamError,
+    RL_METHODS,
+    UnsupportedTRLError,
     check_attributes,
     check_methods,
     check_output,
@@ -21,11 +21,11 @@ from operant.hf.trainers.trl_compat import (
 from tests.hf.trainers.rl_task import build, parameters, trained
 
 STOCK = pytest.mark.parametrize("stock", [GRPOTrainer, RLOOTrainer])
-VERSIONS = r"This is trl \d+\.\d+.* with transformers \d+\..*operant was tested with trl"
+VERSIONS = r"The installed trl \d+\.\d+.* with transformers \d+\..*operant was tested with trl"
 
 
 @STOCK
-def test_this_trl_has_every_seam(tmp_path, stock) -> None:
+def test_the_installed_trl_has_everything_that_is_overridden(tmp_path, stock) -> None:
     check_methods(stock)
     trainer = trained(stock, tmp_path, max_steps=1)
     check_attributes(trainer)
@@ -55,21 +55,23 @@ def moved(**members: Any) -> type:
     return type("Ours", (AlignedMixin, stock), {"_name": "Ours"})
 
 
-@pytest.mark.parametrize("name", RL)
+@pytest.mark.parametrize("name", RL_METHODS)
 def test_a_moved_signature_is_named(name: str) -> None:
     def other(self: Any, batch: Any) -> None: ...
 
-    with pytest.raises(SeamError, match=rf"MovedTrainer.{name}\('self'.*but it takes \('self', 'batch'\).*{VERSIONS}"):
+    with pytest.raises(
+        UnsupportedTRLError, match=rf"MovedTrainer.{name}\('self'.*but it takes \('self', 'batch'\).*{VERSIONS}"
+    ):
         check_methods(type("MovedTrainer", (GRPOTrainer,), {name: other}))
-    gone = type("Bare", (), {n: getattr(GRPOTrainer, n) for n in RL if n != name})
-    with pytest.raises(SeamError, match=rf"expected Bare.{name}.*but it is gone"):
+    gone = type("Bare", (), {n: getattr(GRPOTrainer, n) for n in RL_METHODS if n != name})
+    with pytest.raises(UnsupportedTRLError, match=rf"expected Bare.{name}.*but it does not exist"):
         check_methods(gone)
 
 
 def test_an_aligned_trainer_on_a_moved_trl_is_refused_at_once(tmp_path) -> None:
     def other(self: Any, rows: Any) -> None: ...
 
-    with pytest.raises(SeamError, match="_generate_and_score_completions"):
+    with pytest.raises(UnsupportedTRLError, match="_generate_and_score_completions"):
         build(AlignedGRPOTrainer, tmp_path, strategy="pass@4", base=moved(_generate_and_score_completions=other))
 
 
@@ -81,7 +83,7 @@ def test_a_missing_attribute_is_named(tmp_path, name: str) -> None:
                 raise AttributeError(asked)
             return 0
 
-    with pytest.raises(SeamError, match=rf"expected Hidden to have {name}\. {VERSIONS}"):
+    with pytest.raises(UnsupportedTRLError, match=rf"expected Hidden to have {name}\. {VERSIONS}"):
         check_attributes(Hidden())
 
 
@@ -90,12 +92,12 @@ def test_a_missing_key_is_named(name: str) -> None:
     out = dict.fromkeys(OUTPUT, torch.zeros(4))
     check_output(out, 8, 2)
     del out[name]
-    with pytest.raises(SeamError, match=rf"in what generation returns, found \[(?!.*{name}).*{VERSIONS}"):
+    with pytest.raises(UnsupportedTRLError, match=rf"in the output of generation, found \[(?!.*{name}).*{VERSIONS}"):
         check_output(out, 8, 2)
 
 
 def test_rewards_of_this_rank_alone_are_refused() -> None:
-    with pytest.raises(SeamError, match="expected the rewards of all 2 ranks, 8 of them, got 4"):
+    with pytest.raises(UnsupportedTRLError, match="expected 8 rewards, those of all 2 processes, got 4"):
         check_output(dict.fromkeys(OUTPUT, torch.zeros(4)), 4, 2)
 
 
@@ -109,11 +111,11 @@ def test_a_run_whose_generation_lacks_a_key_stops(tmp_path, key: str) -> None:
     trainer = build(
         AlignedGRPOTrainer, tmp_path, strategy="pass@4", base=moved(_generate_and_score_completions=without)
     )
-    with pytest.raises(SeamError, match=rf"in what generation returns, found \[(?!.*{key}')"):
+    with pytest.raises(UnsupportedTRLError, match=rf"in the output of generation, found \[(?!.*{key}')"):
         trainer.train()
 
 
-def test_rewards_that_are_not_asked_for_are_a_seam(tmp_path) -> None:
+def test_a_trl_that_calculates_rewards_elsewhere_is_an_error(tmp_path) -> None:
     """A TRL that scores somewhere else would leave the gathered rewards empty."""
 
     def elsewhere(self: Any, inputs: Any) -> Any:
@@ -124,5 +126,5 @@ def test_rewards_that_are_not_asked_for_are_a_seam(tmp_path) -> None:
     trainer = build(
         AlignedGRPOTrainer, tmp_path, strategy="pass@4", base=moved(_generate_and_score_completions=elsewhere)
     )
-    with pytest.raises(SeamError, match="expected the rewards of all 1 ranks, 16 of them, got 0"):
+    with pytest.raises(UnsupportedTRLError, match="expected 16 rewards, those of all 1 processes, got 0"):
         trainer.train()

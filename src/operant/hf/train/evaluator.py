@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from operant.core.checks import NotDefinedError, OperantError
+from operant.core.checks import ConfigError, NotDefinedError
 from operant.core.rng import child_seed
 from operant.hf.config import TrainConfig
 from operant.hf.folder import Column, exact_columns
@@ -38,7 +38,7 @@ class Result:
     warnings: Sequence[str] = ()
 
 
-class Examiner:
+class Evaluator:
     """Evaluates the model of a job whenever it is called.
 
     Args:
@@ -58,18 +58,18 @@ class Examiner:
         """Evaluate the model as this trainer holds it: sharded, where it shards.
 
         Raises:
-            OperantError: for rollouts of a sharded model, or shards that are not saved as one model.
+            ConfigError: for rollouts of a sharded model, or shards that are not saved as one model.
         """
         fsdp = getattr(trainer.accelerator.state, "fsdp_plugin", None)
         if fsdp is None and not trainer.is_deepspeed_enabled:
             return
         if self.config.eval_rollouts:
-            raise OperantError(
+            raise ConfigError(
                 "eval_rollouts samples from one whole model, and FSDP or DeepSpeed shards it: set eval_rollouts 0, and "
                 "run operant evaluate on the saved model."
             )
         if fsdp is not None and "FULL_STATE_DICT" not in str(fsdp.state_dict_type):
-            raise OperantError(
+            raise ConfigError(
                 f"FSDP would save this model in shards ({fsdp.state_dict_type}), which no branch can start from: set "
                 "fsdp_state_dict_type: FULL_STATE_DICT in the configuration of accelerate."
             )

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from operant.core.checks import OperantError
+from operant.core.checks import ConfigError, OperantError
 from operant.hf.config import TrainConfig
 
 BASELINES = ("ce", "grpo", "rloo")
@@ -49,7 +49,7 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
     """A trainer's arguments: what every method shares, ``settings``, and the user's ``trainer``.
 
     Raises:
-        OperantError: for a field that TRL does not have, one that stands elsewhere, or values that TRL refuses.
+        ConfigError: for a field that TRL does not have, one that stands elsewhere, or values that TRL refuses.
     """
     import torch
     from transformers import TrainingArguments
@@ -85,16 +85,16 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
         shared["logging_dir"] = str(job.folder / "tensorboard")
     for name in config.trainer:
         if name in shared and name not in FREE:
-            raise OperantError(f"trainer: {name} is a setting of operant itself: give it without 'trainer.', or not.")
+            raise ConfigError(f"trainer: {name} is a setting of operant itself: give it without 'trainer.', or not.")
     every = {f.name for f in fields(TrainingArguments)}
     extra = {k: v for k, v in config.trainer.items() if k in (known if job.role == "branch" else every)}
     missing = [k for k in config.trainer if k not in known and job.role == "branch" and not job.baseline]
     if missing:
         near = ", ".join(get_close_matches(missing[0], known)) or "its documentation lists them"
-        raise OperantError(f"trainer: {config_class.__name__} has no field {missing[0]!r}; did you mean {near}?")
+        raise ConfigError(f"trainer: {config_class.__name__} has no field {missing[0]!r}; did you mean {near}?")
     try:
         return config_class(**shared | extra)
     except OperantError:
         raise
     except (TypeError, ValueError) as error:
-        raise OperantError(f"TRL refuses the settings of {job.branch}: {error}") from error
+        raise ConfigError(f"TRL refuses the settings of {job.branch}: {error}") from error

@@ -10,7 +10,7 @@ import trl
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
-from operant.core.checks import DataError, OperantError
+from operant.core.checks import ConfigError, DataError
 from operant.hf.config import TrainConfig
 from operant.hf.rollouts.chat import asked, is_chat
 from operant.hf.rollouts.policy import Encoded, Policy
@@ -55,7 +55,7 @@ def arguments(job: Job, config: TrainConfig) -> Any:
         check_settings(args)
     every = args.num_iterations * args.steps_per_generation
     if config.save_steps * args.gradient_accumulation_steps % every:
-        raise OperantError(
+        raise ConfigError(
             f"save_steps must be a multiple of {every} / gradient_accumulation_steps, the steps taken on one batch of "
             f"completions, got {config.save_steps}: a checkpoint in between would lose the completions."
         )
@@ -81,7 +81,7 @@ def trainer(
         args=args,
     )
     if len(policy.ends) > 1 and set(getattr(made, "eos_token_ids", ())) != set(policy.ends):
-        raise OperantError(
+        raise ConfigError(
             f"the model ends a completion at any of the tokens {list(policy.ends)}, and TRL {trl.__version__} knows "
             "one only: it would train on what follows the others. Install trl 1.16 or later."
         )

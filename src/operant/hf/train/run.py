@@ -57,7 +57,7 @@ def _train(config: TrainConfig) -> None:
     folder, console = config.output_dir, Console(quiet=not is_main())
     if is_main():
         write_text(folder / SETTINGS, json.dumps(config_dict(config), indent=2) + "\n")
-    jobs = plan(config)
+    jobs = make_jobs(config)
     waiting = [job for job in jobs if not job.done]
     for job in jobs:
         if job.done and is_main():
@@ -77,7 +77,7 @@ def _train(config: TrainConfig) -> None:
                 _run(waiting, config, pool, bars)
 
 
-def plan(config: TrainConfig) -> list[Job]:
+def make_jobs(config: TrainConfig) -> list[Job]:
     """The jobs of a run: per seed a warm start (which also evaluates where training begins), then branches."""
     method, rate = config.method, config.learning_rate or 0.0
     baseline = "ce" if method == "sft" else method

@@ -55,7 +55,7 @@ def run_job(job: Job, config: TrainConfig) -> None:
 
 def _run(job: Job, config: TrainConfig) -> None:
     from operant.hf.rollouts.policy import encode
-    from operant.hf.train.evaluator import Examiner
+    from operant.hf.train.evaluator import Evaluator
 
     began = time.time()
     train, test = load_prompts(config.data)
@@ -63,7 +63,7 @@ def _run(job: Job, config: TrainConfig) -> None:
     args = method.arguments(job, config) if job.steps else None  # before the model: DeepSpeed shards it as it is loaded
     policy = _load(job, config)
     rows = encode(policy, train, config.data, config.max_tokens)
-    examiner = Examiner(config, policy, test, encode(policy, test, config.data, config.max_tokens))
+    evaluator = Evaluator(config, policy, test, encode(policy, test, config.data, config.max_tokens))
     if is_main():
         write_job(
             job.folder,
@@ -78,7 +78,7 @@ def _run(job: Job, config: TrainConfig) -> None:
     checkpoint = checkpoints.newest(job.folder)
 
     def evaluate(step: int) -> Any:
-        result = examiner()
+        result = evaluator()
         if is_main():
             curve = summary(result.columns)
             append_record(job.record, "evaluation", step=step, prompts=len(test), curve=curve)
@@ -91,7 +91,7 @@ def _run(job: Job, config: TrainConfig) -> None:
     else:
         with _tensorboard(job.folder / "tensorboard"):
             trainer = method.trainer(job, config, args, policy, train, rows)
-        examiner.follow(trainer)
+        evaluator.follow(trainer)
         _fit(job, config, trainer, checkpoint, evaluate)
         result = evaluate(job.steps)
         trainer.save_model(str(job.folder / "model"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from operant.core.checks import BudgetError, DataError, InputError, OperantError, check_int
+from operant.core.checks import BudgetError, ConfigError, DataError, InputError, check_int
 from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, TrainConfig
 from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
 from operant.hf.workers import cores, launched
@@ -31,14 +31,14 @@ def checked(config: TrainConfig) -> TrainConfig:
     """The configuration with every default in its place.
 
     Raises:
-        OperantError: for settings that cannot work, with what to do.
+        ConfigError: for settings that cannot work, with what to do.
     """
     _belongs(config)
     strategies = [str(parse(text)) for text in config.strategies]
     names = ["baseline" if config.method != "sft" else "pass@1"] * config.baseline + strategies
     lists = (names, config.seeds, config.budgets)
     if not all(lists) or any(len(set(items)) < len(items) for items in lists):
-        raise OperantError(
+        raise ConfigError(
             f"expected distinct strategies, seeds and budgets, got strategies {strategies} (the baseline of sft is "
             f"pass@1), seeds {config.seeds}, budgets {config.budgets}."
         )
@@ -48,7 +48,7 @@ def checked(config: TrainConfig) -> TrainConfig:
     for k in config.budgets:
         check_int("budget", k, least=1)
     if not config.learning_rate or not config.learning_rate > 0:
-        raise OperantError(f"learning_rate must be positive, got {config.learning_rate}.")
+        raise ConfigError(f"learning_rate must be positive, got {config.learning_rate}.")
     (_check_rl if config.method != "sft" else _check_sft)(config)
     _check_evaluation(config)
     _check_packages(config)
@@ -66,7 +66,7 @@ def _belongs(config: TrainConfig) -> None:
     plain = TrainConfig()
     for name in others:
         if getattr(config, name) != getattr(plain, name):
-            raise OperantError(
+            raise ConfigError(
                 f"{name} is a setting of {theirs}, and method is {config.method}: leave it out, or set the method."
             )
 
@@ -101,17 +101,17 @@ def _check_rl(config: TrainConfig) -> None:
     if config.form not in FORMS:
         raise InputError(f"form must be one of {', '.join(FORMS)}, got {config.form!r}.")
     if not config.verifier and not config.reward_model:
-        raise OperantError('nothing gives a reward: set verifier (math, exact, ...), or reward_model with verifier "".')
+        raise ConfigError('nothing gives a reward: set verifier (math, exact, ...), or reward_model with verifier "".')
     for text in _all_strategies(config):
         strategy = parse(text)
         check_group(strategy, m, config.form, off_policy=config.off_policy)
         if strategy.binary and not config.verifier:
-            raise OperantError(f"{text} counts successes, and a reward model gives scores: set a verifier as well.")
+            raise ConfigError(f"{text} counts successes, and a reward model gives scores: set a verifier as well.")
     for step in config.strategy_schedule or {}:
         if not str(step).isdecimal():
-            raise OperantError(f"strategy_schedule maps steps to strategies, {{200: pass@16}}; got the step {step!r}.")
+            raise ConfigError(f"strategy_schedule maps steps to strategies, {{200: pass@16}}; got the step {step!r}.")
     if config.model == EMBEDDED and (config.use_vllm or (config.beta and not config.warm_steps)):
-        raise OperantError("the embedded model lies in no folder, which vLLM and the reference model of beta need.")
+        raise ConfigError("the embedded model lies in no folder, which vLLM and the reference model of beta need.")
 
 
 def _check_evaluation(config: TrainConfig) -> None:
@@ -123,21 +123,21 @@ def _check_evaluation(config: TrainConfig) -> None:
             f"{max(most, min(config.budgets))} a prompt. Raise it, or set 0 for the exact curve of pass@k."
         )
     if m and not config.verifier and not config.reward_model:
-        raise OperantError("eval_rollouts needs a verifier to judge the rollouts: set verifier.")
+        raise ConfigError("eval_rollouts needs a verifier to judge the rollouts: set verifier.")
 
 
 def _check_packages(config: TrainConfig) -> None:
     trackers = [config.report_to] if isinstance(config.report_to, str) else config.report_to
     for tracker in trackers:
         if tracker not in TRACKERS:
-            raise OperantError(f"report_to takes {', '.join(TRACKERS)}, or a list of them; got {tracker!r}.")
+            raise ConfigError(f"report_to takes {', '.join(TRACKERS)}, or a list of them; got {tracker!r}.")
         packages = TRACKERS[tracker]
         if packages and not any(find_spec(name) for name in packages):
-            raise OperantError(f"report_to {tracker} needs the package {packages[0]}: pip install {packages[0]}.")
+            raise ConfigError(f"report_to {tracker} needs the package {packages[0]}: pip install {packages[0]}.")
     if config.use_vllm and find_spec("vllm") is None:
-        raise OperantError("use_vllm needs the package vllm: pip install 'trl[vllm]'.")
+        raise ConfigError("use_vllm needs the package vllm: pip install 'trl[vllm]'.")
     if launched() and config.jobs != 1:
-        raise OperantError(
+        raise ConfigError(
             f"jobs is {config.jobs}, and a launcher started the processes already: they all train one branch after "
             "another. Set jobs 1."
         )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from operant.core.checks import OperantError
+from operant.core.checks import ConfigError
 from operant.core.rng import child_seed
 
 LEFT = ("prompt_ids", "prompt_mask")
@@ -33,18 +33,18 @@ def resample(trainer: Any, out: dict[str, Any], batch: Any, turn: int) -> Any:
         The batch with the new groups.
 
     Raises:
-        OperantError: if the training set cannot be drawn from, or rows hold more than text.
+        ConfigError: if the training set cannot be drawn from, or rows hold more than text.
     """
     m, ranks, rank = trainer.num_generations, trainer.accelerator.num_processes, trainer.accelerator.process_index
     dead = batch.groups.dead.nonzero()[:, 0].tolist()
     count = next(k for k in range(len(dead), len(dead) + ranks) if k * m % ranks == 0)
     if not hasattr(trainer.train_dataset, "__getitem__"):
-        raise OperantError(
+        raise ConfigError(
             "resample_dead draws prompts at random: it needs a data set that can be indexed, not a stream."
         )
     foreign = [name for name, value in out.items() if not isinstance(value, Tensor)]
     if foreign:
-        raise OperantError(f"resample_dead works on text only, and these rows hold {', '.join(foreign)}.")
+        raise ConfigError(f"resample_dead works on text only, and these rows hold {', '.join(foreign)}.")
     draw = random.Random(child_seed(trainer.args.seed, "resample", trainer.state.global_step, turn))
     rows = [i for i in draw.choices(range(len(trainer.train_dataset)), k=count) for _ in range(m)]
     share = len(rows) // ranks

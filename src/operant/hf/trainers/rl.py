@@ -26,7 +26,7 @@ from packaging.version import Version
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
-from operant.core.checks import InputError, OperantError
+from operant.core.checks import ConfigError, InputError
 from operant.hf.rollouts.policy import completion_log_probs
 from operant.hf.trainers.resample import resample
 from operant.hf.trainers.sft_settings import default_folder
@@ -38,10 +38,6 @@ from operant.strategies import BestOf, Majority, Outcomes, Sampler, Strategy, es
 
 LOGGER = logging.getLogger(__name__)
 QUANTILES_FILE = "quantiles.json"
-
-
-class ConfigError(OperantError):
-    """Trainer settings that would change the objective."""
 
 
 @dataclass
@@ -365,7 +361,7 @@ class AlignedGRPOTrainer(AlignedMixin, GRPOTrainer):
     Raises:
         ConfigError: for settings that would change the objective.
         BudgetError, InputError: if the strategy cannot be computed from groups of this size and these rewards.
-        SeamError: if this TRL is not one that operant knows.
+        UnsupportedTRLError: if this TRL is not one that operant knows.
     """
 
     _name = "Aligned GRPO"

@@ -21,12 +21,12 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 from trl.data_utils import pack_dataset
 
-from operant.core.checks import DataError
+from operant.core.checks import ConfigError, DataError
 from operant.core.rng import torch_generator
 from operant.hf.rollouts.measure import Rates, with_prompt_index
-from operant.hf.trainers.sft_settings import AlignedSFTConfig, ConfigError, Level, check_settings, default_folder
+from operant.hf.trainers.sft_settings import AlignedSFTConfig, Level, check_settings, default_folder
 from operant.hf.trainers.targets import Targets, add, model_inputs, sequences, target_tokens
-from operant.hf.trainers.trl_compat import check_methods
+from operant.hf.trainers.trl_compat import SFT_METHODS, check_methods
 from operant.objectives import sft
 from operant.objectives.margin import token_margin
 from operant.strategies import PassAt, Strategy, parse
@@ -36,20 +36,6 @@ CONSTANT = 1e-3
 """Below this sd / mean the weights are constant, and the run is cross-entropy up to a scale."""
 KEPT = 512
 """Weights that a micro-batch keeps for the log: an even stride of them, since there can be one a token."""
-SEAMS: Mapping[str, tuple[str, ...]] = {
-    "compute_loss": ("self", "model", "inputs", "return_outputs", "num_items_in_batch"),
-    "get_batch_samples": ("self", "epoch_iterator", "num_batches", "device"),
-    "_prepare_dataset": (
-        "self",
-        "dataset",
-        "processing_class",
-        "args",
-        "packing",
-        "formatting_func",
-        "dataset_name",
-    ),
-    "_set_signature_columns_if_needed": ("self",),
-}
 ADVICE: Mapping[Level, str] = {
     "sequence": 'because as whole sequences its targets have p << 1/N. Train on shorter targets, or take p at level="'
     'answer" (a measured success rate), "step" or "token".',
@@ -100,7 +86,7 @@ class AlignedSFTTrainer(SFTTrainer):
         if args is None:
             args = AlignedSFTConfig(default_folder(model, "SFT"))
         check_settings(args, measure, kwargs)
-        check_methods(SFTTrainer, SEAMS)
+        check_methods(SFTTrainer, SFT_METHODS)
         self.strategy: Strategy = strategy or parse(args.strategy)
         self.strategy.log_success(torch.zeros(1))  # raises now if this strategy has no S(p)
         args.strategy = str(self.strategy)

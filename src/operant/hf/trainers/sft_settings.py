@@ -8,13 +8,9 @@ from typing import Any, Literal, get_args
 
 from trl import SFTConfig  # pyright: ignore[reportPrivateImportUsage]
 
-from operant.core.checks import OperantError
+from operant.core.checks import ConfigError
 
 Level = Literal["sequence", "answer", "token", "step"]
-
-
-class ConfigError(OperantError):
-    """Trainer settings that would change the objective."""
 
 
 @dataclass

@@ -1,17 +1,36 @@
-"""The places where our trainers hang on TRL's: checked when a trainer is built, with a message that says what moved."""
+"""The private methods and attributes of TRL that the trainers here override or read.
+
+A trainer compares them with the installed TRL when it is built, so that a release that moved one of them is an error
+that names it, and never another objective.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 from operant.core.checks import OperantError
 
-RL: Mapping[str, tuple[str, ...]] = {
+RL_METHODS: Mapping[str, tuple[str, ...]] = {
     "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
     "_generate_and_score_completions": ("self", "inputs"),
     "_prepare_inputs": ("self", "generation_batch"),
+}
+SFT_METHODS: Mapping[str, tuple[str, ...]] = {
+    "compute_loss": ("self", "model", "inputs", "return_outputs", "num_items_in_batch"),
+    "get_batch_samples": ("self", "epoch_iterator", "num_batches", "device"),
+    "_prepare_dataset": (
+        "self",
+        "dataset",
+        "processing_class",
+        "args",
+        "packing",
+        "formatting_func",
+        "dataset_name",
+    ),
+    "_set_signature_columns_if_needed": ("self",),
 }
 RL_ATTRIBUTES = (
     "_metrics",
@@ -25,55 +44,55 @@ RL_ATTRIBUTES = (
 OUTPUT = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages")
 
 
-class SeamError(OperantError):
-    """TRL changed where operant hangs on it."""
+class UnsupportedTRLError(OperantError):
+    """The installed TRL lacks a method, an attribute or an output that the trainers here need."""
 
 
-def check_methods(trainer: type, methods: Mapping[str, tuple[str, ...]] = RL) -> None:
-    """Compare the signatures that we override with those of this TRL.
+def check_methods(trainer: type, methods: Mapping[str, tuple[str, ...]] = RL_METHODS) -> None:
+    """Compare the signatures of the overridden methods with those of the installed TRL.
 
     Raises:
-        SeamError: if one is missing or takes other arguments.
+        UnsupportedTRLError: if one is missing or takes other arguments.
     """
     for name, expected in methods.items():
         method = getattr(trainer, name, None)
         found = None if method is None else tuple(inspect.signature(method).parameters)
         if found != expected:
-            what = "is gone" if found is None else f"takes {found}"
-            raise SeamError(f"expected {trainer.__name__}.{name}{expected}, but it {what}. {_versions()}")
+            what = "does not exist" if found is None else f"takes {found}"
+            raise UnsupportedTRLError(f"expected {trainer.__name__}.{name}{expected}, but it {what}. {_advice()}")
 
 
 def check_attributes(trainer: object) -> None:
-    """Check what a built trainer must have.
+    """Check that a built trainer has every attribute that is read here.
 
     Raises:
-        SeamError: naming what is missing.
+        UnsupportedTRLError: naming what is missing.
     """
     missing = [name for name in RL_ATTRIBUTES if not hasattr(trainer, name)]
     if missing:
-        raise SeamError(f"expected {type(trainer).__name__} to have {', '.join(missing)}. {_versions()}")
+        raise UnsupportedTRLError(f"expected {type(trainer).__name__} to have {', '.join(missing)}. {_advice()}")
 
 
 def check_output(out: Mapping[str, Any], rewards: int, processes: int) -> None:
     """Check what TRL returns from generation and scoring.
 
     Raises:
-        SeamError: if a key is missing, or the rewards are not those of all ranks in whole groups.
+        UnsupportedTRLError: if a key is missing, or the rewards are not those of all processes.
     """
     missing = [name for name in OUTPUT if name not in out]
     if missing:
-        raise SeamError(f"expected {', '.join(missing)} in what generation returns, found {sorted(out)}. {_versions()}")
+        raise UnsupportedTRLError(
+            f"expected {', '.join(missing)} in the output of generation, found {sorted(out)}. {_advice()}"
+        )
     rows = len(out["advantages"])
     if rows * processes != rewards:
-        raise SeamError(
-            f"expected the rewards of all {processes} ranks, {rows * processes} of them, got {rewards}. {_versions()}"
+        raise UnsupportedTRLError(
+            f"expected {rows * processes} rewards, those of all {processes} processes, got {rewards}. {_advice()}"
         )
 
 
-def _versions() -> str:
-    from importlib.metadata import version
-
+def _advice() -> str:
     return (
-        f"This is trl {version('trl')} with transformers {version('transformers')}; operant was tested with "
-        "trl 0.29 to 1.16. Install one of these, and report this message."
+        f"The installed trl {version('trl')} with transformers {version('transformers')} is not supported. operant was "
+        "tested with trl 0.29 to 1.16: install one of these, and report this message."
     )

@@ -27,7 +27,7 @@ FIRST = "pass@N"
 
 
 @dataclass(frozen=True)
-class Job:
+class BranchResult:
     """One branch with one seed, finished: it has a final value for every prompt."""
 
     path: Path
@@ -58,7 +58,7 @@ class Run:
     name: str
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
-    jobs: tuple[Job, ...]
+    jobs: tuple[BranchResult, ...]
     unfinished: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -111,7 +111,7 @@ class Run:
         """Every seed with a finished job."""
         return tuple(sorted({j.seed for j in self.jobs}))
 
-    def of(self, label: str) -> tuple[Job, ...]:
+    def of(self, label: str) -> tuple[BranchResult, ...]:
         """The finished jobs of one branch, by seed."""
         return tuple(sorted((j for j in self.jobs if j.label == label), key=lambda j: j.seed))
 
@@ -164,7 +164,7 @@ def _warnings(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return [r["text"] for r in records if r.get("kind") == "warning"]
 
 
-def _job_warnings(jobs: Sequence[Job], run_dir: Path) -> list[str]:
+def _job_warnings(jobs: Sequence[BranchResult], run_dir: Path) -> list[str]:
     """The warnings of each job's last evaluation, once where several seeds have the same."""
     found: dict[str, None] = {}
     for job in jobs:
@@ -175,13 +175,13 @@ def _job_warnings(jobs: Sequence[Job], run_dir: Path) -> list[str]:
     return list(found)
 
 
-def _load_job(folder: Path) -> Job:
+def _load_job(folder: Path) -> BranchResult:
     about = _read_object(folder / "job.json")
     records = _records(folder / "record.jsonl")
     prompts, values = _read_prompts(folder / "prompts.jsonl")
     evaluations = _by_step(r for r in records if r.get("kind") == "evaluation")
     objective, parts = aims(about, folder / "job.json")
-    return Job(
+    return BranchResult(
         path=folder,
         seed=field(about, "seed", folder / "job.json"),
         branch=str(field(about, "branch", folder / "job.json")),
@@ -221,13 +221,13 @@ def _read_prompts(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     return tuple(ids), {name: np.array(column) for name, column in columns.items()}
 
 
-def _aligned(jobs: list[Job]) -> list[Job]:
+def _aligned(jobs: list[BranchResult]) -> list[BranchResult]:
     """The jobs with their prompts in the order of the first one."""
     first = jobs[0]
     return [job if job.prompts == first.prompts else _reordered(job, first) for job in jobs]
 
 
-def _reordered(job: Job, first: Job) -> Job:
+def _reordered(job: BranchResult, first: BranchResult) -> BranchResult:
     ours, theirs = set(job.prompts), set(first.prompts)
     if ours != theirs:
         odd = sorted(ours ^ theirs, key=natural)
@@ -242,7 +242,7 @@ def _reordered(job: Job, first: Job) -> Job:
     return replace(job, prompts=first.prompts, values=values)
 
 
-def _check_unique(jobs: list[Job]) -> None:
+def _check_unique(jobs: list[BranchResult]) -> None:
     seen: dict[tuple[str, int], Path] = {}
     for job in jobs:
         other = seen.setdefault((job.label, job.seed), job.path)
