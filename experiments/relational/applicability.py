@@ -1,6 +1,6 @@
 """Does the estimator know when it does not apply? Members of a family against aliens from the other families.
 
-    python experiments/relational/selection/applicability.py --output_dir runs/applicability --jobs 2
+    python experiments/relational/applicability.py --output_dir runs/applicability --jobs 2
 
 An alien is a target of another family at the same context points, moved and scaled to the mean and spread of a member's
 context, so that level and size give nothing away. AUC: probability that an alien's score is above a member's.
