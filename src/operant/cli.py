@@ -136,7 +136,7 @@ class AuditConfig:
         m: rollouts per group. Default: 2 N.
         strategy: what is deployed, any strategy that counts successes. Default: pass@N.
         rules: published rules to audit; all: those and cat-log, dr-grpo, grpo-passk-std, pkpo-sloo,
-            pkpo-sloo-centred.
+            pkpo-sloo-centered.
         output_dir: folder of the audit. It must be new.
         open: whether to open the page in a browser.
     """
@@ -146,7 +146,7 @@ class AuditConfig:
     strategy: str = ""
     rules: list[str] = field(
         default_factory=lambda: [
-            *("grpo", "rloo", "maxrl", "pkpo", "pkpo-sloo-1", "pkpo-centred", "pkpo-sloo-1-centred"),
+            *("grpo", "rloo", "maxrl", "pkpo", "pkpo-sloo-1", "pkpo-centered", "pkpo-sloo-1-centered"),
             *("passk-training", "grpo-passk", "plug-in", "cat-raw"),
         ]
     )

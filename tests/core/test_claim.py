@@ -13,6 +13,7 @@ import pytest
 
 from operant.core.checks import DataError
 from operant.core.record import LOCK, append_record, claim_folder, extend_records, lock_folder, read_records
+from operant.hf.config import current_names
 
 HOLDER = """
 import sys
@@ -79,6 +80,17 @@ def test_a_run_is_begun_once_and_gone_on_with_on_demand(tmp_path: Path) -> None:
     with claim_folder(folder, "train", {"steps": 3, "jobs": 2}, resume=True, loose=["jobs"]) as before:
         assert [r["kind"] for r in before] == ["run", "environment", "step"]
     assert [r["kind"] for r in read_records(record)] == ["run", "environment", "step", "run", "environment"]
+
+
+def test_a_run_of_an_older_version_goes_on_under_new_names(tmp_path: Path) -> None:
+    old = {"steps": 3, "centre": "mean", "form": "beyond"}
+    with claim_folder(tmp_path / "run", "train", old, resume=False):
+        append_record(tmp_path / "run" / "record.jsonl", "step", step=1)
+    now = {"steps": 3, "center": "mean", "form": "extrapolated"}
+    with claim_folder(tmp_path / "run", "train", now, resume=True, current=current_names) as before:
+        assert before[-1]["step"] == 1
+    with pytest.raises(DataError, match="center: 'mean' -> 'loo'"):
+        claim_folder(tmp_path / "run", "train", now | {"center": "loo"}, resume=True, current=current_names).__enter__()
 
 
 def test_a_verb_that_cannot_resume_begins_anew_until_it_has_results(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_value_and_weights_are_the_sums_over_all_subsets(s: Strategy, rule: slow
         assert got.weights[b].tolist() == pytest.approx(want, rel=1e-11, abs=1e-11)
         ess = sum(rho[b]) ** 2 / sum(x * x for x in rho[b])
         assert got.ess[b].item() == pytest.approx(float(ess), rel=1e-12)
-    assert got.weights.sum(-1).abs().max() > 1e-3, "weights off-policy are not centred"
+    assert got.weights.sum(-1).abs().max() > 1e-3, "weights off-policy are not centered"
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:

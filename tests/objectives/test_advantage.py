@@ -61,7 +61,7 @@ def test_advantages_are_m_times_the_credit_bit_for_bit(name: str) -> None:
     want = without_rounding(credit(s, o))
     assert torch.equal(groups.advantage, 7 * want) and groups.advantage.dtype == torch.float64
     assert torch.equal(groups.value, estimate(s, o).value)
-    assert torch.equal(group_advantages(s, reward, answer, score, centre="mean").advantage, 6 * want)
+    assert torch.equal(group_advantages(s, reward, answer, score, center="mean").advantage, 6 * want)
     assert torch.equal(groups.dead, (want == 0).all(-1)) and not groups.unscored.any()
 
 
@@ -115,7 +115,7 @@ def test_a_rollout_without_a_score_is_unscorable() -> None:
 def test_beyond_is_the_plug_in_credit_above_the_group_size() -> None:
     reward, *_ = batch()
     o = Outcomes(reward.double())
-    got = group_advantages(PassAt(32), reward, form="beyond")
+    got = group_advantages(PassAt(32), reward, form="extrapolated")
     assert torch.equal(got.advantage, 7 * credit_beyond(PassAt(32), o))
     assert torch.equal(got.value, estimate_beyond(PassAt(32), o))
 
@@ -153,10 +153,10 @@ def test_log_ratios_take_the_off_policy_weights() -> None:
 
 def test_what_is_refused() -> None:
     reward, *_ = batch()
-    with pytest.raises(InputError, match="form must be one of exact, beyond, grpo"):
+    with pytest.raises(InputError, match="form must be one of exact, extrapolated, grpo"):
         group_advantages(PassAt(2), reward, form="exakt")
-    with pytest.raises(InputError, match="centre must be one of loo, mean"):
-        group_advantages(PassAt(2), reward, centre="median")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="center must be one of loo, mean"):
+        group_advantages(PassAt(2), reward, center="median")  # pyright: ignore[reportArgumentType]
     with pytest.raises(BudgetError, match=r"pass@8 needs groups of at least 8 rollouts, better 16, got 7"):
         check_group(PassAt(8), 7)
     with pytest.raises(BudgetError, match="at least 8"):
@@ -164,8 +164,8 @@ def test_what_is_refused() -> None:
     with pytest.raises(BudgetError, match="at least 2"):
         check_group(PassAt(1), 1)
     for s in (parse("maj@9"), PassAt(4)):
-        with pytest.raises(InputError, match="form='beyond' is for"):
-            check_group(s, 7, "beyond")
-    check_group(PassAt(32), 7, "beyond")
+        with pytest.raises(InputError, match="form='extrapolated' is for"):
+            check_group(s, 7, "extrapolated")
+    check_group(PassAt(32), 7, "extrapolated")
     with pytest.raises(InputError, match="answer"):
         group_advantages(parse("maj@3"), reward)

@@ -12,7 +12,6 @@ import torch
 from operant import AllOf, BestOf, Majority, Outcomes, PassAt, Threshold, credit, rollout_weights
 from operant.core.checks import BudgetError, FewRolloutsWarning, InputError
 from operant.estimators import estimate_offpolicy
-from operant.objectives import surrogate
 from operant.objectives.rl import Form, dead_share
 from operant.published import paper
 from operant.strategies import CountStrategy, Strategy
@@ -133,7 +132,7 @@ def test_the_expected_step_is_the_gradient_of_pass_at_n(m: int) -> None:
     y = torch.multinomial(theta.detach().softmax(0), 40_000 * m, replacement=True, generator=g).reshape(-1, m)
     w = rollout_weights(PassAt(n), Outcomes((y == 0).double()))
     log_pi = theta.log_softmax(0)[y]
-    loss = surrogate.reinforce(log_pi, w).sum(-1).mean()
+    loss = -(w * log_pi).sum(-1).mean()
     (gradient,) = torch.autograd.grad(loss, theta)
     score = torch.nn.functional.one_hot(y, 3) - theta.detach().softmax(0)
     spread = (w[..., None] * score).sum(1).std(0) / 200
@@ -148,7 +147,7 @@ def trained(s: Strategy, theta: torch.Tensor) -> torch.Tensor:
     for _ in range(150):
         y = torch.multinomial(theta.detach().softmax(-1), 8, replacement=True, generator=g)
         w = rollout_weights(s, Outcomes((y == 0).float()))
-        loss = surrogate.reinforce(theta.log_softmax(-1).gather(-1, y), w).sum(-1).sum()
+        loss = -(w * theta.log_softmax(-1).gather(-1, y)).sum(-1).sum()
         (gradient,) = torch.autograd.grad(loss, theta)
         theta = (theta - 0.2 * gradient).detach().requires_grad_()
     return theta.detach()

@@ -40,7 +40,7 @@ def outside(g: Sequence[Fraction], k: int, i: int) -> Fraction:
     return slow.u(max_of, [(x, 0, x) for x in [*g[:i], *g[i + 1 :]]], k)  # pyright: ignore[reportArgumentType]
 
 
-def centred(w: list) -> list:
+def centered(w: list) -> list:
     return [x - sum(w) / len(w) for x in w]
 
 
@@ -97,22 +97,22 @@ def slow_cat(form: str) -> Callable[[Sequence[Fraction], int], list[float]]:
     def rule(g: Sequence[Fraction], n: int) -> list[float]:
         p = (sum(g) + 1) / (len(g) + 2)
         weight = n * (1 - p) ** (n - 1) * (p / (1 - (1 - p) ** n) if form == "log" else 1)
-        return [float(weight * x) / (sd(g) + 1e-4) / len(g) for x in centred(list(g))]
+        return [float(weight * x) / (sd(g) + 1e-4) / len(g) for x in centered(list(g))]
 
     return rule
 
 
 SLOW: dict[str, Callable[[Sequence[Fraction], int], list]] = {
-    "grpo": lambda g, _: [float(x) / (sd(g) + 1e-4) / len(g) for x in centred(list(g))],
-    "dr-grpo": lambda g, _: [x / len(g) for x in centred(list(g))],
+    "grpo": lambda g, _: [float(x) / (sd(g) + 1e-4) / len(g) for x in centered(list(g))],
+    "dr-grpo": lambda g, _: [x / len(g) for x in centered(list(g))],
     "rloo": slow_rloo,
     "maxrl": slow_maxrl,
     "pkpo": slow_pkpo,
     "pkpo-sloo": slow_sloo,
     "pkpo-sloo-1": slow_sloo_minus_one,
-    "pkpo-centred": lambda g, k: centred(slow_pkpo(g, k)),
-    "pkpo-sloo-centred": lambda g, k: centred(slow_sloo(g, k)),
-    "pkpo-sloo-1-centred": lambda g, k: centred(slow_sloo_minus_one(g, k)),
+    "pkpo-centered": lambda g, k: centered(slow_pkpo(g, k)),
+    "pkpo-sloo-centered": lambda g, k: centered(slow_sloo(g, k)),
+    "pkpo-sloo-1-centered": lambda g, k: centered(slow_sloo_minus_one(g, k)),
     "passk-training": slow_passk_training,
     "grpo-passk": slow_best_minus_second,
     "grpo-passk-std": lambda g, k: [float(x) / (sd(g) + 1e-6) for x in slow_best_minus_second(g, k)],
@@ -224,9 +224,9 @@ def test_what_mean_centring_does(m, n):
         assert fraction_slope("pkpo", n, m, p) == j_n
         assert fraction_slope("pkpo-sloo", n, m, p) == j_n
         assert fraction_slope("pkpo-sloo-1", n, m, p) == j_n
-        assert fraction_slope("pkpo-centred", n, m, p) == (1 - share) * j_n
-        assert fraction_slope("pkpo-sloo-centred", n, m, p) == (1 + share / (m - 1)) * j_n
-        assert fraction_slope("pkpo-sloo-1-centred", n, m, p) == (1 - share) * j_n + share * fewer
+        assert fraction_slope("pkpo-centered", n, m, p) == (1 - share) * j_n
+        assert fraction_slope("pkpo-sloo-centered", n, m, p) == (1 + share / (m - 1)) * j_n
+        assert fraction_slope("pkpo-sloo-1-centered", n, m, p) == (1 - share) * j_n + share * fewer
         for name in RULES:
             found = audit(RULES[name].make(n), m, p=torch.tensor([float(p)], dtype=torch.float64)).slope.item()
             assert found == pytest.approx(float(fraction_slope(name, n, m, p)), rel=1e-10, abs=1e-13), name

@@ -56,7 +56,7 @@ def test_four_routes_to_one_number(s: Strategy) -> None:
     u = torch.stack([estimate(s, o, route="monte carlo", draws=300, seed=i).value for i in runs])
     within_four_sigma(u, value)
     within_four_sigma(w, weights)
-    assert w.sum(-1).abs().max() < 1e-12, "exactly centred, not on average only"
+    assert w.sum(-1).abs().max() < 1e-12, "exactly centered, not on average only"
 
 
 def test_monte_carlo_of_an_ordered_strategy() -> None:

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -63,6 +63,7 @@ def claim_folder(
     resume: bool | None = None,
     loose: Collection[str] = (),
     outputs: Collection[str] = (),
+    current: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> Generator[list[dict[str, Any]]]:
     """Lock the folder of a run, and begin its record or go on with it; yields the records before.
 
@@ -76,6 +77,7 @@ def claim_folder(
         resume: whether to go on with a run that is there; None for a verb that cannot.
         loose: settings that may differ between a run and its continuation.
         outputs: files that the verb writes before it has results in the record.
+        current: brings the settings that an older version recorded to today's names.
 
     Raises:
         DataError: if the folder is in use, or holds something that this run cannot go on with.
@@ -99,7 +101,7 @@ def claim_folder(
                     _remove(folder, known if made else known - {LOCK})
                 raise
             return
-        _check_continues(folder, command, config, records, resume, loose)
+        _check_continues(folder, command, config, records, resume, loose, current)
         write_records(record, [*records, *head])
         yield records
 
@@ -125,11 +127,12 @@ def _check_continues(
     records: list[dict[str, Any]],
     resume: bool | None,
     loose: Collection[str],
+    current: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> None:
     runs = [r for r in records if r.get("kind") == "run"]
     if not runs:
         raise DataError(f"{folder} holds something already, and no run. Give --output_dir another name.")
-    before, there = runs[-1].get("config") or {}, runs[-1].get("command")
+    before, there = current(runs[-1].get("config") or {}), runs[-1].get("command")
     if there != command or not resume:
         advice = ", or --resume true to go on" if there == command and resume is not None else ""
         raise DataError(f"{folder} holds a run of operant {there} already. Give --output_dir another name{advice}.")

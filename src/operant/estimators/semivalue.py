@@ -3,7 +3,7 @@
     phi_i = sum_n q_n (in_i^n - out_i^{n-1}),   E sum_i phi_i grad log pi(y_i) = grad sum_n lambda_n J_n,
 
 with lambda_n = q_n M / n and in_i^n (out_i^n) the mean value of the n-subsets of the M rollouts that contain
-(do not contain) i. Budgets up to n = M are allowed, one more than a centred credit can have; in exchange phi
+(do not contain) i. Budgets up to n = M are allowed, one more than a centered credit can have; in exchange phi
 does not sum to 0, and a trainer that subtracts the mean changes what is optimised. lambda_n = 1/n is the Shapley
 value. For pass@ it is 1/c for each of c correct rollouts, which is MaxRL (arXiv 2602.02710) with its log p cut at
 order M; for the maximum it is the rule of the airport game (Littlechild and Owen 1973). Derived here for any strategy.
@@ -25,7 +25,7 @@ from operant.strategies.ranking import BestOf
 
 
 def semivalue(s: Strategy, outcomes: Outcomes, weights: Mapping[int, float]) -> Tensor:
-    """RL weights for sum_n lambda_n J_n; positive = more likely. Not centred.
+    """RL weights for sum_n lambda_n J_n; positive = more likely. Not centered.
 
     Args:
         s: a strategy with one budget; its own budget is ignored in favour of those in ``weights``.
@@ -60,7 +60,7 @@ def semivalue(s: Strategy, outcomes: Outcomes, weights: Mapping[int, float]) -> 
 
 
 def shapley(s: Strategy, outcomes: Outcomes) -> Tensor:
-    """The Shapley value, lambda_n = 1/n for n = 1..M: for pass@ the truncated maximum-likelihood credit. Not centred.
+    """The Shapley value, lambda_n = 1/n for n = 1..M: for pass@ the truncated maximum-likelihood credit. Not centered.
 
     Closed forms: 1/c for pass@; for max@ the airport rule phi_(i) = sum_{k <= i} (x_(k) - x_(k-1)) / (M - k + 1)
     over sorted rewards, x_(0) = 0, O(M log M). Otherwise the sum over all budgets.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -58,9 +59,9 @@ class TrainConfig:
         steps_per_generation: forward passes per batch of completions. Default: gradient_accumulation_steps.
         use_vllm: whether vLLM samples the completions.
         vllm_mode: colocate or server.
-        form: the form of the advantage: exact, beyond (N > M), paper-log, paper-raw, or a published rule (see
+        form: the form of the advantage: exact, extrapolated (N > M), paper-log, paper-raw, or a published rule (see
             operant audit).
-        centre: loo (leave-one-out baseline) or mean.
+        center: loo (leave-one-out baseline) or mean.
         strategy_schedule: {step: strategy from that step on}, after each branch's own strategy.
         off_policy: whether later passes over a batch use the credit under the current weights.
         resample_dead: times that a group without any signal is sampled again.
@@ -116,7 +117,7 @@ class TrainConfig:
     use_vllm: bool = False
     vllm_mode: Literal["colocate", "server"] = "colocate"
     form: str = "exact"
-    centre: Literal["loo", "mean"] = "loo"
+    center: Literal["loo", "mean"] = "loo"
     strategy_schedule: dict[str, str] | None = None
     off_policy: bool = False
     resample_dead: int = 0
@@ -241,9 +242,19 @@ EMBEDDED_RL: dict[str, Any] = {
 """The same for grpo and rloo with the embedded model, which has to learn the task before it can be rewarded."""
 RL_ONLY = (
     *("reward_model", "num_generations", "beta", "num_iterations", "steps_per_generation", "use_vllm", "vllm_mode"),
-    *("form", "centre", "strategy_schedule", "off_policy", "resample_dead"),
+    *("form", "center", "strategy_schedule", "off_policy", "resample_dead"),
 )
 SFT_ONLY = ("level", "rollouts", "refresh_steps", "margin")
+
+
+_RENAMED = {"centre": "center"}
+"""Settings of operant 0.1 and what they are called now."""
+
+
+def current_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in the record of a run, under the names of this version: a run of an older one can be resumed."""
+    new = {_RENAMED.get(name, name): value for name, value in config.items()}
+    return new | {"form": "extrapolated"} if new.get("form") == "beyond" else new
 
 
 def config_dict(config: TrainConfig | EvaluateConfig | PlanConfig) -> dict[str, Any]:

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError
-from operant.estimators.beyond import credit_beyond, estimate_beyond
+from operant.estimators.extrapolated import credit_beyond, estimate_beyond
 from operant.estimators.offpolicy import estimate_offpolicy
 from operant.published.rules import RULES
 from operant.strategies.base import Outcomes, Strategy
 from operant.strategies.counts import CountStrategy
 from operant.strategies.routes import credit, estimate
 
-Centre = Literal["loo", "mean"]
-EXACT, BEYOND = "exact", "beyond"
+Center = Literal["loo", "mean"]
+EXACT, EXTRAPOLATED = "exact", "extrapolated"
 ROUNDING = 1e-11
 """Advantages up to this share of the rewards are rounding: equal rewards leave 1e-13 of the sums over ranks."""
 
@@ -52,7 +52,7 @@ def group_advantages(
     score: Tensor | None = None,
     *,
     form: str = EXACT,
-    centre: Centre = "loo",
+    center: Center = "loo",
     log_ratio: Tensor | None = None,
 ) -> Groups:
     """Advantages of B groups of M rollouts each.
@@ -62,10 +62,10 @@ def group_advantages(
         reward: (B, M); NaN or infinite marks a rollout that could not be scored.
         answer: (B, M) integer classes, -1 without an answer; for votes.
         score: (B, M) what the deployed selector ranks by, default the reward; NaN as for ``reward``.
-        form: "exact", the unbiased :func:`~operant.strategies.credit`, needs M >= N; "beyond",
+        form: "exact", the unbiased :func:`~operant.strategies.credit`, needs M >= N; "extrapolated",
             :func:`~operant.strategies.credit_beyond` for a budget N > M, biased across prompts; or the name of a
             published rule in ``strategies.rules.RULES``, of budget N, to compare with.
-        centre: "loo" multiplies the weights by M: unbiased; "mean" by M - 1, which for pass@1 is r - mean, GRPO's own
+        center: "loo" multiplies the weights by M: unbiased; "mean" by M - 1, which for pass@1 is r - mean, GRPO's own
             scale.
         log_ratio: (B, M) log pi - log mu of whole rollouts that were sampled from mu; for "exact", M >= N + 1.
 
@@ -73,16 +73,16 @@ def group_advantages(
         :class:`Groups`.
 
     Raises:
-        InputError: for a form or a centre that does not exist.
+        InputError: for a form or a center that does not exist.
 
     >>> from operant import PassAt
     >>> group_advantages(PassAt(1), torch.tensor([[1.0, 0.0, 0.0, float("nan")]])).advantage
     tensor([[ 1.3333, -0.6667, -0.6667,  0.0000]], dtype=torch.float64)
     """
-    if form not in (EXACT, BEYOND, *RULES):
-        raise InputError(f"form must be one of {', '.join((EXACT, BEYOND, *RULES))}, got {form!r}.")
-    if centre not in get_args(Centre):
-        raise InputError(f"centre must be one of {', '.join(get_args(Centre))}, got {centre!r}.")
+    if form not in (EXACT, EXTRAPOLATED, *RULES):
+        raise InputError(f"form must be one of {', '.join((EXACT, EXTRAPOLATED, *RULES))}, got {form!r}.")
+    if center not in get_args(Center):
+        raise InputError(f"center must be one of {', '.join(get_args(Center))}, got {center!r}.")
     m = reward.shape[-1]
     scored = reward.isfinite() if score is None else reward.isfinite() & score.isfinite()  # (B, M)
     advantage = torch.zeros_like(reward, dtype=torch.float64)
@@ -99,7 +99,7 @@ def group_advantages(
         o = Outcomes(r.double(), a, None if s is None else s.double())
         weights, value[rows] = _weights(strategy, o, form, ratio)
         advantage[rows] = torch.zeros_like(advantage[rows]).scatter(-1, kept, weights)
-    advantage *= m if centre == "loo" else m - 1
+    advantage *= m if center == "loo" else m - 1
     largest = torch.where(scored, reward, 0.0).abs().amax(-1, keepdim=True)
     dead = advantage.abs().amax(-1, keepdim=True) <= ROUNDING * m * largest
     return Groups(advantage.masked_fill(dead, 0.0), value, dead[:, 0], ~scored)
@@ -130,24 +130,24 @@ def check_group(strategy: Strategy, m: int, form: str = EXACT, *, off_policy: bo
 
     Raises:
         BudgetError: if groups of ``m`` rollouts can give no weights for ``strategy``.
-        InputError: for ``form="beyond"`` with a strategy that does not count successes.
+        InputError: for ``form="extrapolated"`` with a strategy that does not count successes.
     """
     least = least_group(strategy, form, off_policy=off_policy)
     if m < least:
         raise BudgetError(
             f"{strategy} needs groups of at least {least} rollouts, better {2 * strategy.n}, got {m}. Sample more "
-            "rollouts a prompt, lower N, or take form='beyond' (counts only), which is biased across prompts."
+            "rollouts a prompt, lower N, or take form='extrapolated' (counts only), which is biased across prompts."
         )
-    if form == BEYOND and not (isinstance(strategy, CountStrategy) and strategy.n > m):
+    if form == EXTRAPOLATED and not (isinstance(strategy, CountStrategy) and strategy.n > m):
         raise InputError(
-            f"form='beyond' is for strategies that count successes with a budget above the {m} rollouts of a group, "
-            f"got {strategy}. Take form='exact'."
+            f"form='extrapolated' is for strategies that count successes with a budget above the {m} rollouts of a "
+            f"group, got {strategy}. Take form='exact'."
         )
 
 
 def _weights(strategy: Strategy, o: Outcomes, form: str, log_ratio: Tensor | None) -> tuple[Tensor, Tensor]:
     """(b, m) weights and (b,) value."""
-    if form == BEYOND:
+    if form == EXTRAPOLATED:
         assert isinstance(strategy, CountStrategy)
         return credit_beyond(strategy, o), estimate_beyond(strategy, o)
     value = estimate(strategy, o).value if o.m >= strategy.n else torch.full_like(o.reward[:, 0], torch.nan)

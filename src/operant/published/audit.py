@@ -22,7 +22,7 @@ from torch import Tensor
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_finite, check_int
 from operant.core.logmath import log_binomial
 from operant.core.rng import torch_generator
-from operant.estimators.beyond import credit_beyond
+from operant.estimators.extrapolated import credit_beyond
 from operant.estimators.semivalue import shapley
 from operant.published.rules import RULES, credit_of
 from operant.strategies.base import Outcomes, Strategy
@@ -167,7 +167,7 @@ def audit_records(
     made["operant-shapley"] = (lambda: lambda r: shapley(PassAt(1), Outcomes(r)), "set estimators", shares)
     if target.n > m and isinstance(target, CountStrategy):
         posterior = "Beta posterior for N > M, biased"
-        made["operant-beyond"] = (lambda: lambda r: credit_beyond(target, Outcomes(r)), "plug-ins", posterior)
+        made["operant-extrapolated"] = (lambda: lambda r: credit_beyond(target, Outcomes(r)), "plug-ins", posterior)
     found: list[dict[str, Any]] = []
     for name, (make, family, source) in made.items():
         try:

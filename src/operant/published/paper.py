@@ -37,8 +37,8 @@ def advantage(reward: Tensor, *, penalty: float = 0.0, clip: float | None = None
         penalty: taken off where every reward of the prompt is 0 (appendix K).
         clip: the result is held within +-clip, the penalty included.
     """
-    centred = reward - reward.mean(-1, keepdim=True)
-    result = centred / (reward.std(-1, keepdim=True) + 1e-4)
+    centered = reward - reward.mean(-1, keepdim=True)
+    result = centered / (reward.std(-1, keepdim=True) + 1e-4)
     result = result - penalty * (reward == 0).all(-1, keepdim=True)
     return result if clip is None else result.clamp(-clip, clip)
 

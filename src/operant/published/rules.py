@@ -80,7 +80,7 @@ def pkpo_sloo_minus_one(k: int) -> Rule:
     return rule
 
 
-def centred(rule: Rule) -> Rule:
+def centered(rule: Rule) -> Rule:
     """The rule as a trainer that subtracts the group mean uses it: w_i - mean of w."""
 
     def subtracted(reward: Tensor) -> Tensor:
@@ -166,10 +166,10 @@ RULES: Mapping[str, Published] = MappingProxyType(
         "pkpo": Published(pkpo, "set estimators", "arXiv 2505.15201"),
         "pkpo-sloo": Published(pkpo_sloo, "set estimators", "arXiv 2505.15201"),
         "pkpo-sloo-1": Published(pkpo_sloo_minus_one, "set estimators", "arXiv 2505.15201"),
-        "pkpo-centred": Published(lambda k: centred(pkpo(k)), "set estimators", "arXiv 2505.15201"),
-        "pkpo-sloo-centred": Published(lambda k: centred(pkpo_sloo(k)), "set estimators", "arXiv 2505.15201"),
-        "pkpo-sloo-1-centred": Published(
-            lambda k: centred(pkpo_sloo_minus_one(k)), "set estimators", "arXiv 2505.15201"
+        "pkpo-centered": Published(lambda k: centered(pkpo(k)), "set estimators", "arXiv 2505.15201"),
+        "pkpo-sloo-centered": Published(lambda k: centered(pkpo_sloo(k)), "set estimators", "arXiv 2505.15201"),
+        "pkpo-sloo-1-centered": Published(
+            lambda k: centered(pkpo_sloo_minus_one(k)), "set estimators", "arXiv 2505.15201"
         ),
         "passk-training": Published(passk_training, "set advantages", "arXiv 2508.10751"),
         "grpo-passk": Published(lambda _: grpo_passk, "set advantages", "arXiv 2503.19595"),

@@ -141,7 +141,7 @@ def probe_gradient(probe: Probe, bank: TaskBank, x: Array, *, chunk: int = 1024)
 def kernel(probe: Probe, bank: TaskBank, x: Array, k: int = 16) -> Embedding:
     """Principal components of :func:`probe_gradient`, exactly, from the residuals and the n x n kernel J J^T.
 
-    With J J^T = V S^2 V^T the rows of (2 / n) Y_c V S have the inner products of the centred gradients, hence the
+    With J J^T = V S^2 V^T the rows of (2 / n) Y_c V S have the inner products of the centered gradients, hence the
     same principal scores: the probe is a metric on the values and nothing more.
 
     Args:
@@ -217,7 +217,7 @@ def fisher(probe: Probe, bank: TaskBank, x: Array, *, ridge: float = 1e-3) -> Ar
 
 
 def _heads(features: Tensor, values: Tensor, ridge: float) -> Tensor:
-    """(F, H, C) ridge fits of centred values (F, G, C) on centred features (G, H)."""
+    """(F, H, C) ridge fits of centered values (F, G, C) on centered features (G, H)."""
     phi = features - features.mean(0)
     y = values - values.mean(1, keepdim=True)
     gram = phi @ phi.T

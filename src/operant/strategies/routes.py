@@ -131,7 +131,7 @@ def credit(s: Strategy, outcomes: Outcomes, *, route: Route | None = None, draws
         s: the strategy, budget N.
         outcomes: (..., M), M >= N, and M >= 2.
         route: default the cheapest exact one, see :func:`route_of`; M = N has one route only.
-        draws: blocks of N rollouts per prompt, for Monte Carlo only (still unbiased and centred).
+        draws: blocks of N rollouts per prompt, for Monte Carlo only (still unbiased and centered).
         seed: for Monte Carlo only.
 
     Returns:

@@ -403,8 +403,8 @@ def test_what_cannot_be_computed_is_said_before_any_rollout(tmp_path) -> None:
         build(AlignedGRPOTrainer, tmp_path, strategy="maj@4", rewards=[length])
     with pytest.raises(InputError, match="form must be one of"):
         build(AlignedGRPOTrainer, tmp_path, strategy="pass@4", form="exakt")
-    with pytest.raises(InputError, match="centre must be one of"):
-        build(AlignedGRPOTrainer, tmp_path, strategy="pass@4", centre="median")
+    with pytest.raises(InputError, match="center must be one of"):
+        build(AlignedGRPOTrainer, tmp_path, strategy="pass@4", center="median")
     with pytest.raises(ConfigError, match=r"must be an AlignedGRPOConfig, which says the strategy, got GRPOConfig"):
         AlignedGRPOTrainer(model=None, reward_funcs=[length], args=GRPOConfig(str(tmp_path), use_cpu=True, bf16=False))
 

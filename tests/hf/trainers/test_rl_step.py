@@ -95,16 +95,16 @@ def test_one_step_of_adam_is_the_formula(tmp_path, cls) -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    ("strategy", "centre"),
+    ("strategy", "center"),
     [("pass@4", "loo"), ("maj@3", "mean"), ("mix(pass@1:0.25, pass@4:0.75)", "mean"), ("race@3:2", "loo")],
 )
-def test_advantages_are_m_times_the_credit_bit_for_bit(tmp_path, cls, strategy: str, centre: str) -> None:
-    trainer = trained(cls, tmp_path, strategy=strategy, centre=centre, max_steps=2)
+def test_advantages_are_m_times_the_credit_bit_for_bit(tmp_path, cls, strategy: str, center: str) -> None:
+    trainer = trained(cls, tmp_path, strategy=strategy, center=center, max_steps=2)
     assert len(trainer.rollouts) == 2
     for out, rewards, (_, completions) in zip(trainer.rollouts, trainer.rewards, trainer.texts, strict=True):
         digits = [int(c[0]) if c[:1].isdigit() else -1 for c in completions]
         o = Outcomes(rewards.double().view(-1, M), torch.tensor(digits).view(-1, M))
-        want = (M if centre == "loo" else M - 1) * credit(parse(strategy), o)
+        want = (M if center == "loo" else M - 1) * credit(parse(strategy), o)
         assert torch.equal(out["advantages"], want.view(-1).float())
         assert out["advantages"].any()
 
@@ -113,10 +113,10 @@ def test_pass_at_1_with_the_mean_is_stock_grpo_bit_for_bit(tmp_path) -> None:
     """Binary rewards and a power of two as group size: both means are exact."""
     settings = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
     stock = trained(GRPOTrainer, tmp_path, **settings)
-    ours = trained(AlignedGRPOTrainer, tmp_path, strategy="pass@1", centre="mean", **settings)
+    ours = trained(AlignedGRPOTrainer, tmp_path, strategy="pass@1", center="mean", **settings)
     assert torch.equal(parameters(ours), parameters(stock))
     assert ours.state.global_step == 3 and stock.rollouts[2]["advantages"].any()
-    other = trained(AlignedGRPOTrainer, tmp_path, strategy="pass@4", centre="mean", **settings)
+    other = trained(AlignedGRPOTrainer, tmp_path, strategy="pass@4", center="mean", **settings)
     assert (parameters(other) - parameters(stock)).abs().max() > 1e-3
 
 
@@ -150,7 +150,7 @@ def test_the_kl_penalty_of_rloo_stays(tmp_path) -> None:
 @pytest.mark.slow
 def test_the_kl_penalty_of_grpo_stays(tmp_path) -> None:
     stock = trained(GRPOTrainer, tmp_path, beta=0.5)
-    ours = trained(AlignedGRPOTrainer, tmp_path, strategy="pass@1", centre="mean", beta=0.5)
+    ours = trained(AlignedGRPOTrainer, tmp_path, strategy="pass@1", center="mean", beta=0.5)
     assert torch.equal(parameters(ours), parameters(stock))
     assert ours.state.log_history[-2]["kl"] > 0
 

@@ -104,9 +104,9 @@ def test_the_verdict_and_the_finding(full: Path) -> None:
     run = load_audit(full)
     scale = {r["name"]: constant(r) for r in run.rules}
     assert scale["operant"] == scale["pkpo"] == scale["pkpo-sloo"] == scale["pkpo-sloo-1"] == 1.0
-    assert scale["pkpo-centred"] == 0.5 and scale["pkpo-sloo-centred"] == pytest.approx(1 + 4 / 8 / 7, rel=1e-3)
+    assert scale["pkpo-centered"] == 0.5 and scale["pkpo-sloo-centered"] == pytest.approx(1 + 4 / 8 / 7, rel=1e-3)
     assert {name for name, x in scale.items() if x is not None} <= {"operant"} | {n for n in RULES if "pkpo" in n}
-    assert scale["pkpo-sloo-1-centred"] is None
+    assert scale["pkpo-sloo-1-centered"] is None
     assert "6 of 18 rules optimise pass@4 from 8 rollouts" in finding(run)
     table = summary_table(full)
     line = next(text for text in table.splitlines() if text.startswith("passk-training"))
@@ -124,7 +124,7 @@ def test_what_a_budget_excludes_is_told_and_not_drawn(tmp_path: Path) -> None:
 
 def test_our_other_rules_stand_beside_the_credit() -> None:
     names = [r["name"] for r in audit_records([], strategy="pass@16", m=8) if r["kind"] == "rule"]
-    assert names == ["operant-shapley", "operant-beyond"]  # no credit: N > M
+    assert names == ["operant-shapley", "operant-extrapolated"]  # no credit: N > M
     small = audit_records([], strategy="pass@4", m=8)
     assert [r["name"] for r in small[1:]] == ["operant", "operant-shapley"]
     p, slope = small[0]["p"], next(r["slope"] for r in small if r.get("name") == "operant-shapley")

@@ -52,7 +52,7 @@ def model_card(job: Job, config: TrainConfig, curves: list[Mapping[str, Mapping[
         "base model": base or _shown(config.model),
         "deployed strategy": f"`{job.strategy}`" if aimed else None,
         "method": _method(job, config),
-        "form": f"{config.form}, centre {config.centre}" if aimed and job.method != "sft" else None,
+        "form": f"{config.form}, center {config.center}" if aimed and job.method != "sft" else None,
         "completions per prompt": config.num_generations if job.method != "sft" else None,
         "data": _shown(config.data.train),
         "held-out data": _shown(config.data.test) if config.data.test else "prompts set aside from the data",

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from operant.core.checks import OperantError
 from operant.core.record import claim_folder, read_records, write_text
 from operant.core.trouble import told
-from operant.hf.config import TrainConfig, config_dict
+from operant.hf.config import TrainConfig, config_dict, current_names
 from operant.hf.train.checkpoints import clear
 from operant.hf.train.job import Job
 from operant.hf.train.run_job import check_jobs, run_job
@@ -49,8 +49,15 @@ def train(config: TrainConfig) -> Path:
 def _claimed(config: TrainConfig) -> AbstractContextManager[Any]:
     if not is_main():
         return nullcontext()
-    settings, outputs = config_dict(config), (SETTINGS,)
-    return claim_folder(config.output_dir, "train", settings, resume=config.resume, loose=LOOSE, outputs=outputs)
+    return claim_folder(
+        config.output_dir,
+        "train",
+        config_dict(config),
+        resume=config.resume,
+        loose=LOOSE,
+        outputs=(SETTINGS,),
+        current=current_names,
+    )
 
 
 def _train(config: TrainConfig) -> None:

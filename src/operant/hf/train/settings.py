@@ -13,13 +13,13 @@ from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, TrainCon
 from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
 from operant.hf.workers import cores, launched
 from operant.objectives import sft
-from operant.objectives.advantage import BEYOND, EXACT, check_group
+from operant.objectives.advantage import EXACT, EXTRAPOLATED, check_group
 from operant.published.rules import RULES
 from operant.strategies import parse
 
 TRACKERS = {"trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "none": ()}
 """Tracker -> packages, one of which it needs."""
-FORMS = (EXACT, BEYOND, "paper-log", "paper-raw", *RULES)
+FORMS = (EXACT, EXTRAPOLATED, "paper-log", "paper-raw", *RULES)
 AT_LEAST = {
     **dict.fromkeys(("steps", "jobs", "logging_steps", "per_device_train_batch_size", "max_tokens"), 1),
     **dict.fromkeys(("gradient_accumulation_steps", "max_completion_length", "num_iterations", "rollouts"), 1),

@@ -6,7 +6,7 @@ the loss averages over rollouts and ascends the strategy's value:
 
     E (1/M) sum_i A_i grad log pi(y_i) = grad E V(N rollouts),        A_i = M w_i.
 
-pass@1 is RLOO's r_i - mean of the others; with ``centre="mean"`` it is Dr. GRPO's r_i - mean, bit for bit.
+pass@1 is RLOO's r_i - mean of the others; with ``center="mean"`` it is Dr. GRPO's r_i - mean, bit for bit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from operant.hf.rollouts.policy import completion_log_probs
 from operant.hf.trainers.resample import resample
 from operant.hf.trainers.sft_settings import default_folder
 from operant.hf.trainers.trl_compat import check_attributes, check_methods, check_output
-from operant.objectives.advantage import EXACT, Centre, Groups, check_group, group_advantages
+from operant.objectives.advantage import EXACT, Center, Groups, check_group, group_advantages
 from operant.objectives.rl import rollout_weights
 from operant.published.paper import RECIPES, Quantiles, Recipe
 from operant.strategies import BestOf, Majority, Outcomes, Sampler, Strategy, estimate, parse
@@ -49,9 +49,9 @@ class AlignedArguments:
             budget N is free of ``num_generations`` = M, as long as N <= M; M >= 2N leaves fewer groups dead. Default:
             pass@4, since TRL's M is 8.
         strategy_schedule: step -> strategy from that step on, {"0": "pass@1", "200": "pass@16"}.
-        form: "exact"; "beyond" for N > M; "paper-log" or "paper-raw" (arXiv 2604.24957 as printed); or a published rule
-            of ``strategies.rules.RULES``, such as "grpo", "pkpo" or "maxrl", to compare with.
-        centre: "loo" takes M w_i, "mean" (M-1) w_i.
+        form: "exact"; "extrapolated" for N > M; "paper-log" or "paper-raw" (arXiv 2604.24957 as printed); or a
+            published rule of ``operant.published.RULES``, such as "grpo", "pkpo" or "maxrl", to compare with.
+        center: "loo" takes M w_i, "mean" (M-1) w_i.
         score_func: name of the reward function whose values rank the rollouts (best@N, top4@N>maj, wmaj@N); give it
             the weight 0 in ``reward_weights`` if it must not be part of the reward.
         off_policy: from the second optimizer step on the same rollouts, take the off-policy credit of the current
@@ -66,8 +66,10 @@ class AlignedArguments:
     strategy_schedule: dict[str, str] | None = field(
         default=None, metadata={"help": "Step -> strategy from that step on."}
     )
-    form: str = field(default=EXACT, metadata={"help": "exact, beyond, paper-log, paper-raw, or a published rule."})
-    centre: Centre = field(default="loo", metadata={"help": "loo: M w. mean: (M-1) w, for pass@1 r - mean."})
+    form: str = field(
+        default=EXACT, metadata={"help": "exact, extrapolated, paper-log, paper-raw or a published rule."}
+    )
+    center: Center = field(default="loo", metadata={"help": "loo: M w. mean: (M-1) w, for pass@1 r - mean."})
     score_func: str | None = field(default=None, metadata={"help": "Reward function whose values rank rollouts."})
     off_policy: bool = field(default=False, metadata={"help": "Off-policy credit for later steps on a batch."})
     log_ratio_clip: float = field(default=1.0, metadata={"help": "Bound on sequence log ratios there."})
@@ -164,7 +166,7 @@ class AlignedMixin(_Trainer):
                 scratch = None if self._quantiles is None else Quantiles(self._quantiles.length)
                 self._recipe.weights(strategy, Outcomes(blank, answer, score), log_p=blank - 1, quantiles=scratch)
             else:
-                group_advantages(strategy, blank, answer, score, form=self.args.form, centre=self.args.centre)
+                group_advantages(strategy, blank, answer, score, form=self.args.form, center=self.args.center)
             if self.args.form == EXACT:
                 rollout_weights(strategy, Outcomes(blank, answer, score))  # warns where most groups will be dead
 
@@ -246,7 +248,7 @@ class AlignedMixin(_Trainer):
             batch.answer,
             batch.score,
             form=self.args.form,
-            centre=self.args.centre,
+            center=self.args.center,
             log_ratio=log_ratio,
         )
 

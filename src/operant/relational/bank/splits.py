@@ -58,8 +58,8 @@ def position(bank: TaskBank, *, by: str | None = None) -> Array:
     if bank.varying.sum() == 1:
         return bank.params[:, bank.varying][:, 0]
     curves = bank.values(bank.grid()).reshape(len(bank), -1)
-    centred = curves - curves.mean(0)
-    return np.linalg.svd(centred, full_matrices=False)[2][0] @ centred.T
+    centered = curves - curves.mean(0)
+    return np.linalg.svd(centered, full_matrices=False)[2][0] @ centered.T
 
 
 def outer(

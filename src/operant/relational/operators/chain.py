@@ -109,12 +109,12 @@ def profile(tables: Tables, z: Array, y: Array, *, ridge: float = 1e-4) -> tuple
     """
     h = tables.rough(z)  # (S, P, L)
     middle = y.mean(-1, keepdims=True)
-    centred = np.broadcast_to(y - middle, z.shape)
+    centered = np.broadcast_to(y - middle, z.shape)
     mean = h.mean(1)
-    cross = np.matmul(centred[:, None, :], h)[:, 0]
+    cross = np.matmul(centered[:, None, :], h)[:, 0]
     square = np.maximum(np.einsum("spl,spl->sl", h, h) - z.shape[1] * mean**2, 0.0)
     s = (cross + ridge) / (square + ridge)
-    left = (centred**2).sum(1)[:, None] - 2 * s * cross + s**2 * square + ridge * (s - 1) ** 2
+    left = (centered**2).sum(1)[:, None] - 2 * s * cross + s**2 * square + ridge * (s - 1) ** 2
     return left, s, middle.reshape(-1, 1) - s * mean
 
 

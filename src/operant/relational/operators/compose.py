@@ -239,11 +239,11 @@ class FittedCompose(Fitted):
         w, t = np.concatenate(chains), np.concatenate(parameters)
         t[:, -2:] = (1.0, 0.0)
         h = forward(self.tables, w, t, x)[0]
-        centred, middle = y - y.mean(), h.mean(1)
+        centered, middle = y - y.mean(), h.mean(1)
         square = np.maximum((h**2).sum(1) - len(x) * middle**2, 1e-12)
-        t[:, -2] = (h @ centred) / square
+        t[:, -2] = (h @ centered) / square
         t[:, -1] = y.mean() - t[:, -2] * middle
-        left = (centred**2).sum() - t[:, -2] ** 2 * square
+        left = (centered**2).sum() - t[:, -2] ** 2 * square
         keep = smallest(left, max(self.starts // 3, 2 * self.settings.kept))
         return w[keep], t[keep]
 

@@ -39,7 +39,7 @@ class Multiplier:
         bank: those tasks.
         weights: (F,) w.
         output: which output of the tasks.
-        offset: what is subtracted; it centres m where the coefficients are independent.
+        offset: what is subtracted; it centers m where the coefficients are independent.
         scale: what it is divided by, so that |m| <= 1 on the grid.
         orthogonal: basis of Chebyshev polynomials T_p(m) in place of powers m^p.
     """
@@ -165,8 +165,8 @@ def _recursion(bank: TaskBank, orders: NDArray[np.intp], output: int, settings: 
 
 def _direction(values: Array, tolerance: float) -> tuple[Array, Array]:
     """Weights (F,) and grid values (G,) of the one way in which tasks of order 1 (F, G) vary beyond a constant."""
-    centred = values - values.mean(1, keepdims=True)
-    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = values - values.mean(1, keepdims=True)
+    u, s, _ = np.linalg.svd(centered, full_matrices=False)
     if s[0] <= 1e-9 * np.abs(values).max():
         raise CannotAdaptError("extend: the tasks of order 1 are constant.")
     if len(s) > 1 and s[1] > tolerance * s[0]:

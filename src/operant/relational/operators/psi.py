@@ -147,8 +147,8 @@ class _Learned(Fitted):
 def _mixture(mean: Array, variance: Array, weight: Array) -> tuple[Array, Array]:
     """Mean and standard deviation (Q, C) of a mixture of (A, Q, C) with weights (A,)."""
     w = weight[:, None, None]
-    centre = (w * mean).sum(0)
-    return centre, np.sqrt((w * (variance + (mean - centre) ** 2)).sum(0))
+    center = (w * mean).sum(0)
+    return center, np.sqrt((w * (variance + (mean - center) ** 2)).sum(0))
 
 
 def _weights(square: Array, p: int) -> Array:

@@ -129,14 +129,14 @@ def toward(bank: TaskBank, context: Context) -> Direction:
         kind = "parameters"
     else:
         values = bank.values(context.x).reshape(len(bank), -1)
-        centred = values - values.mean(0)
-        _, s, vt = np.linalg.svd(centred, full_matrices=False)
+        centered = values - values.mean(0)
+        _, s, vt = np.linalg.svd(centered, full_matrices=False)
         kept = (s > max(1e-6 * s[0], 1e-9)) & (np.arange(len(s)) < 2)  # below, all tasks are the same but for rounding
         if not kept.any():
             return Direction("nowhere")
         axes = vt[kept] * np.where(vt[kept].sum(1) < 0, -1.0, 1.0)[:, None]
         scale = s[kept] / np.sqrt(len(bank))
-        z, target = centred @ axes.T / scale, (context.y.reshape(-1) - values.mean(0)) @ axes.T / scale
+        z, target = centered @ axes.T / scale, (context.y.reshape(-1) - values.mean(0)) @ axes.T / scale
         kind = "values"
     length = float(np.linalg.norm(target))
     if not length > 0.5:

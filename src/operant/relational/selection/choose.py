@@ -62,7 +62,7 @@ class Rule:
         sd: name -> standard deviation of that.
         left_out: name -> mean log leave-one-out error on the shell, NaN if it has none.
         rho: name -> part of the error that is not due to noise.
-        centre: log c, the median of the ``left_out``.
+        center: log c, the median of the ``left_out``.
         beta: how much of the leave-one-out error goes into the error.
         gamma: how much of the operator's own standard deviation does.
         noise: standard deviation of the values of the context.
@@ -72,7 +72,7 @@ class Rule:
     sd: dict[str, float]
     left_out: dict[str, float]
     rho: dict[str, float]
-    centre: float
+    center: float
     beta: float
     gamma: float
     noise: float = 0.0
@@ -92,7 +92,7 @@ class Rule:
         typical = float(np.median(moves)) if moves else 0.0
         predicted: dict[str, float] = {}
         for n in (n for n in self.level if n in doubt):
-            move = log_r.get(n, self.left_out[n] + typical) - self.centre
+            move = log_r.get(n, self.left_out[n] + typical) - self.center
             predicted[n] = self.level[n] + self.beta * self.rho[n] * (move if np.isfinite(move) else typical)
             own = float(np.log(doubt[n] + TINY)) if np.isfinite(doubt[n]) else np.inf
             predicted[n] += self.gamma * own if self.gamma else 0.0
@@ -122,7 +122,7 @@ def flat_rule(left_out: Mapping[str, float], points: int) -> Rule:
         sd=dict.fromkeys(left_out, float(np.hypot(TRANSFER, 1 / np.sqrt(2 * points)))),
         left_out={n: _log(e) for n, e in left_out.items()},
         rho=dict.fromkeys(left_out, 1.0),
-        centre=0.0,
+        center=0.0,
         beta=1.0,
         gamma=0.0,
     )
@@ -148,10 +148,10 @@ def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = 
     rho = {n: biased(n, trials, clean) for n in names}
     mean_r = np.array(list(left_out.values()))
     spoken = np.isfinite(mean_r)
-    centre = float(np.median(mean_r[spoken])) if spoken.any() else 0.0
+    center = float(np.median(mean_r[spoken])) if spoken.any() else 0.0
     log_e, log_own = (np.log(v + TINY) for v in (e, own))
     log_r = np.where(np.isfinite(r), np.log(r + TINY), mean_r)  # typical where it is not known
-    log_r = np.nan_to_num(log_r - centre) * list(rho.values())
+    log_r = np.nan_to_num(log_r - center) * list(rho.values())
     beta, gamma = _slopes(log_e[:, spoken], np.stack([log_r, log_own])[..., spoken])
     rest = log_e - beta * log_r - gamma * log_own
     fine = np.isfinite(rest).any(1)
@@ -167,7 +167,7 @@ def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = 
         share = tau2 / (tau2 + variance) if has else 1.0
         level[n] = middle + share * (float(value) - middle) + further_out(rho[n])
         sd[n] = float(np.sqrt(variance * share + TRANSFER**2))
-    return Rule(level, sd, left_out, rho, centre, beta, gamma, noise)
+    return Rule(level, sd, left_out, rho, center, beta, gamma, noise)
 
 
 def _slopes(log_e: Array, features: Array) -> tuple[float, float]:

@@ -53,9 +53,9 @@ def solve(
     f = bank.subset(tuple(unique.tolist())).values(x)[: len(unique)][back]  # (B, P, C)
     columns, offset = layout.design(f, x)
     weight = np.ones((b, p)) if counts is None else counts.astype(np.float64)
-    centre, width = layout.linear(mean), layout.linear(sd)  # (B, C, L)
+    center, width = layout.linear(mean), layout.linear(sd)  # (B, C, L)
     columns = columns * weight[:, :, None, None]
-    rest = (y - offset) * weight[..., None] - (columns * centre[:, None]).sum(-1)
+    rest = (y - offset) * weight[..., None] - (columns * center[:, None]).sum(-1)
     design = (columns * width[:, None]).swapaxes(1, 2)  # (B, C, P, L)
     size = design.shape[-1]
     if p < size:
@@ -76,7 +76,7 @@ def solve(
     variance = d**2 + sigma[..., None] ** 2
     kept = sigma[..., None] ** 2 / variance
     v = vt.swapaxes(2, 3) * width[..., None]  # (B, C, L, L)
-    theta = layout.join(np.empty((b, 0)), centre + (v * (d * q / variance)[:, :, None]).sum(-1))
+    theta = layout.join(np.empty((b, 0)), center + (v * (d * q / variance)[:, :, None]).sum(-1))
     score = _log_likelihood(free, lost, d, q, sigma)
     least = sigma[np.argmax(score)]
     place = layout.linear(np.arange(layout.size, dtype=np.float64)).astype(np.intp)  # (C, L)

@@ -84,11 +84,11 @@ class Prior:
     """What transformations are expected.
 
     Args:
-        mean: (T,) centre, the identity.
+        mean: (T,) center, the identity.
         sd: (T,) spread between tasks of the bank.
         noise: (C,) what the transformation leaves unexplained between tasks of the bank.
         slope: (T, 2 K) how the vector follows the difference of the parameters, or None.
-        about: (2, K) centre and scale of the parameters.
+        about: (2, K) center and scale of the parameters.
         spread: (T, 2) variance around that: at no distance, and by squared distance.
     """
 

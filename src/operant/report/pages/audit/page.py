@@ -9,7 +9,7 @@ from operant.report.theme import Figure
 
 FAMILIES = {
     "one-sample": "Rules for one sample: their target is pass@1, or all budgets at once (maxrl).",
-    "set-estimators": "Estimators of the reward of a set. A trainer that subtracts the group mean (centred) changes "
+    "set-estimators": "Estimators of the reward of a set. A trainer that subtracts the group mean (centered) changes "
     "the budget of sloo-1, and the scale of the others.",
     "set-advantages": "Advantages for pass@k. The group's own spread in the denominator changes the objective.",
     "plug-ins": "The slope N (1-p)^(N-1) at the group's own success rate, which is not the slope at the true one.",

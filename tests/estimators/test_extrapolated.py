@@ -12,7 +12,7 @@ import torch
 from operant import AllOf, Outcomes, PassAt, Threshold, credit, estimate
 from operant.core.checks import BudgetError, InputError
 from operant.estimators import bias_beyond, credit_beyond, estimate_beyond
-from operant.estimators.beyond import Form
+from operant.estimators.extrapolated import Form
 from operant.strategies import CountStrategy
 
 CASES: list[tuple[CountStrategy, int]] = [(PassAt(7), 4), (PassAt(64), 16), (AllOf(5), 3), (Threshold(9, 3), 5)]
