@@ -51,7 +51,7 @@ VERBS = {
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_folder_that_another_run_writes_into_is_refused(tmp_path, monkeypatch, verb):
-    monkeypatch.setattr(report, "WAIT", 0)
+    monkeypatch.setattr(report, "_WAIT", 0)
     out = tmp_path / "out"
     with lock_folder(out), pytest.raises(DataError, match="out is in use: another process is writing there"):
         VERBS[verb](out, tmp_path)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 
-from operant.report.pages.train.load import WARM, Run, load_run
-from operant.report.pages.train.tables import Interval, curves, intervals, resampled_means
+from operant.report.pages.train.load import WARM, SavedRun, load_run
+from operant.report.pages.train.tables import Interval, curves, intervals, resampled
 
 GRPO = "grpo"
 METRICS = ["pass@1", "pass@4", "pass@16", "pass@64", "pass@256", "maj@16"]
@@ -25,7 +25,7 @@ def rows(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> None
     print("\n".join(f"| {' | '.join(cells)} |" for cells in body))
 
 
-def paired(run: Run, ours: str, theirs: str, metric: str) -> np.ndarray:
+def paired(run: SavedRun, ours: str, theirs: str, metric: str) -> np.ndarray:
     """(S, P) differences, over the seeds that both arms finished."""
     a, b = run.values(ours, metric), run.values(theirs, metric)
     return np.array([a[s] - b[s] for s in sorted(a.keys() & b.keys())])
@@ -36,7 +36,7 @@ def shown(i: Interval) -> str:
     return f"{100 * i.mean:+.1f} ({100 * i.low:+.1f} to {100 * i.high:+.1f})"
 
 
-def differences(run: Run, pairs: Sequence[tuple[str, str]], metrics: Sequence[str]) -> list[list[str]]:
+def differences(run: SavedRun, pairs: Sequence[tuple[str, str]], metrics: Sequence[str]) -> list[list[str]]:
     """One row a pair of arms."""
     body = []
     for ours, theirs in pairs:
@@ -45,19 +45,19 @@ def differences(run: Run, pairs: Sequence[tuple[str, str]], metrics: Sequence[st
     return body
 
 
-def kept(run: Run, mixture: str, whole: str, metric: str) -> str:
+def kept(run: SavedRun, mixture: str, whole: str, metric: str) -> str:
     """Shares of the gain at ``metric``, and of the price at pass@1, that a mixture has of the whole strategy's."""
     parts = []
     for m in (metric, "pass@1"):
         stack = np.array([paired(run, arm, GRPO, m) for arm in (mixture, whole)])
-        ours, theirs = resampled_means(stack)
+        ours, theirs = resampled(stack)
         low, high = np.quantile(ours / theirs, [0.025, 0.975])
         mean = stack[0].mean() / stack[1].mean()
         parts.append(f"{100 * mean:.0f} % ({100 * low:.0f} to {100 * high:.0f}) of the difference at {m}")
     return f"{mixture}: {' and '.join(parts)}"
 
 
-def signals(run: Run, arm: str) -> list[str]:
+def signals(run: SavedRun, arm: str) -> list[str]:
     """Means over the first and the last tenth of the log, over seeds; dead groups over all of it."""
     logs = [json.loads((job.path / "history.json").read_text(encoding="utf-8")) for job in run.of(arm)]
     columns = {

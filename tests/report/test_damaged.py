@@ -17,7 +17,7 @@ RUN = [{"kind": "run", "name": "x", "config": {}}, {"kind": "environment"}]
         ("extrapolate", [{"kind": "bank"}, {"kind": "target"}]),
         ("extrapolate", [{"kind": "bank", "notes": 3}, {"kind": "target", "key": []}]),
         ("audit", [{"kind": "target"}, {"kind": "rule"}]),
-        ("audit", [{"kind": ["target"]}]),
+        ("audit", [{"kind": "target"}, {"kind": "rule", "name": ["target"]}]),
     ],
 )
 def test_records_that_lack_something_are_one_error(tmp_path, command, records):

@@ -15,7 +15,7 @@ import vl_convert
 from operant.core.record import read_records, write_records
 from operant.published.audit import audit_records
 from operant.report import summary_table, write_report
-from operant.report.legible import ILLEGIBLE
+from operant.report.formats import ILLEGIBLE
 from operant.report.theme import Figure
 from tests.hf.rollouts.plan_data import planned, successes
 from tests.report.pages import report_runs, test_extrapolation_page

@@ -281,7 +281,7 @@ class Target:
         Raises:
             ImportError: if the extra ``operant[report]`` is not installed.
         """
-        from operant.report.pages.extrapolation.load import target_chart
+        from operant.report import target_chart
 
         return target_chart([bank_record(self._bank, self._scaling), self.record(x, truth)])
 

@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from operant.report.legible import legible
+from operant.report.formats import legible
 from operant.report.style import CSS, JS
 from operant.report.theme import Figure, Key, page_spec, save, theme, vega_bundle
 

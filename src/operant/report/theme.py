@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from operant.report.legible import legible
+from operant.report.formats import legible
 
 try:
     import altair as alt

@@ -12,9 +12,10 @@ import pytest
 
 from operant.core.checks import DataError
 from operant.core.record import write_records
-from operant.report import page as shell
 from operant.report import summary_table, target_chart, write_report
-from operant.report.pages.extrapolation import page as extrapolation_page
+from operant.report.formats import number
+from operant.report.kinds import page_of
+from operant.report.page import render
 from operant.report.pages.extrapolation.charts import (
     DRAWN_POINTS,
     choice_figure,
@@ -22,7 +23,7 @@ from operant.report.pages.extrapolation.charts import (
     parameter_figure,
     target_figure,
 )
-from operant.report.pages.extrapolation.load import best, headline, load_extrapolation, number, parameters_of
+from operant.report.pages.extrapolation.load import best, headline, load_extrapolation, parameters_of
 from operant.report.pages.extrapolation.tables import choice_rows, prediction_rows
 from tests.report.pages.test_plan_page import charts, rows_of
 from tests.report.test_page import HOSTILE, LOADING, Elements
@@ -98,7 +99,7 @@ def make(folder: Path, targets: list[dict[str, Any]], known: dict[str, Any] | No
 
 def rendered(folder: Path) -> str:
     """The page without its images."""
-    return shell.render(extrapolation_page.build(load_extrapolation(folder)))
+    return render(page_of(folder))
 
 
 @pytest.fixture(scope="module")

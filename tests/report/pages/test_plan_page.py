@@ -71,7 +71,7 @@ def make(folder: Path, *, binary: bool = True, spread: float | None = 0.02, prom
     """A plan as ``operant plan`` writes it."""
     records = [
         {"kind": "run", "command": "plan", "name": f"a plan {HOSTILE}", "config": {"rollouts": "r.jsonl", "price": 0}},
-        {"kind": "environment", "python": "3", "trl": None},
+        {"kind": "environment", "time": 1795859137.8, "python": "3", "trl": None},
         {"kind": "note", "text": "2 of 800 completions could not be verified."},
         {"kind": "rollouts", "prompts": prompts, "rollouts": 16, "binary": binary, "confidence": 0.9}
         | {"bins": BINS, "prompts_in_bins": [0.125] * 8},
@@ -109,7 +109,7 @@ def test_sections_stand_in_order(page: Path) -> None:
         "Environment",
         "How to read this page",
     ]
-    assert page.parent.name == "report"
+    assert page.parent.name == "report" and "1795859137.8" not in html  # when it was written is no setting
 
 
 def test_the_page_loads_nothing_and_hostile_text_stays_text(page: Path) -> None:

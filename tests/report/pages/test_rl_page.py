@@ -92,7 +92,7 @@ def test_the_table_goes_from_the_first_to_the_last_tenth(tmp_path: Path) -> None
     (row,) = [line for line in text.splitlines() if "0.015 to 0.195" in line]  # steps 1, 2 and 19, 20
     assert row.split() == [NAME, "0.015", "to", "0.195", "0.030", "to", "0.390", "1.520", "to", "1.160", "50.0", "1.2"]
     (stock,) = [line for line in text.splitlines() if line.startswith("grpo") and " to " in line]
-    assert stock.split() == ["grpo", "-", "0.030", "to", "0.390", "1.520", "to", "1.160", "50.0", "0.0"]
+    assert stock.split() == ["grpo", "–", "0.030", "to", "0.390", "1.520", "to", "1.160", "50.0", "0.0"]
 
 
 @pytest.mark.parametrize(("method", "name"), [("grpo", "TRL's GRPO"), ("rloo", "TRL's RLOO")])

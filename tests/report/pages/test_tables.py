@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operant.core import bootstrap
 from operant.core.checks import DataError
 from operant.report import summary_table
 from operant.report.pages.train.load import load_run, natural
@@ -20,7 +21,7 @@ from operant.report.pages.train.tables import (
     curves,
     gains,
     intervals,
-    resampled_means,
+    resampled,
     trades,
 )
 from operant.report.pages.train.text import finding, notes
@@ -45,14 +46,14 @@ def test_one_seed_matches_the_standard_error_of_a_paired_mean() -> None:
     error = gain.std() / np.sqrt(800)
     (interval,) = intervals(gain[None], resamples=8_000)
     assert (interval.high - interval.low) / (2 * 1.96 * error) == pytest.approx(1, rel=0.04)
-    assert resampled_means(gain, resamples=8_000).std() == pytest.approx(error, rel=0.03)
+    assert resampled(gain, resamples=8_000).std() == pytest.approx(error, rel=0.03)
 
 
 @pytest.mark.parametrize("shape", [(1, 50), (3, 40), (12, 7), (2, 1)])
 def test_crossed_bootstrap_has_its_exact_variance(shape: tuple[int, int]) -> None:
     generator = np.random.default_rng(1)
     values = generator.normal(size=shape) + generator.normal(size=(shape[0], 1))
-    means = resampled_means(values, resamples=40_000)
+    means = resampled(values, resamples=40_000)
     assert means.var() == pytest.approx(crossed_variance(values), rel=0.05)
     error = np.sqrt(crossed_variance(values) / 40_000)
     assert means.mean() == pytest.approx(values.mean(), abs=4 * error)
@@ -64,14 +65,14 @@ def test_crossed_variance_is_the_sum_of_its_components() -> None:
     of_prompt = generator.normal(0, 0.3, (1, 900))
     values = of_seed + of_prompt
     components = of_seed.var() / 40 + of_prompt.var() / 900
-    assert resampled_means(values, resamples=10_000).var() == pytest.approx(components, rel=0.05)
+    assert resampled(values, resamples=10_000).var() == pytest.approx(components, rel=0.05)
 
 
 def test_chunks_do_not_change_the_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).normal(size=(2, 3, 50))
-    whole = resampled_means(values, resamples=64)
-    monkeypatch.setattr("operant.report.pages.train.tables._CELLS", 50 * 7)
-    np.testing.assert_allclose(resampled_means(values, resamples=64), whole, rtol=1e-12)
+    whole = resampled(values, resamples=64)
+    monkeypatch.setattr(bootstrap, "_CELLS", 50 * 7)
+    np.testing.assert_allclose(resampled(values, resamples=64), whole, rtol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from operant.core.bootstrap import resampled_means
 from operant.core.checks import BudgetError, DataError, InputError
 from operant.core.record import claim_folder, extend_records, read_records, write_records
 from operant.core.rng import numpy_generator
@@ -36,10 +37,8 @@ from operant.hf.rollouts.signals import (
 )
 from operant.strategies import BestOf, Outcomes, PassAt, credit, parse
 
-RESAMPLES = 2000
 LEAST = 4
 """Rollouts a prompt that a plan needs: N = 2, trained with M = 2 N."""
-_CELLS = 4_000_000  # prompt counts held in memory at once
 
 
 def plan(config: PlanConfig) -> Path:
@@ -148,13 +147,8 @@ def _evidence(config: PlanConfig, outcomes: Outcomes, rate: Tensor) -> Evidence:
 
 def resampled(values: Tensor, seed: int) -> Tensor:
     """Means of the columns of (B, C) over bootstrap resamples of the prompts, (R, C): paired, all columns alike."""
-    b = len(values)
-    generator = numpy_generator(seed, "plan", "bootstrap")
-    chunk, means = max(1, _CELLS // b), []
-    for start in range(0, RESAMPLES, chunk):
-        counts = generator.multinomial(b, [1 / b] * b, size=min(chunk, RESAMPLES - start))
-        means.append(torch.from_numpy(counts).double() @ values / b)
-    return torch.cat(means)
+    means = resampled_means(values.T[:, None].numpy(), numpy_generator(seed, "plan", "bootstrap"))
+    return torch.from_numpy(means.T)
 
 
 def _facts(config: PlanConfig, outcomes: Outcomes, rate: Tensor) -> dict[str, Any]:

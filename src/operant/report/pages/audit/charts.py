@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from operant.report.pages.audit.load import OURS, AuditRun, Record
+from operant.report.charts import chart, color
+from operant.report.pages.audit.load import OURS, SavedAudit
+from operant.report.records import Record
 from operant.report.theme import GREY, Figure, Key, Panel, alt, cycle, panel
 
 BAND = 8.0  # pixels, the target
@@ -22,7 +24,7 @@ TICKS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 """Success rates at about equal distances on the axis, which is linear in the logit of p."""
 
 
-def family_figures(run: AuditRun) -> list[Figure]:
+def family_figures(run: SavedAudit) -> list[Figure]:
     """One figure a family: slope, slope over that of the target, and noise, beside the target and our credit."""
     target = run.target["strategy"]
     ours = tuple(r for r in run.rules if r["name"] == OURS)
@@ -47,7 +49,7 @@ def file_name(family: str, place: int) -> str:
     return FILES.get(family, f"rules-{place}")
 
 
-def dead_figure(run: AuditRun) -> Figure:
+def dead_figure(run: SavedAudit) -> Figure:
     """The share of dead groups; rules that are dead on the same groups share a line."""
     groups = alike(run)
     keys = _keys(list(groups), thick=[name for name, rules in groups.items() if rules[0]["name"] == OURS])
@@ -55,7 +57,7 @@ def dead_figure(run: AuditRun) -> Figure:
     return Figure("dead", "Dead groups", (_lines("", run, keys, dead, unit="dead groups, %"),), keys)
 
 
-def alike(run: AuditRun) -> dict[str, list[Record]]:
+def alike(run: SavedAudit) -> dict[str, list[Record]]:
     """The rules by their dead groups: name of the first of each kind -> all of that kind."""
     groups: list[list[Record]] = []
     for rule in run.rules:
@@ -78,7 +80,7 @@ def _keys(names: Sequence[str], *, thick: Sequence[str]) -> dict[str, Key]:
 
 def _lines(
     title: str,
-    run: AuditRun,
+    run: SavedAudit,
     keys: Mapping[str, Key],
     curves: Mapping[str, Sequence[float | None]],
     *,
@@ -93,10 +95,10 @@ def _lines(
         if y is not None and (y > 0 or not logarithmic)
     ]
     dash = alt.Scale(domain=list(keys), range=[list(k.dash) for k in keys.values()])
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = chart(rows).encode(
         x=_logit_axis(run),
         y=_log_axis(rows) if logarithmic else alt.Y("value:Q", title=unit, axis=alt.Axis(tickCount=6)),
-        color=alt.Color("branch:N", scale=alt.Scale(domain=list(keys)), title=None),
+        color=color(keys, "branch"),
         strokeDash=alt.StrokeDash("branch:N", scale=dash, title=None),
     )
     lines = [
@@ -114,7 +116,7 @@ def _lines(
     return panel(title, *lines, dots)
 
 
-def _logit_axis(run: AuditRun) -> alt.X:
+def _logit_axis(run: SavedAudit) -> alt.X:
     """Both ends of p drawn apart: with a budget N the slope lives below p = 1/N."""
     ends = [math.log(p / (1 - p)) for p in (min(run.p), max(run.p))]
     ticks = [math.log(p / (1 - p)) for p in TICKS]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from operant.report.formats import percent, ratio
 from operant.report.page import Page, aside, cell, figure_section, row, section, table
 from operant.report.pages.audit.charts import alike, dead_figure, family_figures
-from operant.report.pages.audit.load import NOISE_AT, SHOWN, AuditRun, constant, finding, number, share
+from operant.report.pages.audit.load import NOISE_AT, SHOWN, SavedAudit, constant, finding
 from operant.report.theme import Figure
 
 FAMILIES = {
@@ -16,13 +17,13 @@ FAMILIES = {
 }
 
 
-def build(run: AuditRun) -> Page:
+def build(run: SavedAudit) -> Page:
     """The page of an audit."""
     families, dead = sorted(family_figures(run), key=_place), dead_figure(run)
     return Page(
         kind="audit",
         title=f"Which rule trains for {run.target['strategy']}?",
-        origin=str(run.path),
+        origin=str(run.source.folder),
         findings=[finding(run)],
         asides=[aside([f"Left out: {r['name']}: {r['reason']}" for r in run.left_out])],
         sections=[
@@ -31,8 +32,8 @@ def build(run: AuditRun) -> Page:
             _dead_section(run, dead),
         ],
         figures=[*families, dead],
-        config=run.config,
-        environment=run.environment,
+        config=run.source.config,
+        environment=run.source.environment,
         reading=_reading(run.target["m"]),
         made="Made by operant; every number is exact for binary rewards, nothing was sampled.",
     )
@@ -43,13 +44,13 @@ def _place(figure: Figure) -> int:
     return [*FAMILIES, figure.name].index(figure.name)
 
 
-def _overview(run: AuditRun) -> str:
+def _overview(run: SavedAudit) -> str:
     rows: list[str] = []
     for r in run.rules:
         scale = constant(r)
-        told = "no" if scale is None else "yes" if scale == 1 else f"yes, × {number(scale)}"
+        told = "no" if scale is None else "yes" if scale == 1 else f"yes, × {ratio(scale)}"
         numbers = [run.at(r["ratio"], p) for p in SHOWN] + [run.at(r["noise"], p) for p in NOISE_AT[:2]]
-        cells = [cell(told, kind="down" if scale is None else "up"), *(cell(number(x)) for x in numbers)]
+        cells = [cell(told, kind="down" if scale is None else "up"), *(cell(ratio(x)) for x in numbers)]
         rows.append(row(r["name"], cells, small=r["source"]))
     lead = (
         f"Slope of what the rule optimises, over the slope of {run.target['strategy']}, at success rates p. "
@@ -60,11 +61,11 @@ def _overview(run: AuditRun) -> str:
     return section("At a glance", lead, table(head, rows))
 
 
-def _dead_section(run: AuditRun, figure: Figure) -> str:
+def _dead_section(run: SavedAudit, figure: Figure) -> str:
     rows = [
         row(
             ", ".join(r["name"] for r in members),
-            [cell(share(run.at(members[0]["dead"], p))) for p in SHOWN],
+            [cell(percent(run.at(members[0]["dead"], p))) for p in SHOWN],
             key=figure.keys[name],
         )
         for name, members in alike(run).items()

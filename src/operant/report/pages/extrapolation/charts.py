@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from operant.report.charts import Datum, chart, color, extent, log_ticks
 from operant.report.pages.extrapolation.load import (
-    Record,
     anchor_of,
     best,
     expected,
@@ -17,15 +16,14 @@ from operant.report.pages.extrapolation.load import (
     parameters_of,
     ranked,
 )
-from operant.report.theme import DARK, GREY, LIGHT, PALE, Figure, Key, alt, cycle, panel
+from operant.report.records import Record
+from operant.report.theme import DARK, GREY, LIGHT, PALE, Figure, Key, alt, cycle, image_spec, panel
 
 KNOWN, CONTEXT, TRUTH = "known tasks", "context", "truth"
 PREDICTED, BEYOND = "prediction", "prediction, beyond what is known"
 DRAWN_POINTS = 2500
 """Points of known tasks in a panel; longer curves are thinned."""
 CHOSEN, RELATIONAL, PLAIN = "largest weight", "relational", "plain baseline"
-
-Row = dict[str, Any]
 
 
 def target_figure(target: Record, bank: Record, name: str) -> Figure:
@@ -77,17 +75,17 @@ def _curves(target: Record, bank: Record, c: int, keys: Mapping[str, Key]) -> li
     x = alt.X("x:Q", title=x_name, scale=alt.Scale(zero=False, nice=False, padding=6), axis=alt.Axis(tickCount=7))
     dash = alt.Scale(domain=list(keys), range=[list(k.dash) or [1, 0] for k in keys.values()])
 
-    def chart(rows: Sequence[Row]) -> alt.Chart:
-        return alt.Chart(alt.Data(values=list(rows))).encode(
-            x=x, y=y, color=_colour(keys), strokeDash=alt.StrokeDash("series:N", scale=dash, title=None)
+    def series(rows: Sequence[Datum]) -> alt.Chart:
+        return chart(rows).encode(
+            x=x, y=y, color=color(keys), strokeDash=alt.StrokeDash("series:N", scale=dash, title=None)
         )
 
-    def line(rows: Sequence[Row], width: float, opacity: float = 1.0) -> alt.Chart:
-        return chart(rows).mark_line(strokeWidth=width, opacity=opacity, clip=True).encode(detail="part:N")
+    def line(rows: Sequence[Datum], width: float, opacity: float = 1.0) -> alt.Chart:
+        return series(rows).mark_line(strokeWidth=width, opacity=opacity, clip=True).encode(detail="part:N")
 
     layers = [line(known_rows(bank, c), 1, 0.75)] if bank["curves"] else []
     segments = _segments(target, c)
-    band = chart(segments).mark_area(opacity=0.16, clip=True, strokeWidth=0)
+    band = series(segments).mark_area(opacity=0.16, clip=True, strokeWidth=0)
     layers.append(band.encode(y=alt.Y("low:Q", title=y_name, scale=scale), y2="high:Q", detail="part:N"))
     if target["anchor"]:
         layers.append(line(_rows(_anchor(target), target["anchor"]["x"], target["anchor"]["y"], c), 2))
@@ -95,16 +93,16 @@ def _curves(target: Record, bank: Record, c: int, keys: Mapping[str, Key]) -> li
     if target["baseline"]:
         values = target["baseline"]["mean"]
         layers.append(line(_rows(target["baseline"]["name"], target["prediction"]["x"], values, c), 2))
-    dots = chart([s for s in segments if not s["joint"]]).mark_point(filled=True, size=70, opacity=0)
+    dots = series([s for s in segments if not s["joint"]]).mark_point(filled=True, size=70, opacity=0)
     layers.append(dots.encode(tooltip=_tips(x_name, y_name, "low", "high")))
     for name, rows in _dots(target, c):
         size, shape = (85, "circle") if name == CONTEXT else (60, "diamond")
-        mark = chart(rows).mark_point(filled=True, size=size, shape=shape, opacity=1, clip=True)
+        mark = series(rows).mark_point(filled=True, size=size, shape=shape, opacity=1, clip=True)
         layers.append(mark.encode(tooltip=_tips(x_name, y_name)))
     return layers
 
 
-def _dots(target: Record, c: int) -> list[tuple[str, list[Row]]]:
+def _dots(target: Record, c: int) -> list[tuple[str, list[Datum]]]:
     """Truth, then context above it."""
     truth = [(TRUTH, _rows(TRUTH, target["truth"]["x"], target["truth"]["y"], c))] if target["truth"] else []
     return [*truth, (CONTEXT, _rows(CONTEXT, target["context"]["x"], target["context"]["y"], c))]
@@ -124,10 +122,10 @@ def _span(target: Record, bank: Record, c: int) -> list[float]:
     return [bottom - edge, top + edge]
 
 
-def known_rows(bank: Record, c: int) -> list[Row]:
+def known_rows(bank: Record, c: int) -> list[Datum]:
     """Points of one output of the known tasks, thinned."""
     step = 1 + sum(len(k["x"]) for k in bank["curves"]) // DRAWN_POINTS
-    rows: list[Row] = []
+    rows: list[Datum] = []
     for i, curve in enumerate(bank["curves"]):
         points = sorted(zip(curve["x"], curve["y"], strict=True), key=lambda p: p[0][0])
         kept = points[::step] + points[-1:] * bool((len(points) - 1) % step)
@@ -140,17 +138,17 @@ def _brief(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _rows(series: str, x: Sequence[Any], y: Sequence[Any], c: int) -> list[Row]:
+def _rows(series: str, x: Sequence[Any], y: Sequence[Any], c: int) -> list[Datum]:
     found = [{"series": series, "part": 0, "x": a[0], "y": b[c]} for a, b in zip(x, y, strict=True)]
     return sorted((r for r in found if r["y"] is not None), key=lambda r: r["x"])
 
 
-def _segments(target: Record, c: int) -> list[Row]:
+def _segments(target: Record, c: int) -> list[Datum]:
     """The prediction in pieces, covered and not; a piece that is not takes its neighbours in, so that lines meet."""
     asked = target["prediction"]
     columns = (asked[k] for k in ("x", "mean", "low", "high", "covered"))
     points = sorted(zip(*columns, strict=True), key=lambda p: p[0][0])
-    rows: list[Row] = []
+    rows: list[Datum] = []
     part, before = 0, None
 
     def add(point: Sequence[Any], inside: bool, joint: bool) -> None:
@@ -178,14 +176,14 @@ def _points(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
     x = alt.X("x:Q", title=x_name, scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=5))
     y = alt.Y("y:Q", title=y_name, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     rows = [r for r in _segments(target, c) if not r["joint"]]
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(keys))
+    base = chart(rows).encode(x=x, color=color(keys))
     bar = base.mark_rule(opacity=0.35, strokeWidth=1.5).encode(y=alt.Y("low:Q", title=y_name), y2="high:Q")
     dot = base.mark_point(filled=True, size=45, opacity=1).encode(y=y, tooltip=_tips(x_name, y_name, "low", "high"))
     layers = [bar, dot]
     for name, found in _dots(target, c):
         shape = "circle" if name == CONTEXT else "diamond"
-        mark = alt.Chart(alt.Data(values=found)).mark_point(filled=True, size=60, shape=shape, opacity=1)
-        layers.append(mark.encode(x=x, y=y, color=_colour(keys), tooltip=_tips(x_name, y_name)))
+        mark = chart(found).mark_point(filled=True, size=60, shape=shape, opacity=1)
+        layers.append(mark.encode(x=x, y=y, color=color(keys), tooltip=_tips(x_name, y_name)))
     return layers
 
 
@@ -199,9 +197,9 @@ def _against_true(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
         if tuple(x) in known
     ]
     ends = [f(v for r in rows for v in (r["true"], r["y"])) for f in (min, max)] if rows else [0.0, 1.0]
-    diagonal = alt.Chart(alt.Data(values=[{"x": v, "y": v} for v in ends])).mark_line(strokeDash=[4, 3], strokeWidth=1)
+    diagonal = chart({"x": v, "y": v} for v in ends).mark_line(strokeDash=[4, 3], strokeWidth=1)
     x = alt.X("true:Q", title="true", scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=5))
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(keys))
+    base = chart(rows).encode(x=x, color=color(keys))
     y = alt.Y("y:Q", title="predicted", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     bar = base.mark_rule(opacity=0.35, strokeWidth=1.5).encode(y=alt.Y("low:Q", title="predicted"), y2="high:Q")
     tips = _tips("true", "predicted", "low", "high")
@@ -212,7 +210,7 @@ def _against_true(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
 def choice_figure(targets: Sequence[Record]) -> Figure | None:
     """Expected errors and those on the outer shell, a row an operator, a dot a target; None if there are none."""
     names = ranked(targets)
-    rows: list[Row] = []
+    rows: list[Datum] = []
     for t in targets:
         for c in t["choice"]:
             error = expected(c)
@@ -234,14 +232,14 @@ def _positive(value: float | None, error: float) -> float:
     return value if value is not None and value > 0 else error
 
 
-def _bars(rows: Sequence[Row], names: Sequence[str], keys: Mapping[str, Key]) -> list[Any]:
+def _bars(rows: Sequence[Datum], names: Sequence[str], keys: Mapping[str, Key]) -> list[Any]:
     several = len({r["target"] for r in rows}) > 1
     y = alt.Y("operator:N", title=None, sort=list(names), axis=alt.Axis(labelLimit=290, ticks=False, labelPadding=8))
-    ends = [f(r[k] for r in rows for k in ("low", "error", "high")) for f in (min, max)]
+    ends = extent(rows, "low", "error", "high")
     scale = alt.Scale(type="log", nice=False, padding=12)
-    axis = alt.Axis(grid=True, format="~g", values=_log_ticks(*ends))
+    axis = alt.Axis(grid=True, format="~g", values=log_ticks(*ends))
     title = "error: dot, expected on the target; bar, 90 % of tasks on the outer shell"
-    base = alt.Chart(alt.Data(values=list(rows))).encode(y=y, color=_colour(keys))
+    base = chart(rows).encode(y=y, color=color(keys))
     bar = base.mark_rule(strokeWidth=2, opacity=0.25 if several else 1)
     numbers = [alt.Tooltip(f"{k}:Q", format=".3g") for k in ("error", "low", "high")]
     tips = [alt.Tooltip("operator:N"), alt.Tooltip("target:N"), *numbers]
@@ -252,16 +250,10 @@ def _bars(rows: Sequence[Row], names: Sequence[str], keys: Mapping[str, Key]) ->
     ]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten; over more than three decades the powers alone."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [d * 10.0**k for k in powers for d in ((1, 2, 5) if high < 1e3 * low else (1,))]
-
-
 def parameter_figure(targets: Sequence[Record]) -> Figure | None:
     """Parameters of the transformations against the targets' one known parameter; None without it or for one target."""
     known = [t for t in targets if len(t["params"]) == 1 and not is_plain(t) and best(t) is not None]
-    rows: list[Row] = []
+    rows: list[Datum] = []
     for t in known:
         found, (value,) = best(t) or {}, t["params"].values()
         for name, (estimate, low, high) in parameters_of(found).items():
@@ -276,7 +268,7 @@ def parameter_figure(targets: Sequence[Record]) -> Figure | None:
     for name in dict.fromkeys(r["parameter"] for r in rows):
         shown = [r for r in rows if r["parameter"] == name]
         x = alt.X("at:Q", title=along, scale=alt.Scale(zero=False, padding=14))
-        base = alt.Chart(alt.Data(values=shown)).encode(x=x, color=_colour(keys))
+        base = chart(shown).encode(x=x, color=color(keys))
         axis, scale = alt.Axis(tickCount=6), alt.Scale(zero=False)
         bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=name, axis=axis, scale=scale), y2="high:Q")
         tips = [alt.Tooltip("target:N"), alt.Tooltip("series:N", title="anchor")]
@@ -288,11 +280,22 @@ def parameter_figure(targets: Sequence[Record]) -> Figure | None:
     return Figure("parameters", "The transformation across targets", tuple(panels), keys)
 
 
-def _colour(names: Mapping[str, Key] | Sequence[str]) -> alt.Color:
-    return alt.Color("series:N", scale=alt.Scale(domain=list(names)), title=None)
-
-
 def _tips(x_name: str, y_name: str, *more: str) -> list[alt.Tooltip]:
     form = ".4g"
     first = [alt.Tooltip("series:N"), alt.Tooltip("x:Q", title=x_name, format=form)]
     return [*first, alt.Tooltip("y:Q", title=y_name, format=form), *(alt.Tooltip(f"{k}:Q", format=form) for k in more)]
+
+
+def target_chart(source: Any) -> Any:
+    """A target among the known tasks, as an Altair chart of its own size.
+
+    Args:
+        source: the record of a target; or records, of a target and of its bank, as ``operant extrapolate`` writes
+            them; or an object whose ``record()`` gives either. Without a bank no known tasks are drawn.
+    """
+    if hasattr(source, "record"):
+        source = source.record()
+    records = [source] if isinstance(source, Mapping) else list(source)
+    target = next(r for r in records if r["kind"] == "target")
+    bank = next((r for r in records if r["kind"] == "bank"), {"curves": []})
+    return alt.Chart.from_dict(image_spec(target_figure(target, bank, "target")))

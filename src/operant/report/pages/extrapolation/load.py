@@ -1,4 +1,4 @@
-"""Extrapolated targets read back, and in words. Tables are in ``extrapolation_table``, the page in ``.._page``.
+"""Extrapolated targets read back, and in words. Tables are in ``tables``, the page in ``page``.
 
 Reads the folder that ``operant extrapolate`` wrote: ``record.jsonl`` with one record for the bank and one a target.
 """
@@ -6,33 +6,26 @@ Reads the folder that ``operant extrapolate`` wrote: ``record.jsonl`` with one r
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from operant.core.checks import DataError
-from operant.core.record import read_records
-
-Record = Mapping[str, Any]
+from operant.report.formats import MISSING, interval, number, share
+from operant.report.records import FolderRecords, Record, read_finished
 
 
 @dataclass(frozen=True)
-class Extrapolation:
+class SavedExtrapolation:
     """What ``operant extrapolate`` wrote.
 
     Args:
-        path: its folder.
-        run: name and configuration.
-        environment: versions and platform.
+        source: the folder's records.
         bank: the known tasks: how many, their names, and points of up to 80 of them.
         targets: one record a target.
         notes: what a reader must know first.
     """
 
-    path: Path
-    run: Record
-    environment: Record
+    source: FolderRecords
     bank: Record
     targets: tuple[Record, ...]
     notes: tuple[str, ...]
@@ -43,45 +36,20 @@ class Extrapolation:
         return f"{100 * self.targets[0]['level']:g} %"
 
 
-def load_extrapolation(folder: Path) -> Extrapolation:
+def load_extrapolation(folder: Path) -> SavedExtrapolation:
     """Read the records of an extrapolation.
 
     Raises:
         DataError: if the folder holds none.
     """
-    path = folder / "record.jsonl"
-    kinds: dict[str, list[Record]] = {}
-    for record in read_records(path) if path.is_file() else []:
-        kinds.setdefault(record.get("kind", ""), []).append(record)
-    if not {"run", "environment", "bank", "target"} <= set(kinds):
-        raise DataError(f"expected a folder that `operant extrapolate` wrote, found none finished at {folder}.")
-    environment = {k: v for k, v in kinds["environment"][-1].items() if k not in ("kind", "time")}
-    bank = kinds["bank"][-1]
-    told = (*(r["text"] for r in kinds.get("note", ())), *bank["notes"])
-    return Extrapolation(folder, kinds["run"][-1], environment, bank, tuple(kinds["target"]), told)
+    found = read_finished(folder, "extrapolate", "bank", "target")
+    bank = found.last("bank")
+    return SavedExtrapolation(found, bank, found.every("target"), (*found.texts("note"), *bank["notes"]))
 
 
-def number(x: float | None, digits: int = 4) -> str:
-    """A value with a few significant digits.
-
-    >>> number(1234.5678), number(-1e-9), number(None), number(-0.0)
-    ('1235', '-1e-09', '–', '0')
-    """
-    return "–" if x is None else f"{x:z.{digits}g}"
-
-
-def interval(low: float | None, high: float | None, digits: int = 4) -> str:
-    """``0.38 to 0.44``; empty where there is none."""
-    return "" if low is None or high is None else f"{number(low, digits)} to {number(high, digits)}"
-
-
-def share(x: float | None) -> str:
-    """A share in percent.
-
-    >>> share(0.25), share(0.001), share(None)
-    ('25 %', '<1 %', '–')
-    """
-    return "–" if x is None else "<1 %" if 0 < x < 0.005 else f"{100 * x:.0f} %"
+def brief(x: float | None) -> str:
+    """A value with three digits: an error, or the end of an interval."""
+    return number(x, 3)
 
 
 def name_of(target: Record) -> str:
@@ -91,7 +59,7 @@ def name_of(target: Record) -> str:
 
 def anchor_of(found: Record) -> str:
     """Name of the anchor of a decomposition."""
-    return "–" if found["anchor"] is None else str(found["anchor"])
+    return MISSING if found["anchor"] is None else str(found["anchor"])
 
 
 def of(target: Record, operator: str) -> Record:
@@ -199,8 +167,8 @@ def _why(target: Record) -> list[str]:
     return [
         *told,
         f"By the outer shell of the bank and the context, {leading(target)} should err by "
-        f"{number(expected(chosen), 3)}; {plain['operator']}, the best {'other ' if chosen['plain'] else ''}plain "
-        f"baseline, by {number(expected(plain), 3)}.",
+        f"{brief(expected(chosen))}; {plain['operator']}, the best {'other ' if chosen['plain'] else ''}plain "
+        f"baseline, by {brief(expected(plain))}.",
     ]
 
 
@@ -217,24 +185,6 @@ def parameters_text(found: Record) -> str:
     """``xshift 0.41 (0.38 to 0.44), shift -0.1``; empty if a decomposition has none."""
     told: list[str] = []
     for name, (value, low, high) in parameters_of(found).items():
-        ends = interval(low, high, 3)
-        told.append(f"{name} {number(value, 3)}" + (f" ({ends})" if ends else ""))
+        ends = interval(low, high, brief)
+        told.append(f"{name} {brief(value)}" + (f" ({ends})" if ends else ""))
     return ", ".join(told)
-
-
-def target_chart(records: Sequence[Record]) -> Any:
-    """The first target among records among the known tasks, as an Altair chart of its own size.
-
-    Args:
-        records: the record of a target and that of its bank, as ``operant extrapolate`` writes them.
-
-    Raises:
-        ImportError: if the extra ``operant[report]`` is not installed.
-    """
-    # Altair is an optional extra; the words and tables of this module work without it.
-    from operant.report.pages.extrapolation.charts import target_figure
-    from operant.report.theme import alt, image_spec
-
-    target = next(r for r in records if r["kind"] == "target")
-    bank = next((r for r in records if r["kind"] == "bank"), {"curves": []})
-    return alt.Chart.from_dict(image_spec(target_figure(target, bank, "target")))

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from operant.report.formats import MISSING, share
 from operant.report.page import Page, aside, cell, figure_section, row, section, table
 from operant.report.pages.extrapolation.charts import choice_figure, parameter_figure, target_figure
 from operant.report.pages.extrapolation.load import (
-    Extrapolation,
-    Record,
+    SavedExtrapolation,
     anchor_of,
+    brief,
     explanation,
     headline,
     mixture,
     name_of,
-    number,
     parameters_text,
-    share,
 )
 from operant.report.pages.extrapolation.tables import MOST_ROWS, choice_notes, choice_rows, prediction_rows, target_rows
+from operant.report.records import Record
 from operant.report.theme import Figure
 
 MOST_TARGETS = 12
 """Targets with a figure of their own; all stand in the table."""
 
 
-def build(run: Extrapolation) -> Page:
+def build(run: SavedExtrapolation) -> Page:
     """The page of an extrapolation."""
     targets = [(t, target_figure(t, run.bank, f"target-{i}")) for i, t in enumerate(run.targets[:MOST_TARGETS])]
     choice, parameters = choice_figure(run.targets), parameter_figure(run.targets)
@@ -38,8 +38,8 @@ def build(run: Extrapolation) -> Page:
     figures = [f for _, f in targets] + [f for f in (choice, parameters) if f is not None]
     return Page(
         kind="extrapolation",
-        title=str(run.run["name"]),
-        origin=f"{run.path} · {run.bank['tasks']} known tasks, {run.bank['points']} points",
+        title=run.source.name,
+        origin=f"{run.source.folder} · {run.bank['tasks']} known tasks, {run.bank['points']} points",
         findings=told,
         asides=[*map(_warning, filter(_is_alien, run.targets)), aside(notes)],
         sections=[
@@ -49,8 +49,8 @@ def build(run: Extrapolation) -> Page:
             *([figure_section(parameters, _parameter_caption())] if parameters else []),
         ],
         figures=figures,
-        config=run.run["config"],
-        environment=run.environment,
+        config=run.source.config,
+        environment=run.source.environment,
         reading=_reading(run),
         made=f"Made by operant from a bank of {run.bank['tasks']} tasks.",
     )
@@ -83,8 +83,8 @@ def _decompositions(target: Record) -> str:
         row(
             anchor_of(d),
             [
-                *(_cell(text) for text in (d["transformation"], parameters_text(d) or "–")),
-                *(_cell(text) for text in (number(d["residual"], 3), share(d["weight"]))),
+                *(_cell(text) for text in (d["transformation"], parameters_text(d) or MISSING)),
+                *(_cell(text) for text in (brief(d["residual"]), share(d["weight"]))),
             ],
         )
         for d in target["decompositions"][:6]
@@ -92,7 +92,7 @@ def _decompositions(target: Record) -> str:
     return table(["anchor", "transformation", "parameters", "residual", "weight"], rows)
 
 
-def _choice_section(run: Extrapolation, figure: Figure | None) -> str:
+def _choice_section(run: SavedExtrapolation, figure: Figure | None) -> str:
     if not any(t["choice"] for t in run.targets):
         return ""
     after = _table(choice_rows(run.targets)) + aside(choice_notes(run.targets))
@@ -111,7 +111,7 @@ def _cell(text: str) -> str:
     return cell(text, kind="long" if len(text) > 60 else "")
 
 
-def _targets_lead(run: Extrapolation) -> str:
+def _targets_lead(run: SavedExtrapolation) -> str:
     names = f"{', '.join(run.bank['y_names'])} of {', '.join(run.bank['x_names'])}"
     by = f", by {', '.join(run.bank['param_names'])}" if run.bank["param_names"] else ""
     return (
@@ -132,7 +132,7 @@ def _target_caption(target: Record) -> str:
     return told.strip()
 
 
-def _choice_caption(run: Extrapolation) -> str:
+def _choice_caption(run: SavedExtrapolation) -> str:
     dots = "A dot a target. " if len(run.targets) > 1 else ""
     return (
         f"{dots}Every operator predicted tasks at the end of the bank, the outer shell, from the others, as the target "
@@ -150,7 +150,7 @@ def _parameter_caption() -> str:
     )
 
 
-def _reading(run: Extrapolation) -> str:
+def _reading(run: SavedExtrapolation) -> str:
     return (
         "A target is predicted by finding a known task, the anchor, and a named transformation that carry it onto the "
         "context points; the transformation is then applied wherever the query asks. Operators compete with plain "

@@ -5,25 +5,23 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from operant.report.formats import MISSING, aligned, interval, number, share
 from operant.report.pages.extrapolation.load import (
-    Extrapolation,
-    Record,
+    SavedExtrapolation,
     anchor_of,
     best,
+    brief,
     expected,
     explanation,
     headline,
-    interval,
     leading,
     median,
     mixed,
     name_of,
-    number,
     of,
     ranked,
-    share,
 )
-from operant.report.pages.train.text import aligned
+from operant.report.records import Record
 
 MOST_ROWS = 8
 """Predictions of a target that are shown; all of them stand in predictions.csv."""
@@ -32,14 +30,14 @@ MOST_COLUMNS = 3
 """Targets with columns of their own in the table of operators."""
 
 
-def target_rows(run: Extrapolation) -> list[list[str]]:
+def target_rows(run: SavedExtrapolation) -> list[list[str]]:
     """Head and rows of the table of targets."""
     rows = [["target", "operator", "anchor", "transformation", "residual", "p-value", "applies", "covered"]]
     for t in run.targets:
         found, verdict, others = best(t), t["applicability"], len(mixed(t)) - 1
-        what = ["–"] * 3
+        what = [MISSING] * 3
         if found is not None:
-            what = [anchor_of(found), found["transformation"], number(found["residual"], 3)]
+            what = [anchor_of(found), found["transformation"], brief(found["residual"])]
         applies = "yes" if verdict["applicable"] else "no"
         applies += f": {verdict['reason']}" if verdict["reason"] else ""
         operator = leading(t) + (f" + {others} more" if others > 0 else "")
@@ -59,7 +57,7 @@ def prediction_rows(target: Record, most: int | None = None) -> list[list[str]]:
     for i in keep:
         cells = [number(v) for v in asked["x"][i]]
         for c in range(len(target["y_names"])):
-            cells += [number(asked["mean"][i][c], 5), interval(asked["low"][i][c], asked["high"][i][c]) or "–"]
+            cells += [number(asked["mean"][i][c], 5), interval(asked["low"][i][c], asked["high"][i][c]) or MISSING]
             cells += [number(None if (known := truth[i]) is None else known[c], 5)] if truth else []
         cells[0] += "" if asked["covered"][i] else " *"
         rows.append(cells)
@@ -93,15 +91,15 @@ def choice_rows(targets: Sequence[Record]) -> list[list[str]]:
 
 def _choice_cells(about: Sequence[Record], chosen: int) -> list[str]:
     """What one operator did for every target; medians, and the mean weight, for many."""
-    shell, context = (number(median([a[k] for a in about]), 3) for k in ("shell_error", "context_error"))
+    shell, context = (brief(median([a[k] for a in about])) for k in ("shell_error", "context_error"))
     here, weights = [expected(a) for a in about], [a["weight"] or 0.0 for a in about]
     if len(about) == 1:
-        ends = interval(about[0]["shell_low"], about[0]["shell_high"], 3) or "–"
-        return [shell, ends, context, number(here[0], 3), share(weights[0])]
+        ends = interval(about[0]["shell_low"], about[0]["shell_high"], brief) or MISSING
+        return [shell, ends, context, brief(here[0]), share(weights[0])]
     if len(about) <= MOST_COLUMNS:
         each = zip(here, weights, strict=True)
-        return [shell, *(text for error, w in each for text in (number(error, 3), share(w)))]
-    return [shell, context, number(median(here), 3), share(statistics.mean(weights)), str(chosen)]
+        return [shell, *(text for error, w in each for text in (brief(error), share(w)))]
+    return [shell, context, brief(median(here)), share(statistics.mean(weights)), str(chosen)]
 
 
 def choice_notes(targets: Sequence[Record]) -> list[str]:
@@ -110,7 +108,7 @@ def choice_notes(targets: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(told))
 
 
-def extrapolation_table(run: Extrapolation) -> str:
+def extrapolation_table(run: SavedExtrapolation) -> str:
     """Every target with its explanation, predictions and the table of operators, as plain text for the terminal."""
     lines = [*run.notes, ""] if run.notes else []
     for target in run.targets:
@@ -125,5 +123,5 @@ def extrapolation_table(run: Extrapolation) -> str:
     shown = sum(min(len(t["prediction"]["x"]), MOST_ROWS) for t in run.targets[:MOST_ROWS])
     total = sum(len(t["prediction"]["x"]) for t in run.targets)
     if shown < total:
-        lines.append(f"{shown} of {total} predictions; all of them stand in {run.path / 'predictions.csv'}")
+        lines.append(f"{shown} of {total} predictions; all of them stand in {run.source.folder / 'predictions.csv'}")
     return "\n".join(lines).rstrip("\n")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from operant.report.pages.plan.load import Plan, Record
+from operant.report.charts import Datum, chart, color, level_rule, number_tips
+from operant.report.pages.plan.load import SavedPlan
+from operant.report.records import Record
 from operant.report.theme import GREY, PALE, Figure, Key, Panel, alt, cycle, panel
 
 # From few to many, readable on white and on dark; grey where a prompt is never or always solved.
 STEPS = ("#5b4fa2", "#3f78b5", "#2a9d9d", "#4cb56b", "#9dbf35", "#e8b92e")
 
 
-def value_figure(plan: Plan) -> Figure:
+def value_figure(plan: SavedPlan) -> Figure:
     """Value of every family against the budget."""
     rows = [_row(plan, c["strategy"], p) for c in plan.curves for p in c["points"]]
     keys = cycle(plan.labels)
     x = _log_x("n", [r["n"] for r in rows], "samples per prompt, N")
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(keys))
+    base = chart(rows).encode(x=x, color=color(keys))
     axis = alt.Axis(title="value, %" if plan.binary else "reward", tickCount=6)
     line = base.mark_line(strokeWidth=2.5).encode(y=alt.Y("value:Q", axis=axis, scale=alt.Scale(zero=False)))
     band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
@@ -28,14 +29,14 @@ def value_figure(plan: Plan) -> Figure:
     return Figure("value", "What more samples buy", (panel("", *layers),), keys)
 
 
-def gain_figure(plan: Plan) -> Figure | None:
+def gain_figure(plan: SavedPlan) -> Figure | None:
     """Gain of every budget over the one before it; None where each family has only one."""
     rows = [_row(plan, c["strategy"], g) for c in plan.curves for g in c["gains"]]
     if not rows:
         return None
     every = cycle(plan.labels)
     keys = {c["strategy"]: every[c["strategy"]] for c in plan.curves if c["gains"]}
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = chart(rows).encode(
         x=alt.X(
             "n:O",
             title="budget N, against the budget before it",
@@ -43,17 +44,17 @@ def gain_figure(plan: Plan) -> Figure | None:
             axis=alt.Axis(labelAngle=0, ticks=False, labelPadding=8),
         ),
         xOffset=alt.XOffset("series:N", sort=None, scale=alt.Scale(domain=list(keys))),
-        color=_colour(keys),
+        color=color(keys),
     )
     axis = alt.Axis(title="gain, percentage points" if plan.binary else "gain, reward", tickCount=6)
-    zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(y="zero:Q")
+    zero = level_rule(0)
     bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
     point = base.mark_point(filled=True, opacity=1, size=70).encode(y=alt.Y("value:Q", axis=axis), tooltip=_tips(plan))
     layers = [zero, point] if rows[0]["low"] is None else [zero, bar, point]
     return Figure("gain", "What each step of the budget buys", (panel("", *layers),), keys)
 
 
-def signal_figure(plan: Plan) -> Figure | None:
+def signal_figure(plan: SavedPlan) -> Figure | None:
     """Share of every bin of success rate in the credit, a panel a family; None where no family has credit."""
     bins = tuple(plan.rollouts["bins"])
     keys = dict(zip(bins, [GREY, *_ramp(len(bins) - 2), PALE], strict=True))
@@ -71,27 +72,27 @@ def signal_figure(plan: Plan) -> Figure | None:
         tips = [alt.Tooltip("n:N"), alt.Tooltip("series:N", title="success rate"), alt.Tooltip("value:Q", format=".1f")]
         axis = alt.Axis(labelAngle=0, ticks=False)
         bar = (
-            alt.Chart(alt.Data(values=rows))
+            chart(rows)
             .mark_bar()
             .encode(
                 x=alt.X("n:O", sort=None, title="all prompts, then credit at budget N", axis=axis),
                 y=_percent("share, %"),
                 order="order:Q",
                 tooltip=tips,
-                color=_colour(keys),
+                color=color(keys),
             )
         )
         panels.append(panel(label, bar))
     return Figure("signal", "Which prompts carry the gradient", tuple(panels), keys) if panels else None
 
 
-def dead_figure(plan: Plan) -> Figure | None:
+def dead_figure(plan: SavedPlan) -> Figure | None:
     """Share of dead groups against M, a panel a family and a line a budget; None without credit."""
     budgets = sorted({s["n"] for s in plan.signals})
     keys = dict(zip((f"N = {n}" for n in budgets), _ramp(len(budgets)), strict=True))
     panels: list[Panel] = []
     for label in plan.labels:
-        rows: list[dict[str, Any]] = [
+        rows: list[Datum] = [
             {"m": d["m"], "series": f"N = {s['n']}", "value": 100 * d["share"]}
             for s in plan.of(label)
             for d in s["dead"]
@@ -99,15 +100,15 @@ def dead_figure(plan: Plan) -> Figure | None:
         if not rows:
             continue
         x = _log_x("m", [r["m"] for r in rows], "rollouts a prompt, M")
-        base = alt.Chart(alt.Data(values=rows)).encode(x=x, y=_percent("dead groups, %"), color=_colour(keys))
+        base = chart(rows).encode(x=x, y=_percent("dead groups, %"), color=color(keys))
         tips = [alt.Tooltip("series:N"), alt.Tooltip("m:Q"), alt.Tooltip("value:Q", title="dead, %", format=".1f")]
-        half = alt.Chart(alt.Data(values=[{"half": 50}])).mark_rule(strokeDash=[4, 3]).encode(y="half:Q")
+        half = level_rule(50)
         point = base.mark_point(filled=True, opacity=1, size=50).encode(tooltip=tips)
         panels.append(panel(label, half, base.mark_line(strokeWidth=2), point))
     return Figure("dead", "Dead groups", tuple(panels), keys) if panels else None
 
 
-def _row(plan: Plan, label: str, point: Record) -> dict[str, Any]:
+def _row(plan: SavedPlan, label: str, point: Record) -> Datum:
     scale = 100 if plan.binary else 1
     values = {k: None if point[k] is None else scale * point[k] for k in ("value", "low", "high")}
     return {"series": label, "n": point["n"], **values}
@@ -124,19 +125,14 @@ def _percent(title: str) -> alt.Y:
     return alt.Y("value:Q", title=title, scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
 
 
-def _colour(keys: Mapping[str, Key]) -> alt.Color:
-    return alt.Color("series:N", scale=alt.Scale(domain=list(keys)), title=None)
-
-
-def _tips(plan: Plan) -> list[alt.Tooltip]:
+def _tips(plan: SavedPlan) -> list[alt.Tooltip]:
     form = ".1f" if plan.binary else ".3g"
     names = {"value": "%" if plan.binary else "reward", "low": f"{plan.level} from", "high": f"{plan.level} to"}
-    numbers: Iterable[alt.Tooltip] = (alt.Tooltip(f"{k}:Q", title=v, format=form) for k, v in names.items())
-    return [alt.Tooltip("series:N", title="strategy"), alt.Tooltip("n:Q", title="N"), *numbers]
+    return [alt.Tooltip("series:N", title="strategy"), alt.Tooltip("n:Q", title="N"), *number_tips(names, form)]
 
 
 def _ramp(count: int) -> list[Key]:
-    """``count`` colours at equal distances along STEPS, mixed linearly between neighbours."""
+    """``count`` colors at equal distances along STEPS, mixed linearly between neighbours."""
     anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in STEPS])
     at = np.linspace(0, len(STEPS) - 1, count)
     mixed = np.stack([np.interp(at, range(len(STEPS)), channel) for channel in anchors.T], axis=-1)

@@ -1,27 +1,21 @@
-"""A plan read back, in words and as a table for the terminal. The page is in ``plan_page``."""
+"""A plan read back, in words and as a table for the terminal. The page is in ``page``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from operant.core.checks import DataError
-from operant.core.record import read_records
-from operant.report.pages.train.text import aligned
-
-Record = Mapping[str, Any]
+from operant.report.formats import MISSING, aligned, interval, number, percent, share
+from operant.report.records import FolderRecords, Record, read_finished
 
 
 @dataclass(frozen=True)
-class Plan:
+class SavedPlan:
     """The records of a plan, by kind.
 
     Args:
-        path: its folder.
-        run: name and configuration.
-        environment: versions and platform.
+        source: the folder's records.
         rollouts: B, M, whether rewards are binary, the bins of success rate and the prompts in each.
         curves: one a family: points and gains with intervals.
         signals: one a family and budget N <= M/2: dead groups, and who carries the gradient.
@@ -29,9 +23,7 @@ class Plan:
         notes: what a reader must know first.
     """
 
-    path: Path
-    run: Record
-    environment: Record
+    source: FolderRecords
     rollouts: Record
     curves: tuple[Record, ...]
     signals: tuple[Record, ...]
@@ -53,28 +45,35 @@ class Plan:
         """The confidence level in words: "95 %"."""
         return f"{100 * self.rollouts['confidence']:g} %"
 
+    def text(self, x: float | None, *, sign: bool = False) -> str:
+        """A value or, with its sign, a difference: percent if rewards are binary, otherwise as it is."""
+        return percent(x, sign=sign) if self.binary else number(x, 3, sign=sign)
+
+    def interval(self, point: Record, *, sign: bool = False) -> str:
+        """``11.0 to 14.1``; empty where there is none."""
+        return interval(point["low"], point["high"], lambda x: self.text(x, sign=sign))
+
     def of(self, label: str) -> tuple[Record, ...]:
         """The signals of one family, by budget."""
         return tuple(s for s in self.signals if s["strategy"] == label)
 
 
-def load_plan(folder: Path) -> Plan:
+def load_plan(folder: Path) -> SavedPlan:
     """Read the records of a plan.
 
     Raises:
         DataError: if the folder holds none.
     """
-    path = folder / "record.jsonl"
-    records = read_records(path) if path.is_file() else []
-
-    def every(kind: str) -> tuple[Record, ...]:
-        return tuple({k: v for k, v in r.items() if k != "kind"} for r in records if r.get("kind") == kind)
-
-    if not every("rollouts"):
-        raise DataError(f"expected a folder that `operant plan` wrote, found none at {folder}.")
-    (run,), (environment,), (rollouts,) = every("run"), every("environment"), every("rollouts")
-    told = (*(r["text"] for r in every("note")), *_notes(rollouts))
-    return Plan(folder, run, environment, rollouts, every("curve"), every("signal"), every("recommendation"), told)
+    found = read_finished(folder, "plan", "rollouts")
+    rollouts = found.last("rollouts")
+    return SavedPlan(
+        source=found,
+        rollouts=rollouts,
+        curves=found.every("curve"),
+        signals=found.every("signal"),
+        advice=found.every("recommendation"),
+        notes=(*found.texts("note"), *_notes(rollouts)),
+    )
 
 
 def _notes(rollouts: Record) -> list[str]:
@@ -106,31 +105,9 @@ def headline(advice: Record) -> str:
     return text[:1].upper() + text[1:]
 
 
-def number(x: float | None, plan: Plan, *, sign: bool = False) -> str:
-    """A value or, with its sign, a difference: percent if rewards are binary, else as it is."""
-    if x is None:
-        return "–"
-    text = f"{100 * x:{'+' if sign else ''}.1f}" if plan.binary else f"{x:{'+' if sign else ''}.3g}"
-    return text.lstrip("+-") if float(text) == 0 else text
-
-
-def interval(point: Record, plan: Plan, *, sign: bool = False) -> str:
-    """``11.0 to 14.1``; empty where there is none."""
-    return "" if point["low"] is None else " to ".join(number(point[k], plan, sign=sign) for k in ("low", "high"))
-
-
 def at_budget(points: Sequence[Record], n: int) -> Record | None:
     """The point of a curve with this budget."""
     return next((p for p in points if p["n"] == n), None)
-
-
-def share(x: float | None) -> str:
-    """A share in percent.
-
-    >>> share(0.25), share(None)
-    ('25 %', '–')
-    """
-    return "–" if x is None else f"{100 * x:.0f} %"
 
 
 def dead_at(signal: Record, m: int) -> float | None:
@@ -138,7 +115,7 @@ def dead_at(signal: Record, m: int) -> float | None:
     return next((d["share"] for d in signal["dead"] if d["m"] == m), None)
 
 
-def plan_table(plan: Plan) -> str:
+def plan_table(plan: SavedPlan) -> str:
     """The recommendations with their reasons, and the tables, as plain text for the terminal."""
     lines: list[str] = []
     for advice in plan.advice:
@@ -159,9 +136,9 @@ def plan_table(plan: Plan) -> str:
     return "\n".join([*lines, *aligned(signals), told])
 
 
-def _value(point: Record | None, plan: Plan) -> str:
+def _value(point: Record | None, plan: SavedPlan) -> str:
     """``12.3 (11.0 to 14.1)``; without an interval where there is none."""
     if point is None:
-        return "–"
-    found = interval(point, plan)
-    return number(point["value"], plan) + (f" ({found})" if found else "")
+        return MISSING
+    found = plan.interval(point)
+    return plan.text(point["value"]) + (f" ({found})" if found else "")

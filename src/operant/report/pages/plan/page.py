@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from html import escape
 
+from operant.report.formats import MISSING, percent, share
 from operant.report.page import Page, aside, cell, figure_section, row, section, table
 from operant.report.pages.plan.charts import dead_figure, gain_figure, signal_figure, value_figure
-from operant.report.pages.plan.load import Plan, Record, at_budget, headline, interval, number, share
+from operant.report.pages.plan.load import SavedPlan, at_budget, headline
+from operant.report.records import Record
 
 
-def build(plan: Plan) -> Page:
+def build(plan: SavedPlan) -> Page:
     """The page of a plan."""
     value, gain, signal, dead = value_figure(plan), gain_figure(plan), signal_figure(plan), dead_figure(plan)
     drawn = [
@@ -21,8 +23,8 @@ def build(plan: Plan) -> Page:
     b, m = plan.rollouts["prompts"], plan.rollouts["rollouts"]
     return Page(
         kind="plan",
-        title=str(plan.run["name"]),
-        origin=f"{plan.path} · {b} prompts, {m} rollouts each",
+        title=plan.source.name,
+        origin=f"{plan.source.folder} · {b} prompts, {m} rollouts each",
         findings=[headline(a) for a in plan.advice],
         asides=[aside(plan.notes)],
         sections=[
@@ -30,8 +32,8 @@ def build(plan: Plan) -> Page:
             *(figure_section(f, caption, after) for f, caption, after in drawn if f is not None),
         ],
         figures=[f for f, _, _ in drawn if f is not None],
-        config=plan.run["config"],
-        environment=plan.environment,
+        config=plan.source.config,
+        environment=plan.source.environment,
         reading=_reading(plan),
         made=f"Made by operant from {b * m:,} rollouts, without training.",
     )
@@ -47,7 +49,7 @@ def _advice_section(advice: Record) -> str:
     return section(title, headline(advice), f"{chosen}<ul>{reasons}</ul>")
 
 
-def _points_table(plan: Plan, kind: str) -> str:
+def _points_table(plan: SavedPlan, kind: str) -> str:
     """The points of the curves, or their gains: a row a family, a column a budget."""
     curves = [c for c in plan.curves if c[kind]]
     budgets = sorted({p["n"] for c in curves for p in c[kind]})
@@ -57,13 +59,13 @@ def _points_table(plan: Plan, kind: str) -> str:
     return table(["strategy", *map(str, budgets)], rows)
 
 
-def _cell(plan: Plan, point: Record | None, *, sign: bool) -> str:
+def _cell(plan: SavedPlan, point: Record | None, *, sign: bool) -> str:
     if point is None:
-        return cell("–")
-    return cell(number(point["value"], plan, sign=sign), small=interval(point, plan, sign=sign))
+        return cell(MISSING)
+    return cell(plan.text(point["value"], sign=sign), small=plan.interval(point, sign=sign))
 
 
-def _signal_table(plan: Plan) -> str:
+def _signal_table(plan: SavedPlan) -> str:
     head = ["credit of", "top tenth of prompts carries", "carry most (share, success rate)"]
     rows = [row(s["name"], [cell(share(s["top_tenth"])), cell(_top(s), kind="long")]) for s in plan.signals]
     return table(head, rows)
@@ -71,11 +73,11 @@ def _signal_table(plan: Plan) -> str:
 
 def _top(signal: Record) -> str:
     """The prompts that carry most; a long id is cut."""
-    found = (f"{str(t['prompt'])[:40]} ({100 * t['share']:.1f} %, {t['rate']:.2f})" for t in signal["top"])
-    return ", ".join(found) or "–"
+    found = (f"{str(t['prompt'])[:40]} ({percent(t['share'])} %, {t['rate']:.2f})" for t in signal["top"])
+    return ", ".join(found) or MISSING
 
 
-def _value_caption(plan: Plan) -> str:
+def _value_caption(plan: SavedPlan) -> str:
     return (
         f"Exact mean over all draws of N of the rollouts, over prompts, with {plan.level} bootstrap bands. Bands may "
         "overlap where a paired difference is clear. pass@N, and best@N by reward, need a verifier that knows the "
@@ -83,7 +85,7 @@ def _value_caption(plan: Plan) -> str:
     )
 
 
-def _gain_caption(plan: Plan) -> str:
+def _gain_caption(plan: SavedPlan) -> str:
     return (
         f"Gain over the next smaller budget, paired by prompt, with {plan.level} intervals. An interval that crosses "
         "zero shows no measurable gain. maj@2 is worth exactly maj@1: two votes that differ are a tie."
@@ -98,7 +100,7 @@ def _signal_caption() -> str:
     )
 
 
-def _dead_caption(plan: Plan) -> str:
+def _dead_caption(plan: SavedPlan) -> str:
     exact = sorted({s["strategy"] for s in plan.signals if s["exact"]})
     how = f"exact for {', '.join(exact)}; for others from random subsets" if exact else "from random subsets"
     return (
@@ -108,7 +110,7 @@ def _dead_caption(plan: Plan) -> str:
     )
 
 
-def _reading(plan: Plan) -> str:
+def _reading(plan: SavedPlan) -> str:
     return (
         "Every number is computed from the saved rollouts alone; nothing was trained. Values and credits are unbiased "
         "for the model, prompts and sampling settings that made them, not for other kinds of prompts. "

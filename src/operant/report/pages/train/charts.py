@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from operant.report.pages.train.load import WARM, Run
-from operant.report.pages.train.tables import Table, strategy_value
+from operant.report.charts import Datum, chart, color, extent, level_rule, log_ticks, number_tips
+from operant.report.pages.train.load import WARM, SavedRun
+from operant.report.pages.train.tables import Intervals, strategy_value
 from operant.report.theme import GREY, PALE, Figure, Key, Panel, alt, cycle, panel
 
 MAX_POINTS = 150  # of a training curve; longer ones are averaged in bins
 
 
-def keys(run: Run, branches: Sequence[str]) -> dict[str, Key]:
+def keys(run: SavedRun, branches: Sequence[str]) -> dict[str, Key]:
     """How these branches of a run are drawn; the baseline and the warm start are grey."""
     chosen = cycle(run.trained)
     return {b: chosen.get(b, PALE if b == WARM else GREY) for b in branches}
 
 
-def scaling(run: Run, means: Table) -> Figure:
+def scaling(run: SavedRun, means: Intervals) -> Figure:
     """Value against budget: a line and a 95 % band per branch, a panel per family."""
     panels = []
     for family in run.families:
@@ -30,7 +31,7 @@ def scaling(run: Run, means: Table) -> Figure:
     return Figure("scaling", "What more samples buy", tuple(panels), keys(run, run.labels))
 
 
-def _scaling_panel(family: str, drawn: Sequence[str], rows: list[dict[str, Any]], budgets: list[int]) -> Panel:
+def _scaling_panel(family: str, drawn: Sequence[str], rows: list[Datum], budgets: list[int]) -> Panel:
     scale = alt.Scale(type="log", base=2, nice=False, domain=[min(budgets), max(2, *budgets)])
     x = alt.X(
         "budget:Q",
@@ -38,7 +39,7 @@ def _scaling_panel(family: str, drawn: Sequence[str], rows: list[dict[str, Any]]
         title="samples per prompt, N",
         axis=alt.Axis(values=budgets, labelFlush=False),
     )
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=_colour(drawn))
+    base = chart(rows).encode(x=x, color=color(drawn, "branch"))
     axis = alt.Axis(title=f"{family}, %", tickCount=6)
     band = base.mark_area(opacity=min(0.16, 0.8 / len(drawn))).encode(
         y=alt.Y("low:Q", axis=axis, scale=alt.Scale(zero=False)), y2="high:Q"
@@ -48,7 +49,7 @@ def _scaling_panel(family: str, drawn: Sequence[str], rows: list[dict[str, Any]]
     return panel(_family_title(family), band, line, point)
 
 
-def gain_figure(run: Run, gain: Table) -> Figure | None:
+def gain_figure(run: SavedRun, gain: Intervals) -> Figure | None:
     """Gain over the baseline per budget and branch, with 95 % intervals; None if there are no gains."""
     drawn = tuple(b for b in run.trained if any(b == key[0] for key in gain))
     panels = []
@@ -59,8 +60,8 @@ def gain_figure(run: Run, gain: Table) -> Figure | None:
     return Figure("gain", "Gain over the baseline", tuple(panels), keys(run, drawn)) if panels else None
 
 
-def _gain_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) -> Panel:
-    base = alt.Chart(alt.Data(values=rows)).encode(
+def _gain_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
+    base = chart(rows).encode(
         x=alt.X(
             "budget:O",
             title="samples per prompt, N",
@@ -68,10 +69,10 @@ def _gain_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) ->
             axis=alt.Axis(labelAngle=0, ticks=False, labelPadding=8),
         ),
         xOffset=alt.XOffset("branch:N", sort=None, scale=alt.Scale(domain=list(drawn))),
-        color=_colour(drawn),
+        color=color(drawn, "branch"),
     )
     axis = alt.Axis(title="gain, percentage points", tickCount=6)
-    zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(y="zero:Q")
+    zero = level_rule(0)
     bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
     point = base.mark_point(filled=True, opacity=1, size=70).encode(y="mean:Q", tooltip=_tooltips("points"))
     return panel(title, zero, bar, point)
@@ -81,7 +82,7 @@ ROLLOUTS = {"reward": "reward", "entropy": "entropy, nats per token", "completio
 """What a step says of its rollouts, and the title of its panel; the strategy's value and dead groups come first."""
 
 
-def rollouts(run: Run) -> Figure | None:
+def rollouts(run: SavedRun) -> Figure | None:
     """What the sampled groups said in training, the strategy's value first; None for a supervised run."""
     drawn = tuple(b for b in run.labels if _logged(run, b, "reward"))
     values = {
@@ -101,7 +102,7 @@ def _times(points: Sequence[tuple[int, float]], factor: float) -> list[tuple[int
     return [(step, factor * value) for step, value in points]
 
 
-def training(run: Run) -> Figure | None:
+def training(run: SavedRun) -> Figure | None:
     """Validation values at the ends of each family, and the loss, against the step; the loss of RL is no progress."""
     losses = {b: [] if _logged(run, b, "reward") else _logged(run, b, "loss") for b in run.labels}
     drawn = tuple(b for b in run.labels if losses[b] or any(j.evaluations for j in run.of(b)))
@@ -109,23 +110,16 @@ def training(run: Run) -> Figure | None:
     rows = [r for b in drawn for r in _curve(b, losses[b])]
     if rows:
         # Losses of different objectives differ by orders of magnitude.
-        low, high = (f(r["mean"] for r in rows) for f in (min, max))
+        low, high = extent(rows, "mean")
         logarithmic = low > 0 and high > 10 * low
         scale = alt.Scale(type="log", nice=False, padding=6) if logarithmic else alt.Scale(zero=False)
-        axis = alt.Axis(values=_log_ticks(low, high), format="~g") if logarithmic else alt.Axis()
+        axis = alt.Axis(values=log_ticks(low, high), format="~g") if logarithmic else alt.Axis()
         y = alt.Y("mean:Q", title=None, scale=scale, axis=axis)
         panels.append(_line_panel("training loss", drawn, rows, y, ".4g"))
     return Figure("training", "Training", tuple(panels), keys(run, drawn)) if panels else None
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten between two values; the powers alone if they are many."""
-    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    digits = (1, 2, 5) if high < 300 * low else (1,)
-    return [d * 10.0**k for k in powers for d in digits]
-
-
-def _end_metrics(run: Run) -> list[str]:
+def _end_metrics(run: SavedRun) -> list[str]:
     ends = []
     for family in run.families:
         metrics = run.in_family(family)
@@ -133,8 +127,8 @@ def _end_metrics(run: Run) -> list[str]:
     return ends
 
 
-def _validation_panel(run: Run, drawn: Sequence[str], metric: str) -> Panel | None:
-    rows: list[dict[str, Any]] = []
+def _validation_panel(run: SavedRun, drawn: Sequence[str], metric: str) -> Panel | None:
+    rows: list[Datum] = []
     for label in drawn:
         found = [
             (e["step"], 100 * value)
@@ -150,11 +144,11 @@ def _validation_panel(run: Run, drawn: Sequence[str], metric: str) -> Panel | No
     return _line_panel(title, drawn, rows, y, ".1f")
 
 
-def _line_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]], y: alt.Y, form: str) -> Panel:
-    base = alt.Chart(alt.Data(values=rows)).encode(
+def _line_panel(title: str, drawn: Sequence[str], rows: list[Datum], y: alt.Y, form: str) -> Panel:
+    base = chart(rows).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, format=",d")),
         y=y,
-        color=_colour(drawn),
+        color=color(drawn, "branch"),
     )
     tooltip = [
         alt.Tooltip("branch:N"),
@@ -165,7 +159,7 @@ def _line_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]], y:
     return panel(title, base.mark_line(strokeWidth=2), dots)
 
 
-def weights(run: Run) -> Figure | None:
+def weights(run: SavedRun) -> Figure | None:
     """Median and 5-95 % band of the example weights against the step, a panel per branch."""
     rows = {b: _weight_rows(run, b) for b in run.trained}
     drawn = tuple(b for b in run.trained if rows[b])
@@ -173,7 +167,7 @@ def weights(run: Run) -> Figure | None:
     return Figure("weights", "Weight of the examples", panels, keys(run, drawn)) if panels else None
 
 
-def _weight_rows(run: Run, label: str) -> list[dict[str, Any]]:
+def _weight_rows(run: SavedRun, label: str) -> list[Datum]:
     """Step, 5 %, 50 % and 95 % quantile, averaged over seeds."""
     names = {"low": 1, "mean": 3, "high": 5}
     found = [
@@ -187,10 +181,10 @@ def _weight_rows(run: Run, label: str) -> list[dict[str, Any]]:
     ]
 
 
-def _weight_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) -> Panel:
-    base = alt.Chart(alt.Data(values=rows)).encode(
+def _weight_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
+    base = chart(rows).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=4, format=",d")),
-        color=_colour(drawn),
+        color=color(drawn, "branch"),
     )
     axis = alt.Axis(title=None, tickCount=6)
     band = base.mark_area(opacity=0.22).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
@@ -200,16 +194,14 @@ def _weight_panel(title: str, drawn: Sequence[str], rows: list[dict[str, Any]]) 
         tooltip=[
             alt.Tooltip("branch:N"),
             alt.Tooltip("step:Q", format=".0f"),
-            alt.Tooltip("mean:Q", title="median", format=".3g"),
-            alt.Tooltip("low:Q", title="5 %", format=".3g"),
-            alt.Tooltip("high:Q", title="95 %", format=".3g"),
+            *number_tips({"mean": "median", "low": "5 %", "high": "95 %"}, ".3g"),
         ],
     )
-    one = alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[4, 3]).encode(y="one:Q")
+    one = level_rule(1)
     return panel(title, one, band, line, dots)
 
 
-def _rows(run: Run, table: Table, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+def _rows(run: SavedRun, table: Intervals, keys: Sequence[tuple[str, str]]) -> list[Datum]:
     return [
         {
             "branch": label,
@@ -222,12 +214,12 @@ def _rows(run: Run, table: Table, keys: Sequence[tuple[str, str]]) -> list[dict[
     ]
 
 
-def _logged(run: Run, label: str, key: str) -> list[tuple[int, Any]]:
+def _logged(run: SavedRun, label: str, key: str) -> list[tuple[int, Any]]:
     """(step, value) of every step record of every seed that has one."""
     return [(s["step"], s[key]) for job in run.of(label) for s in job.steps if s.get(key) is not None]
 
 
-def _curve(label: str, points: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
+def _curve(label: str, points: Sequence[tuple[int, float]]) -> list[Datum]:
     return [{"branch": label, "step": step, "mean": float(value)} for step, value in _binned(points)]
 
 
@@ -246,16 +238,7 @@ def _family_title(family: str) -> str:
     return {"maj@N": "maj@N (majority vote)", "best@N": "best@N (best of N)"}.get(family, family)
 
 
-def _colour(drawn: Sequence[str]) -> alt.Color:
-    return alt.Color("branch:N", scale=alt.Scale(domain=list(drawn)), title=None)
-
-
 def _tooltips(unit: str) -> list[alt.Tooltip]:
     form = ".1f"  # Vega writes a negative zero only where a form asks for a plus
-    return [
-        alt.Tooltip("branch:N"),
-        alt.Tooltip("metric:N"),
-        alt.Tooltip("mean:Q", title=unit, format=form),
-        alt.Tooltip("low:Q", title="95 % from", format=form),
-        alt.Tooltip("high:Q", title="95 % to", format=form),
-    ]
+    titles = {"mean": unit, "low": "95 % from", "high": "95 % to"}
+    return [alt.Tooltip("branch:N"), alt.Tooltip("metric:N"), *number_tips(titles, form)]

@@ -13,13 +13,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from operant.core.checks import DataError
 from operant.core.record import read_records
-from operant.report.pages.train.metrics import Metric, aims, field, measured
+from operant.report.pages.train.metrics import Metric, aims, measured, required
+from operant.report.records import FolderRecords, Record, read_folder
 
 WARM = "warm start"
 FIRST = "pass@N"
@@ -40,8 +40,8 @@ class BranchResult:
     metrics: Mapping[str, Metric]  # the same names
     objective: Metric | None  # what the branch was trained for; None where the record does not say
     parts: tuple[Metric, ...]  # what that mixes, each with one budget; itself if it is no mixture
-    steps: tuple[Mapping[str, Any], ...]
-    evaluations: tuple[Mapping[str, Any], ...]
+    steps: tuple[Record, ...]
+    evaluations: tuple[Record, ...]
     seconds: float | None
 
     @property
@@ -51,13 +51,10 @@ class BranchResult:
 
 
 @dataclass(frozen=True)
-class Run:
+class SavedRun:
     """Everything that a report is made of; ``unfinished`` names the job directories that were skipped."""
 
-    path: Path
-    name: str
-    config: Mapping[str, Any]
-    environment: Mapping[str, Any]
+    source: FolderRecords
     jobs: tuple[BranchResult, ...]
     unfinished: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -126,7 +123,7 @@ def natural(text: str) -> tuple[tuple[bool, int, str], ...]:
     return tuple((p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts)
 
 
-def load_run(run_dir: Path) -> Run:
+def load_run(run_dir: Path) -> SavedRun:
     """Read every job below ``run_dir``.
 
     Raises:
@@ -147,21 +144,13 @@ def load_run(run_dir: Path) -> Run:
         )
     jobs = _aligned([_load_job(path) for path in done])
     _check_unique(jobs)
-    records = _records(run_dir / "record.jsonl")
-    run = _last(records, "run")
-    return Run(
-        path=run_dir,
-        name=str(run.get("name") or run_dir.resolve().name),
-        config=run.get("config") or {},
-        environment=_last(records, "environment"),
+    found = read_folder(run_dir)
+    return SavedRun(
+        source=found,
         jobs=tuple(jobs),
         unfinished=tuple(_shown(p.parent, run_dir) for p in paths if p.parent not in done),
-        warnings=(*_warnings(records), *_job_warnings(jobs, run_dir)),
+        warnings=(*found.texts("warning"), *_job_warnings(jobs, run_dir)),
     )
-
-
-def _warnings(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [r["text"] for r in records if r.get("kind") == "warning"]
 
 
 def _job_warnings(jobs: Sequence[BranchResult], run_dir: Path) -> list[str]:
@@ -169,22 +158,21 @@ def _job_warnings(jobs: Sequence[BranchResult], run_dir: Path) -> list[str]:
     found: dict[str, None] = {}
     for job in jobs:
         if job.path != run_dir:  # a stand-alone evaluation is its own run
-            records = [r for r in _records(job.path / "record.jsonl") if r.get("kind") in ("warning", "evaluation")]
-            last = max((i for i, r in enumerate(records) if r["kind"] == "evaluation"), default=0)
-            found |= dict.fromkeys(f"{job.label}: {text}" for text in _warnings(records[last:]))
+            said = read_folder(job.path).since("evaluation").texts("warning")
+            found |= dict.fromkeys(f"{job.label}: {text}" for text in said)
     return list(found)
 
 
 def _load_job(folder: Path) -> BranchResult:
     about = _read_object(folder / "job.json")
-    records = _records(folder / "record.jsonl")
+    records = read_folder(folder)
     prompts, values = _read_prompts(folder / "prompts.jsonl")
-    evaluations = _by_step(r for r in records if r.get("kind") == "evaluation")
+    evaluations = _by_step(records.every("evaluation"))
     objective, parts = aims(about, folder / "job.json")
     return BranchResult(
         path=folder,
-        seed=field(about, "seed", folder / "job.json"),
-        branch=str(field(about, "branch", folder / "job.json")),
+        seed=required(about, "seed", folder / "job.json"),
+        branch=str(required(about, "branch", folder / "job.json")),
         baseline=bool(about.get("baseline", False)),
         role=str(about.get("role", "branch")),
         prompts=prompts,
@@ -192,9 +180,9 @@ def _load_job(folder: Path) -> BranchResult:
         metrics=measured(values, evaluations, folder / "prompts.jsonl"),
         objective=objective,
         parts=parts,
-        steps=_by_step(r for r in records if r.get("kind") == "step"),
+        steps=_by_step(records.every("step")),
         evaluations=evaluations,
-        seconds=_last(records, "done").get("seconds"),
+        seconds=records.last("done").get("seconds"),
     )
 
 
@@ -203,14 +191,14 @@ def _read_prompts(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     records = read_records(path)
     if not records:
         raise DataError(f"{path}: expected one prompt a line, found none. Evaluate this job again.")
-    ids = [str(field(r, "prompt", path)) for r in records]
+    ids = [str(required(r, "prompt", path)) for r in records]
     if len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise DataError(f"{path}: expected every prompt once, got prompt {twice} more than once.")
-    names = list(field(records[0], "values", path))
+    names = list(required(records[0], "values", path))
     columns: dict[str, list[float]] = {name: [] for name in names}
     for line, record in enumerate(records, start=1):
-        values = field(record, "values", path)
+        values = required(record, "values", path)
         if set(values) != set(names):
             raise DataError(
                 f"{path}, line {line}: expected the metrics {sorted(names)} as in line 1, got "
@@ -259,17 +247,7 @@ def _check_unique(jobs: list[BranchResult]) -> None:
         )
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    return read_records(path) if path.is_file() else []
-
-
-def _last(records: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
-    """The last record of a kind (a resumed run repeats its records); empty if there is none."""
-    found = [r for r in records if r.get("kind") == kind]
-    return {k: v for k, v in found[-1].items() if k not in ("kind", "time")} if found else {}
-
-
-def _by_step(records: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+def _by_step(records: Iterable[Record]) -> tuple[Record, ...]:
     """One record per step, in order; a resumed run logs some steps twice, the later record counts."""
     last = {r["step"]: r for r in records if isinstance(r.get("step"), int)}
     return tuple(last[step] for step in sorted(last))
@@ -284,7 +262,7 @@ def _shown(folder: Path, run_dir: Path) -> str:
     return folder.name if relative == "." else relative
 
 
-def _read_object(path: Path) -> Mapping[str, Any]:
+def _read_object(path: Path) -> Record:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

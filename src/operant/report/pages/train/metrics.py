@@ -42,7 +42,7 @@ def aims(about: Mapping[str, Any], path: Path) -> tuple[Metric | None, tuple[Met
         DataError: for fields that do not hold metrics.
     """
     if "objective" not in about:
-        found = _OLD_BRANCH.findall(str(field(about, "branch", path)))
+        found = _OLD_BRANCH.findall(str(required(about, "branch", path)))
         return None, tuple(Metric(f"{family}@N", int(n)) for family, n in found)
     parts = about.get("parts")
     every = [_metric(x) for x in [about["objective"], *(parts if isinstance(parts, list) else [None])]]
@@ -52,7 +52,7 @@ def aims(about: Mapping[str, Any], path: Path) -> tuple[Metric | None, tuple[Met
     return objective, tuple(rest)
 
 
-def field(record: Mapping[str, Any], key: str, path: Path) -> Any:
+def required(record: Mapping[str, Any], key: str, path: Path) -> Any:
     """A field that a record must have.
 
     Raises:

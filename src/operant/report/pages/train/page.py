@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
+from operant.core.bootstrap import RESAMPLES
+from operant.report.formats import MISSING, percent
 from operant.report.page import Page, aside, cell, figure_section, row, section, table
 from operant.report.pages.train.charts import gain_figure, keys, rollouts, scaling, training, weights
-from operant.report.pages.train.load import Run
+from operant.report.pages.train.load import SavedRun
 from operant.report.pages.train.tables import (
-    RESAMPLES,
     Interval,
-    Table,
+    Intervals,
     best_branches,
     curves,
     gains,
     trades,
 )
-from operant.report.pages.train.text import cautions, finding, notes, percent, signal_rows, signed, spoken
+from operant.report.pages.train.text import cautions, finding, notes, signal_rows, spoken
 from operant.report.theme import Figure, Key
 
 
@@ -26,14 +27,14 @@ from operant.report.theme import Figure, Key
 class _Shown:
     """A run with everything that is computed from it once."""
 
-    run: Run
-    means: Table
-    gain: Table
+    run: SavedRun
+    means: Intervals
+    gain: Intervals
     figures: Mapping[str, Figure]
     keys: Mapping[str, Key]
 
 
-def build(run: Run) -> Page:
+def build(run: SavedRun) -> Page:
     """The page of a run."""
     means, gain = curves(run), gains(run)
     figures = (scaling(run, means), gain_figure(run, gain), rollouts(run), training(run), weights(run))
@@ -41,14 +42,14 @@ def build(run: Run) -> Page:
     shown = _Shown(run, means, gain, {f.name: f for f in drawn}, keys(run, run.labels))
     return Page(
         kind="report",
-        title=run.name,
-        origin=str(run.path),
+        title=run.source.name,
+        origin=str(run.source.folder),
         findings=[finding(run, gain)],
         asides=[*(_warning(*caution) for caution in cautions(run)), aside(notes(run))],
         sections=_sections(shown),
         figures=drawn,
-        config=run.config,
-        environment=run.environment,
+        config=run.source.config,
+        environment=run.source.environment,
         reading=_reading(),
         made=f"Made by operant from {len(run.jobs)} finished jobs.",
     )
@@ -117,7 +118,7 @@ def _curve_section(shown: _Shown) -> str:
 
 def _mean_cell(value: Interval | None, best: bool) -> str:
     if value is None:
-        return cell("–")
+        return cell(MISSING)
     text = percent(value.mean)
     return cell(f"★ {text}", kind="best") if best else cell(text)
 
@@ -140,9 +141,9 @@ def _gain_section(shown: _Shown) -> str:
 
 def _gain_cell(gain: Interval | None) -> str:
     if gain is None:
-        return cell("–")
-    mean, low, high = (signed(x).replace("-", "−") for x in (gain.mean, gain.low, gain.high))
-    sign = gain.sign if mean != signed(0) else 0
+        return cell(MISSING)
+    mean, low, high = (percent(x, sign=True).replace("-", "−") for x in (gain.mean, gain.low, gain.high))
+    sign = gain.sign if mean != percent(0) else 0
     return cell(mean, small=f"{low} to {high}", kind={1: "up", -1: "down", 0: ""}[sign])
 
 
@@ -169,8 +170,8 @@ def _seed_section(shown: _Shown) -> str:
     rows = []
     for label in run.labels:
         for job in run.of(label):
-            texts = [percent(job.values[m].mean()) if m in job.values else "–" for m in run.metrics]
-            minutes = f"{job.seconds / 60:.1f}" if job.seconds else "–"
+            texts = [percent(job.values[m].mean()) if m in job.values else MISSING for m in run.metrics]
+            minutes = f"{job.seconds / 60:.1f}" if job.seconds else MISSING
             cells = map(cell, [str(job.seed), *texts, minutes])
             rows.append(row(label, cells, key=shown.keys[label]))
     lead = "Mean over prompts of each job, %, and its training time in minutes."

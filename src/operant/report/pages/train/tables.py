@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from operant.core.bootstrap import RESAMPLES, resampled_means
 from operant.core.rng import numpy_generator
-from operant.report.pages.train.load import FIRST, Run
+from operant.report.pages.train.load import FIRST, SavedRun
 from operant.report.pages.train.metrics import Metric
 
-RESAMPLES = 2000
 LEVEL = 0.95
 CONSTANT = 1e-3  # sd / mean of the weights below which a branch is its baseline up to a scale
 ONE_SAMPLE = Metric(FIRST, 1)
-_CELLS = 4_000_000  # prompt counts held in memory at once
 
 
 @dataclass(frozen=True)
@@ -69,46 +68,23 @@ class Signal:
     cut: float
 
 
-Table = Mapping[tuple[str, str], Interval]  # (branch, metric) -> interval
+Intervals = Mapping[tuple[str, str], Interval]  # (branch, metric) -> interval
 
 
-def resampled_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means of a crossed bootstrap: seeds and prompts are drawn independently, with replacement.
-
-    ``mean*[r] = sum_sp a[r,s] b[r,p] values[..., s, p] / (S P)`` with multinomial counts ``a (R, S)`` and
-    ``b (R, P)``: the pigeonhole bootstrap of Owen (2007), Annals of Applied Statistics 1(2), 386-411.
-
-    Args:
-        values: shape (..., S, P).
-        resamples: R.
-        seed: of the resampling; the same shape and seed give the same resamples.
-
-    Returns:
-        Shape (..., R).
-    """
-    # scipy.stats.bootstrap resamples one axis only; here both the seeds and the prompts are samples.
-    seeds, prompts = values.shape[-2:]
-    generator = numpy_generator(seed, "report", "bootstrap")
-    a = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)  # (R, S)
-    chunk = max(1, _CELLS // prompts)
-    means = []
-    for start in range(0, resamples, chunk):
-        part = a[start : start + chunk]  # (r, S)
-        b = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=len(part))
-        per_seed = values @ b.T.astype(float)  # (..., S, r)
-        means.append((per_seed * part.T).sum(axis=-2) / (seeds * prompts))
-    return np.concatenate(means, axis=-1)
+def resampled(values: np.ndarray, *, resamples: int = RESAMPLES) -> np.ndarray:
+    """Means of (..., S, P) values over resamples of seeds and prompts, (..., R); one shape has the same resamples."""
+    return resampled_means(values, numpy_generator(0, "report", "bootstrap"), resamples=resamples)
 
 
-def intervals(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Interval]:
+def intervals(values: np.ndarray, *, resamples: int = RESAMPLES) -> list[Interval]:
     """Mean and 95 % percentile interval of each (S, P) slice of ``values`` (C, S, P)."""
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    low, high = np.quantile(resampled_means(values, resamples=resamples, seed=seed), tails, axis=-1)
+    low, high = np.quantile(resampled(values, resamples=resamples), tails, axis=-1)
     means = values.mean(axis=(-2, -1))
     return [Interval(*map(float, row)) for row in zip(means, low, high, strict=True)]
 
 
-def curves(run: Run) -> dict[tuple[str, str], Interval]:
+def curves(run: SavedRun) -> dict[tuple[str, str], Interval]:
     """(branch, metric) -> mean over seeds and prompts, for every branch, the warm start included."""
     table: dict[tuple[str, str], Interval] = {}
     for label in run.labels:
@@ -117,7 +93,7 @@ def curves(run: Run) -> dict[tuple[str, str], Interval]:
     return table
 
 
-def gains(run: Run) -> dict[tuple[str, str], Interval]:
+def gains(run: SavedRun) -> dict[tuple[str, str], Interval]:
     """(branch, metric) -> gain over the baseline, paired by seed and prompt; empty without a baseline.
 
     Only seeds that both branches finished are paired.
@@ -146,7 +122,7 @@ def _rows(label: str, columns: Mapping[str, Sequence[np.ndarray]]) -> dict[tuple
     return table
 
 
-def best_branches(run: Run, means: Table, gain: Table) -> dict[str, str]:
+def best_branches(run: SavedRun, means: Intervals, gain: Intervals) -> dict[str, str]:
     """Metric -> the branch to mark: the highest mean, if it differs measurably from the baseline.
 
     The baseline itself is marked where every other branch is measurably below it.
@@ -167,13 +143,13 @@ def best_branches(run: Run, means: Table, gain: Table) -> dict[str, str]:
     return marked
 
 
-def trades(run: Run, gain: Table) -> list[Trade]:
+def trades(run: SavedRun, gain: Intervals) -> list[Trade]:
     """Gain and price of every trained branch, in the order of the page."""
     found = (_trade(run, label, gain) for label in run.trained)
     return [trade for trade in found if trade is not None]
 
 
-def _trade(run: Run, label: str, gain: Table) -> Trade | None:
+def _trade(run: SavedRun, label: str, gain: Intervals) -> Trade | None:
     """At the branch's own metric; at the best of those that it mixes; at the best of all where none was measured."""
     known = [m for m in run.metrics if (label, m) in gain]
     if not known:
@@ -194,7 +170,7 @@ def strategy_value(step: Mapping[str, Any]) -> float | None:
     return values[-1] if values else None
 
 
-def signals(run: Run) -> list[Signal]:
+def signals(run: SavedRun) -> list[Signal]:
     """What the rollouts of every RL branch said, in the order of the page; empty for a supervised run."""
     found: list[Signal] = []
     for label in run.labels:
@@ -224,12 +200,12 @@ def _ends(jobs: Sequence[Sequence[float | None]]) -> tuple[float, float] | None:
     return float(start), float(end)
 
 
-def constant_weights(run: Run) -> list[str]:
+def constant_weights(run: SavedRun) -> list[str]:
     """Trained SFT branches whose weights are the same for every example at every logged step."""
     return [label for label in run.trained if _is_constant(run, label)]
 
 
-def _is_constant(run: Run, label: str) -> bool:
+def _is_constant(run: SavedRun, label: str) -> bool:
     weights = [w for job in run.of(label) for s in job.steps if (w := s.get("weight")) and "reward" not in s]
     known = [w for w in weights if w.get("sd") is not None and w.get("mean") is not None]
     return bool(known) and all(w["sd"] <= CONSTANT * abs(w["mean"]) for w in known)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from operant.report.pages.train.load import Run
+from operant.report.formats import MISSING, aligned, percent
+from operant.report.pages.train.load import SavedRun
 from operant.report.pages.train.metrics import Metric
 from operant.report.pages.train.tables import (
     Interval,
-    Table,
+    Intervals,
     Trade,
     best_branches,
     constant_weights,
@@ -36,26 +37,7 @@ CUT_ADVICE = (
 BASELINES = {"ce": "cross-entropy", "grpo": "TRL's GRPO", "rloo": "TRL's RLOO"}
 
 
-def percent(fraction: float) -> str:
-    """A fraction in percent, one decimal.
-
-    >>> percent(0.1234), percent(-0.0001)
-    ('12.3', '0.0')
-    """
-    return f"{100 * fraction:z.1f}"
-
-
-def signed(fraction: float) -> str:
-    """A difference of fractions in percentage points, with its sign unless it rounds to zero.
-
-    >>> signed(0.061), signed(-0.0001)
-    ('+6.1', '0.0')
-    """
-    text = f"{100 * fraction:+z.1f}"
-    return "0.0" if text == "+0.0" else text
-
-
-def finding(run: Run, gain: Table) -> str:
+def finding(run: SavedRun, gain: Intervals) -> str:
     """The result of the run in one sentence, or that there is none to be had."""
     found = trades(run, gain)
     if run.baseline is None or not found:
@@ -64,9 +46,9 @@ def finding(run: Run, gain: Table) -> str:
     base, paid = spoken(run.baseline), _price_clause(best)
     best_of = f", its best of {best.choices} budgets" if best.choices > 1 else ""
     at = f"at {best.metric}{best_of}"
-    if best.gain.sign and signed(best.gain.mean) == signed(0):
+    if best.gain.sign and percent(best.gain.mean, sign=True) == percent(0):
         rank = "" if len(found) == 1 else f", the best of {len(found)} branches,"
-        gap = _points(best.gain, f"from {base} {at}", form=signed)
+        gap = _points(best.gain, f"from {base} {at}", sign=True)
         return f"No difference: {best.branch}{rank} stands {gap}{paid}."
     if best.gain.sign > 0:
         return f"{best.branch} training beats {base} by {_points(best.gain, at)}{paid}."
@@ -75,11 +57,11 @@ def finding(run: Run, gain: Table) -> str:
         rest = f"; it is the best of {len(found)} branches" if len(found) > 1 else ""
         return f"{best.branch} training loses to {base} by {_points(loss, at)}{rest}."
     rank = f"the best of {len(found)} branches" if len(found) > 1 else "the only branch"
-    gap = _points(best.gain, f"from {base} {at}", form=signed)
+    gap = _points(best.gain, f"from {base} {at}", sign=True)
     return f"No measurable difference: {best.branch}, {rank}, stands {gap}{paid}."
 
 
-def _values_only(run: Run) -> str:
+def _values_only(run: SavedRun) -> str:
     """The finding of a run without gains: the ends of the first family's curve, best branch at its top."""
     means = curves(run)
     family = run.in_family(run.families[0])
@@ -96,7 +78,7 @@ def _price_clause(trade: Trade) -> str:
     if trade.metric == trade.price_metric:
         return ""
     size = f"{percent(abs(trade.price.mean))} points at {trade.price_metric}"
-    sign = trade.price.sign if signed(trade.price.mean) != signed(0) else 0
+    sign = trade.price.sign if percent(trade.price.mean, sign=True) != percent(0) else 0
     clauses = {
         -1: f" and pays {size}",
         0: f", with no measurable price at {trade.price_metric}",
@@ -105,8 +87,8 @@ def _price_clause(trade: Trade) -> str:
     return clauses[sign]
 
 
-def _points(gain: Interval, where: str, *, form: Callable[[float], str] = percent) -> str:
-    mean, low, high = map(form, (gain.mean, gain.low, gain.high))
+def _points(gain: Interval, where: str, *, sign: bool = False) -> str:
+    mean, low, high = (percent(x, sign=sign) for x in (gain.mean, gain.low, gain.high))
     return f"{mean} points {where} (95 % interval {low} to {high})"
 
 
@@ -115,7 +97,7 @@ def spoken(branch: str) -> str:
     return BASELINES.get(branch, branch)
 
 
-def cautions(run: Run) -> list[tuple[str, str]]:
+def cautions(run: SavedRun) -> list[tuple[str, str]]:
     """What is wrong with a branch, and what to do."""
     constant = [(f"{b}: its weights are constant.", CONSTANT_ADVICE) for b in constant_weights(run)]
     found = signals(run)
@@ -124,7 +106,7 @@ def cautions(run: Run) -> list[tuple[str, str]]:
     return constant + dead + cut
 
 
-def notes(run: Run) -> list[str]:
+def notes(run: SavedRun) -> list[str]:
     """What a reader must know before the numbers: what is missing and what is not included."""
     found = list(run.warnings)
     if run.unfinished:
@@ -147,7 +129,7 @@ def notes(run: Run) -> list[str]:
     return found
 
 
-def run_table(run: Run) -> str:
+def run_table(run: SavedRun) -> str:
     """The finding, the notes and the table of curves as plain text, for the terminal."""
     means, gain = curves(run), gains(run)
     if run.is_evaluation:
@@ -164,14 +146,14 @@ def run_table(run: Run) -> str:
     return "\n".join([finding(run, gain), *notes(run), *warnings, "", *lines, *rollouts])
 
 
-def signal_rows(run: Run) -> list[list[str]]:
+def signal_rows(run: SavedRun) -> list[list[str]]:
     """Head and rows of the table of rollouts: how an RL branch began and ended; the head alone for a supervised run."""
     head = ["rollouts in training", "its strategy", "reward", "entropy", "dead groups, %", "unscored, %"]
     rows = [
         [
             s.branch,
             *(_from_to(pair) for pair in (s.value, s.reward, s.entropy)),
-            "-" if s.dead is None else percent(s.dead),
+            percent(s.dead),
             percent(s.unscored),
         ]
         for s in signals(run)
@@ -180,17 +162,17 @@ def signal_rows(run: Run) -> list[list[str]]:
 
 
 def _from_to(pair: tuple[float, float] | None) -> str:
-    return "-" if pair is None else f"{pair[0]:z.3f} to {pair[1]:z.3f}"
+    return MISSING if pair is None else f"{pair[0]:z.3f} to {pair[1]:z.3f}"
 
 
-def _evaluation_table(run: Run) -> list[str]:
+def _evaluation_table(run: SavedRun) -> list[str]:
     """One row a budget, one column a family: mean and standard error over prompts, in percent."""
     (job,) = run.jobs
     columns = {run.metric(m): job.values[m] for m in run.metrics}
     rows = [["N", *(f"{family}, %" for family in run.families)]]
     for n in sorted({metric.n for metric in columns}):
         found = [columns.get(Metric(family, n)) for family in run.families]
-        rows.append([str(n), *("-" if c is None else _mean_and_stderr(c) for c in found)])
+        rows.append([str(n), *(MISSING if c is None else _mean_and_stderr(c) for c in found)])
     return [*aligned(rows), f"mean ± standard error over {len(job.prompts)} prompts"]
 
 
@@ -200,15 +182,7 @@ def _mean_and_stderr(values: np.ndarray) -> str:
     return f"{percent(values.mean())} ± {percent(values.std(ddof=1) / len(values) ** 0.5)}"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as text, the first column to the left, the others to the right, a rule below the head."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    cells = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows]
-    lines = ["  ".join(row) for row in cells]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
-
-
-def _cell(means: Table, marked: Mapping[str, str], label: str, metric: str) -> str:
+def _cell(means: Intervals, marked: Mapping[str, str], label: str, metric: str) -> str:
     if (label, metric) not in means:
-        return "-  "
+        return f"{MISSING}  "
     return f"{percent(means[label, metric].mean)} {'*' if marked.get(metric) == label else ' '}"
