@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from operant.core.record import lock_folder
-from operant.report import pages as _pages  # noqa: F401  (each page registers itself)
 from operant.report.kinds import PageKind, naming_damage, page_of, register, table_of
+from operant.report.pages import register_pages
 
 __all__ = ["PageKind", "register", "summary_table", "target_chart", "write_report"]
 
+register_pages()
 _WAIT = 60.0
 """Seconds to wait for another report on the same folder; the slowest page, with its pictures, takes a few."""
 

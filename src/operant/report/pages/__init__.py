@@ -1,7 +1,10 @@
-"""The pages, a package each; all of them are imported here, so that each registers itself."""
+"""The pages, a package each."""
 
 from importlib import import_module
 from pkgutil import iter_modules
 
-for _module in iter_modules(__path__, f"{__name__}."):
-    import_module(_module.name)
+
+def register_pages() -> None:
+    """Import every page of this folder, so that each registers itself."""
+    for module in iter_modules(__path__, f"{__name__}."):
+        import_module(module.name)
