@@ -19,9 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import psutil
 
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
-from operant.verify.answers import judge as math_judge
-from operant.verify.base import Prompt, Verdict
-from operant.verify.registry import make_verifier, verify
+from operant.verify import Prompt, Verdict, make_verifier, verify
+from operant.verify.answers import grade
 
 FORMS = (
     "The answer is {x}.",
@@ -77,7 +76,7 @@ def math(processes: int, sizes: Sequence[tuple[int, int]]) -> None:
             lasting = timed(name + "that last", lambda asked=asked, said=said: check(asked, said))
             called = timed(name + "per call", lambda pairs=pairs: verify(pairs, "math", processes=processes)[0])
             print(f"{'':<55}{called / lasting:>11.1f}x")
-    timed("math, in this process, no time limit", lambda: [Verdict(*math_judge(t, text, {})[:2]) for t, text in pairs])
+    timed("math, in this process, no time limit", lambda: [Verdict(*grade(t, text, {})[:2]) for t, text in pairs])
 
 
 def others(processes: int, count: int) -> None:

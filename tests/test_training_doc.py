@@ -13,7 +13,7 @@ from operant import cli
 from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
 from operant.strategies import parse
-from operant.verify.base import Prompt
+from operant.verify import Prompt
 
 ROOT = Path(__file__).parents[1]
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/training.md")}

@@ -1,4 +1,4 @@
-"""Programs that mean harm, judged by the code verifier: none may pass its tests, nothing outside may change."""
+"""Programs that mean harm, graded by the code verifier: none may pass its tests, nothing outside may change."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from operant.verify.base import Prompt
-from operant.verify.code import CodeRunner, namespaces
+from operant.verify.code import CodeRunner, namespaces, program
 from tests.verify.hostile import endless, programs
 from torture.work import Tell, Unit
 
@@ -25,12 +24,12 @@ def units(root: Path, *, share: float, seed: int) -> list[Unit]:
         for source, seconds in ((programs, 3.0), (endless, 1.0)):
             names = sorted(source(root / "outside"))
             chosen = random.Random(seed).sample(names, max(1, round(share * len(names))))
-            run = _judged(source, chosen, root / f"outside-{source.__name__}-{isolated}", seconds, isolated)
+            run = _graded(source, chosen, root / f"outside-{source.__name__}-{isolated}", seconds, isolated)
             found.append(Unit(row, f"{source.__name__}, isolated {isolated}", 2.0 * len(chosen), run, 900))
     return found
 
 
-def _judged(
+def _graded(
     source: Callable[[Path], dict[str, str]], names: list[str], outside: Path, seconds: float, isolated: bool
 ) -> Callable[[Tell], None]:
     def run(tell: Tell) -> None:
@@ -38,12 +37,12 @@ def _judged(
         (outside / "sub").mkdir(parents=True)
         (outside / "kept.txt").write_text("as it was")
         before = _state(outside)
-        runner = CodeRunner(processes=1, seconds=seconds, wall=20.0, isolated=isolated)
+        runner = CodeRunner(seconds=seconds, wall=20.0, isolated=isolated)
         for name in names:
-            (verdict,) = runner([Prompt(0, CODE, "", INFO)], [source(outside)[name]])
+            found = runner.run(program(source(outside)[name], INFO))
             after = _state(outside)
-            good = verdict.reward in (0.0, None) and before == after
-            tell(1, int(good), None if good else f"{name}, isolated {isolated}: {verdict}, {before} -> {after}")
+            good = found != 1.0 and before == after
+            tell(1, int(good), None if good else f"{name}, isolated {isolated}: {found}, {before} -> {after}")
             before = after
         shutil.rmtree(outside)
 

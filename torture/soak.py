@@ -16,8 +16,7 @@ from operant.hf.config import EvaluateConfig
 from operant.hf.rollouts.evaluate import evaluate
 from operant.hf.rollouts.prompts import DataConfig
 from operant.relational import Extrapolator, TaskBank
-from operant.verify.base import Prompt
-from operant.verify.registry import make_verifier
+from operant.verify import Prompt, make_verifier
 from torture.work import Tell, Unit
 
 GROWTH = 24.0

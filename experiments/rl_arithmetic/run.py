@@ -21,7 +21,7 @@ from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_
 from operant.hf.rollouts.prompts import DataConfig
 from operant.hf.workers import workers
 from operant.strategies import BestOf, Majority, Outcomes, Sampler, curve, parse
-from operant.verify.base import Prompt
+from operant.verify import Prompt
 
 FIXED = {"report_to": "none", "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True}
 FIXED |= {"save_strategy": "no", "lr_scheduler_type": "constant_with_warmup", "logging_steps": 10}

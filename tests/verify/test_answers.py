@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operant.verify import worker as judges
-from operant.verify.answers import judge, merge
+from operant.verify import worker
+from operant.verify.answers import grade, merge
 from operant.verify.answers.mine import mine
 from tests.verify.math_pairs import PAIRS
 
@@ -19,7 +19,7 @@ FORMS = ("{}", "${}$", "\\boxed{{{}}}", "So $x$ is $\\boxed{{{}}}$.", "The answe
 
 
 def reward(target, completion):
-    return judge(target, completion, {})[0]
+    return grade(target, completion, {})[0]
 
 
 @pytest.mark.parametrize("target", PAIRS)
@@ -28,8 +28,8 @@ def test_targets_by_kind(target):
     own = [form.format(target) for form in FORMS]
     assert {text: reward(target, text) for text in (*own, *right)} == dict.fromkeys((*own, *right), 1.0)
     assert {text: reward(target, text) for text in wrong} == dict.fromkeys(wrong, 0.0)
-    classes = {judge(target, text, {})[1] for text in (*own, *right)}
-    assert len(classes) == 1 and not classes & {judge(target, text, {})[1] for text in wrong}
+    classes = {grade(target, text, {})[1] for text in (*own, *right)}
+    assert len(classes) == 1 and not classes & {grade(target, text, {})[1] for text in wrong}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_equal_answers_are_one_class():
         "0.5",
         "50\\%",
     ]
-    found = [judge("7", text, {}) for text in texts]
+    found = [grade("7", text, {}) for text in texts]
     keys = [key for _, _, key in found if key]
     assert merge(keys) == [0, 0, 0, 3, 4, 4]
     assert found[6] == found[7] == (0.0, "1/2", None)
@@ -175,7 +175,7 @@ def test_no_number_in_a_target_is_the_target(data, target):
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=80), st.text(max_size=80))
-def test_any_text_is_judged_and_equals_itself(target, completion):
+def test_any_text_is_graded_and_equals_itself(target, completion):
     for text in (completion, f"\\boxed{{{completion}", f"the answer is ${completion}"):
         assert reward(target, text) in (0.0, 1.0)
     if target.strip():
@@ -185,10 +185,10 @@ def test_any_text_is_judged_and_equals_itself(target, completion):
 def test_a_worker_loads_it_without_operant_and_torch():
     script = (
         "import importlib.util, sys\n"
-        f"spec = importlib.util.spec_from_file_location('judges', {str(Path(judges.__file__))!r})\n"
-        "judges = importlib.util.module_from_spec(spec); spec.loader.exec_module(judges)\n"
-        "judge = judges.load('math')\n"
-        "print(judge('1/2', 'It is 0.5.', {})[0], sorted({'torch', 'operant', 'numpy'} & set(sys.modules)))"
+        f"spec = importlib.util.spec_from_file_location('worker', {str(Path(worker.__file__))!r})\n"
+        "worker = importlib.util.module_from_spec(spec); spec.loader.exec_module(worker)\n"
+        "grade = worker.neighbor('registry').actions_of('math', 10.0)['grade']\n"
+        "print(grade('1/2', 'It is 0.5.', {})[0], sorted({'torch', 'operant', 'numpy'} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, env=environment)

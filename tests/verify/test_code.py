@@ -4,14 +4,14 @@ import json
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from operant.core.checks import DataError, InputError
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
-from operant.verify.base import Prompt
-from operant.verify.code import RUNNER, CodeRunner, namespaces, solution
-from operant.verify.registry import make_verifier
+from operant.verify import Prompt, make_verifier
+from operant.verify.code import RUNNER, CodeRunner, namespaces, program, solution
 from tests.verify.hostile import endless, programs
 
 CODE = 'import math\n\n\ndef helper(n):\n    return n\n\n\ndef twice(n: int) -> int:\n    """Two times n."""\n'
@@ -20,9 +20,9 @@ PROMPT = Prompt(0, CODE, "    return 2 * n\n", {"code": CODE, "test": TEST, "ent
 
 
 def rewards(*completions, seconds=5.0, wall=20.0, **settings):
-    verdicts = CodeRunner(seconds=seconds, wall=wall, **settings)([PROMPT] * len(completions), completions)
-    assert all(v.answer is None for v in verdicts)
-    return [v.failure or v.reward for v in verdicts]
+    runner = CodeRunner(seconds=seconds, wall=wall, **settings)
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(lambda text: runner.run(program(text, PROMPT.info)), completions))
 
 
 def test_what_a_completion_may_look_like():
@@ -213,7 +213,7 @@ def test_prompts_without_tests_are_refused():
         make_verifier("code", seconds=0)
 
 
-def test_a_file_in_humaneval_form_is_read_and_judged(tmp_path):
+def test_a_file_in_humaneval_form_is_read_and_graded(tmp_path):
     rows = [
         {
             "task_id": f"mine/{i}",

@@ -12,12 +12,9 @@ import pytest
 
 from operant.core.checks import DataError
 from operant.hf.rollouts.prompts import DataConfig, gym_prompts, load_prompts
-from operant.verify import gym
-from operant.verify import registry as verify
-from operant.verify import worker as judges
-from operant.verify.base import Prompt
+from operant.verify import Prompt, check, gym, make_verifier
+from operant.verify.entries import pack, unpack
 from operant.verify.pool import Pool
-from operant.verify.registry import make_verifier
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +32,7 @@ def quick(monkeypatch, worker):
         map = staticmethod(worker.map)
         close = staticmethod(lambda: None)
 
-    for module in (gym, verify):
+    for module in (gym, check):
         monkeypatch.setattr(module, "Pool", lambda *_, **__: Shared)
 
 
@@ -77,9 +74,9 @@ def test_a_generator_is_drawn_split_and_verified():
         (0.0, lambda t: "<answer></answer>"),
         (0.0, lambda t: ""),
     ]
-    with make_verifier("gym", processes=1) as check:
+    with make_verifier("gym", processes=1) as graded:
         for reward, form in said:
-            verdicts = check(test, [form(p.target) for p in test])
+            verdicts = graded(test, [form(p.target) for p in test])
             assert [(v.reward, v.failure) for v in verdicts] == [(reward, "")] * len(test)
     assert [v.answer for v in verdicts] == [None] * len(test)
 
@@ -106,15 +103,15 @@ def test_seeds_and_sizes_of_the_source_and_of_the_call(quick):
 def test_a_puzzle_that_keeps_no_answer_has_an_empty_target_and_a_scorer_that_raises_is_counted(quick):
     cubes, number = drawn("rubiks_cube?size=2"), drawn("prime_factorization?size=2")
     assert [p.target for p in cubes] == ["", ""]
-    with make_verifier("gym", processes=1) as check:
-        verdicts = check([*cubes, *number, *number], ["U", "F", "nonsense", "?", *(p.target for p in number)])
+    with make_verifier("gym", processes=1) as graded:
+        verdicts = graded([*cubes, *number, *number], ["U", "F", "nonsense", "?", *(p.target for p in number)])
     assert [v.reward for v in verdicts] == [0.0, 0.0, None, None, 1.0, 1.0]
     assert [v.failure for v in verdicts] == ["", "", "ValueError", "ValueError", "", ""]
 
 
 def test_tuples_come_back_from_json():
     entry = {"a": [(1, 2), ((3,), [])], "b": {"c": ()}, "d": None}
-    assert judges.unpack(json.loads(json.dumps(judges.pack(entry)))) == entry
+    assert unpack(json.loads(json.dumps(pack(entry)))) == entry
 
 
 @pytest.mark.parametrize(
@@ -140,7 +137,7 @@ def test_a_generator_that_does_not_score_its_own_answers_is_refused(monkeypatch)
 
 
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(gym.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(check, "find_spec", lambda name: None)
     for call in (lambda: gym.draw("gcd", (0, None)), lambda: make_verifier("gym")):
         with pytest.raises(DataError, match=r"pip install 'operant\[gym\]'"):
             call()
@@ -159,9 +156,9 @@ def test_every_generator_but_two_scores_its_own_answers_through_the_verifier(qui
             refused.append(name)
     assert refused == ["composite", "game_of_life_halting"] and len(prompts) > 190
     asked = [p for p in prompts if p.target]
-    with make_verifier("gym") as check:
-        assert {v.reward for v in check(asked, [p.target for p in asked])} == {1.0}
-        wrong = check(prompts, ["((("] * len(prompts))
+    with make_verifier("gym") as graded:
+        assert {v.reward for v in graded(asked, [p.target for p in asked])} == {1.0}
+        wrong = graded(prompts, ["((("] * len(prompts))
     assert 1.0 not in {v.reward for v in wrong}
     assert {p.id.split()[0] for p, v in zip(prompts, wrong, strict=True) if v.failure} <= {
         "prime_factorization",
@@ -173,6 +170,6 @@ def test_every_generator_but_two_scores_its_own_answers_through_the_verifier(qui
 def test_a_composite_of_generators(quick):
     parts = [{"name": "gcd", "weight": 1, "config": {}}, {"name": "chain_sum", "weight": 2, "config": {"max_terms": 2}}]
     prompts = drawn(f"composite?size=12&datasets={json.dumps(parts)}")
-    with make_verifier("gym", processes=1) as check:
-        assert [v.reward for v in check(prompts, [p.target for p in prompts])] == [1.0] * len(prompts)
+    with make_verifier("gym", processes=1) as graded:
+        assert [v.reward for v in graded(prompts, [p.target for p in prompts])] == [1.0] * len(prompts)
     assert {p.info["entry"]["metadata"]["source_dataset"] for p in prompts} == {"gcd", "chain_sum"}

@@ -10,8 +10,7 @@ import time
 import pytest
 
 from operant.core.checks import InputError
-from operant.verify.base import Prompt
-from operant.verify.registry import failures, make_verifier, verify
+from operant.verify import Prompt, failures, make_verifier, verify
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +163,7 @@ def test_workers_last_and_a_hanging_one_is_replaced(mine):
         check([prompt], ["pid"])
 
 
-def test_a_repeated_completion_is_judged_once(mine):
+def test_a_repeated_completion_is_graded_once(mine):
     with make_verifier(f"{mine}.run", processes=1, seconds=1) as check:
         start = time.perf_counter()
         verdicts = check([Prompt(0, "", "")] * 40, ["hang"] * 40)
@@ -178,12 +177,12 @@ def test_a_main_script_without_a_guard_runs_once_and_its_workers_end_with_it(min
     script = tmp_path / "train.py"
     script.write_text(
         "import os, signal, threading\n"
-        "from operant.hf.rollouts.prompts import Prompt\n"
-        "from operant.verify.registry import make_verifier\n"
+        "from operant.verify import Prompt\n"
+        "from operant.verify import make_verifier\n"
         f"check = make_verifier('{mine}.run', processes=1, seconds=0.5)\n"
         "pid = check([Prompt(0, '', '')], ['pid'])[0].answer\n"
         "print('started', pid, flush=True)\n"
-        "check._judge._pool._workers[0]._pipe.send(('judge', ('', 'hang', {})))\n"
+        "check._run.__self__._workers[0]._pipe.send(('grade', ('', 'hang', {})))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
@@ -201,7 +200,7 @@ def test_a_main_script_without_a_guard_runs_once_and_its_workers_end_with_it(min
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ("llm", "verifier must be 'math', 'exact', 'regex:PATTERN'"),
+        ("llm", "verifier must be one of 'math', 'exact', 'regex:PATTERN'"),
         ("regex:a", "0 groups"),
         ("regex:(a)(b)", "2 groups"),
         ("regex:(a", "missing \\)"),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from operant.hf.rollouts.prompts import EMBEDDED, DataConfig
-from operant.verify.registry import Verifier
 
 Method = Literal["sft", "grpo", "rloo"]
 
@@ -176,7 +175,7 @@ class EvaluateConfig:
     max_new_tokens: int = 256
     batch_size: int = 4
     max_tokens: int = 1024
-    verifier: Verifier = "math"
+    verifier: str = "math"
     reward_model: str = ""
     families: list[str] = field(default_factory=lambda: ["pass", "maj", "best"])
     budgets: list[int] | None = None
@@ -209,7 +208,7 @@ class PlanConfig:
     budgets: list[int] | None = None
     price: float = 0.0
     confidence: float = 0.95
-    verifier: Verifier = "math"
+    verifier: str = "math"
     seed: int = 0
     open: bool = False
 

@@ -1,4 +1,4 @@
-"""Programs judged by their unit tests, in HumanEval's form, each in a process of its own under limits.
+"""Programs graded by their unit tests, in HumanEval's form, each in a process of its own under limits.
 
 The limits stop accidents, not attackers. Two layers:
 
@@ -10,7 +10,7 @@ The limits stop accidents, not attackers. Two layers:
   whether it does; without them a line on stderr says so.
 
 What they do not stop: a program can read the files that this user can read, can get around the audit events from
-inside its process (native code), and can make any test pass, for it runs in the same interpreter as the tests. Judge
+inside its process (native code), and can make any test pass, for it runs in the same interpreter as the tests. Grade
 completions of a model that you do not trust in a container or a virtual machine.
 """
 
@@ -23,20 +23,18 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from operant.core.checks import DataError, InputError, check_int
-from operant.verify.base import Prompt, Verdict
+from operant.core.checks import DataError
+from operant.verify.grader import Failed, Graded
 from operant.verify.pool import kill_group
 
 RUNNER = Path(__file__).with_name("sandbox.py")
-SECONDS = 3.0
-"""CPU time of a program, as in Chen et al. 2021."""
 WALL = 5.0
 """Wall-clock limit in units of the CPU time: a program may share its core with others."""
 MEMORY = 1 << 30
@@ -49,7 +47,7 @@ BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.
 @cache
 def namespaces() -> bool:
     """Whether a program can run in namespaces of its own here; tried once a process."""
-    return CodeRunner(processes=1, seconds=20, isolated=True).run("") == 1.0
+    return CodeRunner(seconds=20, isolated=True).run("") == 1.0
 
 
 class CodeRunner:
@@ -61,7 +59,6 @@ class CodeRunner:
     There is no answer for votes: that two programs do the same cannot be seen from their text.
 
     Args:
-        processes: programs run at once.
         seconds: CPU time of a program, rounded up to whole seconds.
         memory: bytes of its address space.
         wall: wall-clock limit in units of ``seconds``.
@@ -69,17 +66,8 @@ class CodeRunner:
     """
 
     def __init__(
-        self,
-        *,
-        processes: int = 2,
-        seconds: float = SECONDS,
-        memory: int = MEMORY,
-        wall: float = WALL,
-        isolated: bool | None = None,
+        self, *, seconds: float, memory: int = MEMORY, wall: float = WALL, isolated: bool | None = None
     ) -> None:
-        if not seconds > 0:
-            raise InputError(f"seconds must be > 0, the CPU time of a program, got {seconds!r}.")
-        self._processes = check_int("processes", processes, least=1)
         self._seconds, self._memory, self._wall = math.ceil(seconds), memory, wall
         self._isolated = namespaces() if isolated is None else isolated
         if isolated is None and not self._isolated:
@@ -88,12 +76,17 @@ class CodeRunner:
                 "the interpreter's own guard keeps them from other files and processes."
             )
 
-    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
-        """One verdict for each prompt and completion."""
-        programs = [program(p, text) for p, text in zip(prompts, completions, strict=True)]
-        with ThreadPoolExecutor(self._processes) as threads:
-            found = list(threads.map(self.run, programs))
-        return [Verdict(None, None, x) if isinstance(x, str) else Verdict(x, None) for x in found]
+    def grade(self, target: str, text: str, info: Mapping[str, Any]) -> Graded:
+        """The reward of a completion, by the tests in ``info``.
+
+        Raises:
+            Failed: with "timeout" or "crash".
+            DataError: for ``info`` without code, test or entry_point.
+        """
+        found = self.run(program(text, info))
+        if isinstance(found, str):
+            raise Failed(found)
+        return found, None, None
 
     def run(self, text: str) -> float | str:
         """1.0 if a program ran to its end, 0.0 if it did not, or what went wrong: "timeout" or "crash"."""
@@ -128,19 +121,19 @@ class CodeRunner:
         return float(said == b"+" + password.encode())
 
 
-def program(prompt: Prompt, completion: str) -> str:
+def program(completion: str, info: Mapping[str, Any]) -> str:
     """The solution, the tests, and the call that runs them.
 
     Raises:
-        DataError: for a prompt whose ``info`` has no code, test or entry_point.
+        DataError: for ``info`` without code, test or entry_point.
     """
-    missing = {"code", "test", "entry_point"} - prompt.info.keys()
+    missing = {"code", "test", "entry_point"} - info.keys()
     if missing:
         raise DataError(
-            f"prompt {prompt.id!r}: verifier 'code' needs {', '.join(sorted(missing))} beside the prompt. Read "
-            "prompts in HumanEval's form: data.train humaneval, or a .jsonl file with prompt, test and entry_point."
+            f"verifier 'code' needs {', '.join(sorted(missing))} beside the prompt. Read prompts in HumanEval's form: "
+            "data.train humaneval, or a .jsonl file with prompt, test and entry_point."
         )
-    code, test, entry = (str(prompt.info[name]) for name in ("code", "test", "entry_point"))
+    code, test, entry = (str(info[name]) for name in ("code", "test", "entry_point"))
     return f"{solution(code, completion, entry)}\n\n{test}\n\ncheck({entry})\n"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from operant.core.checks import DataError
+from operant.verify.check import need_package
 from operant.verify.pool import Pool
+from operant.verify.registry import VERIFIERS
 
 GYM = "gym:"
 SIZE = 1000
@@ -38,7 +39,7 @@ def draw(source: str, *draws: tuple[int, int | None]) -> list[list[Row]]:
         DataError: without reasoning-gym; for an unknown generator or setting; for a generator that does not score its
             own answers 1.0, or scores nonsense so, for then no reward would mean anything.
     """
-    need_gym()
+    need_package(VERIFIERS["gym"])
     name, _, query = source.partition("?")
     try:
         settings = {k: _value(v) for k, v in parse_qsl(query, strict_parsing=bool(query))}
@@ -71,16 +72,6 @@ def _rows(source: str, order: dict[str, Any], rows: Any, failure: str) -> list[R
     if any(row["junk"] == 1.0 for row in rows):
         raise DataError(f"gym:{source} scores the text 'no answer at all' 1.0, as if it were right: take another.")
     return [Row(row["question"], row["answer"] or "", {"gym": order, "entry": row["entry"]}) for row in rows]
-
-
-def need_gym() -> None:
-    """Refuse to go on without the package.
-
-    Raises:
-        DataError: if it is not installed.
-    """
-    if importlib.util.find_spec("reasoning_gym") is None:
-        raise DataError("gym: prompts and their verifier come with reasoning-gym. pip install 'operant[gym]'.")
 
 
 def _value(text: str) -> Any:

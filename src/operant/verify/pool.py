@@ -1,4 +1,4 @@
-"""Worker processes that judge completions: they serve many calls, and one that hangs is killed and replaced."""
+"""Worker processes that grade completions: they serve many calls, and one that hangs is killed and replaced."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from operant.core.checks import InputError, OperantError, check_int
+from operant.core.checks import InputError, OperantError
+from operant.verify.grader import failure_of
 
 WORKER = Path(__file__).with_name("worker.py")
 START_SECONDS = 120.0
-"""Wall-clock limit for a worker to load its judge: an import on a cold disk, a user's module with a model."""
+"""Wall-clock limit for a worker to make its grader. SymPy takes 2 s. A cold disk, or a user's module that loads a
+model, can take a minute."""
 
 
 class Reply(NamedTuple):
@@ -29,27 +32,24 @@ class Reply(NamedTuple):
 
 
 class Pool:
-    """Long-lived processes that run one judge, with a wall-clock limit per task.
+    """Long-lived processes of one verifier, with a wall-clock limit per task.
 
-    A worker is a fresh interpreter on ``judges.py`` alone: it does not import the caller's main module (which may have
+    A worker is a fresh interpreter on ``worker.py`` alone: it does not import the caller's main module (which may have
     no guard and would start training again), nor torch. A task out of time costs its worker, which is killed with
     its process group and started again for the next task. A worker whose parent is gone stops by itself.
 
     Args:
-        judge: name of a judge, see ``judges.load``.
-        processes: workers, started when there is work for them; the first one at once, so that a judge that does
-            not load is an error here.
+        spec: the verifier's specification.
+        processes: workers, started when there is work for them. The first one starts at once, so that a verifier that
+            does not load is an error here.
         seconds: wall-clock limit of a task.
 
     Raises:
-        InputError: if the judge does not load.
+        InputError: if the verifier does not load.
     """
 
-    def __init__(self, judge: str, *, processes: int, seconds: float) -> None:
-        check_int("processes", processes, least=1)
-        if not seconds > 0:
-            raise InputError(f"seconds must be > 0, the wall-clock limit of a completion, got {seconds!r}.")
-        self._workers = [_Worker(judge, seconds) for _ in range(processes)]
+    def __init__(self, spec: str, *, processes: int, seconds: float) -> None:
+        self._workers = [_Worker(spec, seconds) for _ in range(processes)]
         self.close = weakref.finalize(self, _stop, self._workers, os.getpid())
         self._workers[0].start()
 
@@ -71,11 +71,39 @@ class Pool:
         return replies
 
 
+class Threads:
+    """Threads of this process, for graders that need no worker: a grader that is quick, or one with its own processes.
+
+    Args:
+        actions: what can be asked for, by name.
+        threads: tasks at once.
+    """
+
+    def __init__(self, actions: Mapping[str, Callable[..., Any]], *, threads: int) -> None:
+        self._actions, self._threads = actions, threads
+
+    def close(self) -> None:
+        """Nothing lives between two calls."""
+
+    def map(self, action: str, tasks: Sequence[tuple[Any, ...]]) -> list[Reply]:
+        """Replies in order. A task may fail, its failure is then a reply; an OperantError is raised."""
+        with ThreadPoolExecutor(self._threads) as threads:
+            return list(threads.map(partial(self._reply, action), tasks))
+
+    def _reply(self, action: str, task: tuple[Any, ...]) -> Reply:
+        try:
+            return Reply(self._actions[action](*task))
+        except OperantError:
+            raise
+        except Exception as error:
+            return Reply(None, failure_of(error))
+
+
 class _Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, judge: str, seconds: float) -> None:
-        self._judge, self._seconds = judge, seconds
+    def __init__(self, spec: str, seconds: float) -> None:
+        self._spec, self._seconds = spec, seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
 
@@ -96,14 +124,14 @@ class _Worker:
         self._pipe = here
         trouble = "it did not answer"
         try:
-            here.send((self._judge, sys.path, self._seconds))
+            here.send((self._spec, sys.path, self._seconds))
             if here.poll(START_SECONDS):
                 trouble = here.recv()
         except (EOFError, OSError):
             trouble = "its process ended"
         if trouble:
             self.stop()
-            raise InputError(f"the verifier {self._judge!r} does not load: {trouble}.")
+            raise InputError(f"the verifier {self._spec!r} does not load: {trouble.rstrip('.')}.")
         return here
 
     def __call__(self, action: str, task: tuple[Any, ...]) -> Reply:

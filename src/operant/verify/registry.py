@@ -1,160 +1,215 @@
-"""Extract and verify answers. A verifier that fails is counted and reported, never a silent zero."""
+"""Every verifier: a function that makes its grader, beside its declaration.
+
+Worker processes load this file without the rest of operant, whose import would load torch. So it imports the standard
+library and its neighbors by relative paths, and what a grader needs inside the function that makes it.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import inspect
+import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from operant.core.checks import InputError
-from operant.verify.base import Prompt, Verdict, clean_target
-from operant.verify.gym import need_gym
-from operant.verify.pool import Pool
+from .grader import Graded, Grader, Verifier
 
-Verifier = str
-"""A verifier as it is written in a configuration; see :func:`make_verifier`."""
-SECONDS = 10.0
-"""Wall-clock limit for one completion, after which the worker is killed; math-verify's own limit is 5 s."""
+DOTTED = re.compile(r"\w+(\.\w+)*[.:]\w+")
+"""The path of a function: package.module.function or package.module:function."""
+FUNCTION = "package.module.function"
+MATH_BYTES = 4 << 30
+"""Address space of a worker for "math": SymPy may try to build 9^9^9^9. Loaded, SymPy takes less than 0.5 GB of it."""
 
 
-Judge = Callable[[Sequence[Prompt], Sequence[str]], list[Verdict]]
+VERIFIERS: dict[str, Verifier] = {}
+"""Every verifier by its name."""
 
 
-class Check:
-    """A verifier at work; use it as a context manager, or close it. Made by :func:`make_verifier`."""
-
-    def __init__(self, spec: str, judge: Judge, close: Callable[[], object]) -> None:
-        self.spec = spec
-        self.close = close
-        self._judge = judge
-
-    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
-        """One verdict for each prompt and completion, in order. Repeated completions of a prompt are judged once."""
-        if len(prompts) != len(completions):
-            raise InputError(f"expected a prompt for each completion, got {len(prompts)} and {len(completions)}.")
-        pairs = [(_group(p), text) for p, text in zip(prompts, completions, strict=True)]
-        unique = dict(zip(pairs, prompts, strict=True))
-        found = dict(zip(unique, self._judge(list(unique.values()), [text for _, text in unique]), strict=True))
-        return [found[pair] for pair in pairs]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def make_verifier(spec: str, *, processes: int = 2, seconds: float | None = None) -> Check:
-    r"""The verifier of a specification, ready to be called many times.
-
-    | spec | right is | answer for votes |
-    |---|---|---|
-    | math | the target's answer (see operant.verify.answers) | the value: 1/2, 0.5 and \frac12 are one |
-    | exact | the target's text, stripped | the text |
-    | regex:PATTERN | the one group of the last match is the target's text | that group |
-    | code | the prompt's tests pass (HumanEval's form; see operant.verify.code) | none |
-    | gym | the score of the reasoning-gym generator is 1.0 | the text in the last <answer> tag, or all |
-    | package.module.function | f(completion, target, **info) -> bool, float, None or (reward, answer) | answer |
-
-    All but "exact" run in processes that live until the verifier is closed. Failures are verdicts without a reward.
-
-    Args:
-        spec: one of the above.
-        processes: worker processes.
-        seconds: limit of one completion: wall-clock time, default 10; for "code" CPU time, default 3.
+def register(verifier: Verifier) -> None:
+    """Add a verifier.
 
     Raises:
-        InputError: for an unknown specification, a pattern without exactly one group, or a function that does not load.
+        ValueError: if there is one of this name.
     """
-    if spec == "exact":
-        return Check(spec, _exact, lambda: None)
-    if spec == "code":
-        from operant.verify import code
-
-        runner = code.CodeRunner(processes=processes, seconds=code.SECONDS if seconds is None else seconds)
-        return Check(spec, runner, lambda: None)
-    if spec.startswith("regex:"):
-        _check_pattern(spec.removeprefix("regex:"))
-    elif spec not in ("math", "gym") and not re.fullmatch(r"\w+(\.\w+)*[.:]\w+", spec):
-        raise InputError(
-            "verifier must be 'math', 'exact', 'regex:PATTERN', 'code', 'gym' or the dotted path of a function "
-            f"(package.module.function), got {spec!r}."
-        )
-    if spec == "gym":
-        need_gym()
-    pool = Pool(spec, processes=processes, seconds=SECONDS if seconds is None else seconds)
-    return Check(spec, _Pooled(pool), pool.close)
+    if verifier.name in VERIFIERS:
+        raise ValueError(f"there is a verifier {verifier.name!r} already")
+    VERIFIERS[verifier.name] = verifier
 
 
-def verify(
-    pairs: Sequence[tuple[str | float, str]], verifier: Verifier, *, processes: int = 2, seconds: float | None = None
-) -> tuple[list[Verdict], Counter[str]]:
-    """Verdicts for (target, completion) pairs, in order, and the failures by kind.
+def find(spec: str) -> tuple[Verifier, str] | None:
+    """The verifier that a specification names, and its argument; None if it names none."""
+    name, colon, argument = spec.partition(":")
+    if name + colon in VERIFIERS and (argument or not colon):
+        return VERIFIERS[name + colon], argument
+    return (VERIFIERS[FUNCTION], spec) if DOTTED.fullmatch(spec) else None
 
-    Args:
-        pairs: the correct answer and the model's text.
-        verifier: see :func:`make_verifier`, which is for more than one call.
-        processes: worker processes.
-        seconds: limit per completion, see :func:`make_verifier`.
+
+def actions_of(spec: str, seconds: float) -> dict[str, Callable[..., Any]]:
+    """What the workers of a verifier do: "grade", and its further actions."""
+    found = find(spec)
+    assert found is not None, spec  # make_verifier has looked
+    verifier, argument = found
+    return {"grade": verifier.make(argument, seconds), **verifier.actions}
+
+
+def load_function(path: str) -> Callable[..., Any]:
+    """What a dotted path names: "package.module.function" or "package.module:function".
 
     Raises:
-        InputError: for an unknown verifier.
-        DataError: for a target that is neither text nor a number.
+        ValueError, TypeError: for a text of another form, and a path that names no function.
+        ImportError, AttributeError: if it does not load.
     """
-    with make_verifier(verifier, processes=processes, seconds=seconds) as check:
-        targets = [clean_target(target, f"pair {i + 1}") for i, (target, _) in enumerate(pairs)]
-        verdicts = check([Prompt(0, "", target) for target in targets], [text for _, text in pairs])
-    return verdicts, failures(verdicts)
+    if not DOTTED.fullmatch(path):
+        raise ValueError(f"expected {FUNCTION}, got {path!r}")
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    function = getattr(importlib.import_module(module), name)
+    if not callable(function):
+        raise TypeError(f"{path} is a {type(function).__name__}, not a function")
+    return function
 
 
-def failures(verdicts: Sequence[Verdict]) -> Counter[str]:
-    """How many verdicts failed, by kind."""
-    return Counter(v.failure for v in verdicts if v.failure)
+def _math(argument: str, seconds: float) -> Grader:
+    import resource
+
+    from .answers import grade
+
+    grade("1/x", r"\boxed{\frac{1}{x}}", {})  # SymPy and the grammar load now, not within the limit of the first task
+    resource.setrlimit(resource.RLIMIT_AS, (MATH_BYTES, MATH_BYTES))
+    return grade
 
 
-def _exact(prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
-    texts = [text.strip() for text in completions]
-    return [Verdict(float(text == p.target.strip()), text or None) for p, text in zip(prompts, texts, strict=True)]
+def _merge_math(keys: Sequence[bytes]) -> list[int]:
+    from .answers import merge
+
+    return merge(keys)
 
 
-class _Pooled:
-    """A judge in worker processes; answers whose text differs and whose value may not are compared there too."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
-        tasks = [(p.target, text, dict(p.info)) for p, text in zip(prompts, completions, strict=True)]
-        verdicts: list[Verdict] = []
-        keys: dict[Hashable, dict[str, bytes]] = defaultdict(dict)  # prompt, reward -> answer -> what stands for it
-        for p, (value, failure) in zip(prompts, self._pool.map("judge", tasks), strict=True):
-            reward, answer, key = value or (None, None, None)
-            verdicts.append(Verdict(reward, answer, failure or ("no reward" if reward is None else "")))
-            if answer is not None and key is not None:
-                keys[_group(p), reward].setdefault(answer, key)
-        several = {group: answers for group, answers in keys.items() if len(answers) > 1}
-        replies = self._pool.map("merge", [(list(answers.values()),) for answers in several.values()])
-        same: dict[tuple[Hashable, str | None], str] = {}
-        for (group, answers), (leaders, _) in zip(several.items(), replies, strict=True):
-            names = list(answers)
-            for name, leader in zip(names, leaders or (), strict=leaders is not None):
-                same[group, name] = names[leader]
-        return [
-            replace(v, answer=same.get(((_group(p), v.reward), v.answer), v.answer))
-            for p, v in zip(prompts, verdicts, strict=True)
-        ]
+register(
+    Verifier(
+        form="math",
+        right="the target's answer, by value (see operant.verify.answers)",
+        vote=r"the value: 1/2, 0.5 and \frac12 are one",
+        make=_math,
+        actions={"merge": _merge_math},
+    )
+)
 
 
-def _group(prompt: Prompt) -> Hashable:
-    return (prompt.id, prompt.text, prompt.target)
+def _exact(argument: str, seconds: float) -> Grader:
+    def grade(target: str, text: str, info: Mapping[str, Any]) -> Graded:
+        answer = text.strip()
+        return float(answer == target.strip()), answer or None, None
+
+    return grade
 
 
-def _check_pattern(pattern: str) -> None:
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise InputError(f"verifier regex:{pattern}: {error}. Give a regular expression of Python's re.") from error
-    if groups != 1:
-        raise InputError(f"verifier regex:{pattern} has {groups} groups; give one, around the answer: 'answer: (.+)'.")
+register(
+    Verifier(
+        form="exact",
+        right="the target's text, without white space around it",
+        vote="the text",
+        make=_exact,
+        workers=False,
+    )
+)
+
+
+def _regex(argument: str, seconds: float) -> Grader:
+    pattern = re.compile(argument)
+    if pattern.groups != 1:
+        raise ValueError(f"the pattern has {pattern.groups} groups; give one, around the answer: 'answer: (.+)'")
+
+    def grade(target: str, text: str, info: Mapping[str, Any]) -> Graded:
+        found = [match.group(1) for match in pattern.finditer(text)]
+        if not found or found[-1] is None:
+            return 0.0, None, None
+        answer = found[-1].strip()
+        return float(answer == target.strip()), answer or None, None
+
+    return grade
+
+
+register(
+    Verifier(
+        form="regex:PATTERN",
+        right="the one group of the last match is the target's text",
+        vote="that group",
+        make=_regex,
+    )
+)
+
+
+def _code(argument: str, seconds: float) -> Grader:
+    from .code import CodeRunner
+
+    return CodeRunner(seconds=seconds).grade
+
+
+register(
+    Verifier(
+        form="code",
+        right="the prompt's unit tests pass (HumanEval's form; see operant.verify.code)",
+        vote="none",
+        make=_code,
+        workers=False,  # each program has a process of its own already
+        seconds=3.0,  # of CPU time, as in Chen et al. 2021
+    )
+)
+
+
+def _gym(argument: str, seconds: float) -> Grader:
+    import reasoning_gym  # noqa: F401  # pyright: ignore[reportUnusedImport, reportMissingImports]
+
+    from .entries import grade
+
+    return grade
+
+
+def _draw(arguments: Mapping[str, Any]) -> list[dict[str, Any]] | str:
+    from .entries import draw
+
+    return draw(arguments)
+
+
+register(
+    Verifier(
+        form="gym",
+        right="the score of the reasoning-gym generator is 1.0",
+        vote="the text in the last <answer> tag, or all",
+        make=_gym,
+        needs=("reasoning_gym", "gym"),
+        actions={"draw": _draw},
+    )
+)
+
+
+def _function(argument: str, seconds: float) -> Grader:
+    function = load_function(argument)
+    parameters = inspect.signature(function).parameters.values()
+    takes = None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}
+    return functools.partial(_grade_by, function, takes)
+
+
+def _grade_by(
+    function: Callable[..., Any], takes: set[str] | None, target: str, text: str, info: Mapping[str, Any]
+) -> Graded:
+    """What a user's function returns: a reward, or a reward and the answer. It gets the columns that it takes."""
+    found = function(text, target, **{k: v for k, v in info.items() if takes is None or k in takes})
+    reward, answer = found if isinstance(found, tuple) else (found, None)
+    if reward is not None:
+        reward = float(reward)
+        if not math.isfinite(reward):
+            raise ValueError("the reward is not finite")
+    return reward, None if answer is None else str(answer), None
+
+
+register(
+    Verifier(
+        form=FUNCTION,
+        right="f(completion, target, **info) returns bool, float, None or (reward, answer)",
+        vote="answer",
+        make=_function,
+    )
+)

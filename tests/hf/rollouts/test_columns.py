@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from operant.core.checks import DataError
 from operant.hf.rollouts.columns import cell, conversation, fields, fill, texts
-from operant.verify.base import clean_target
+from operant.verify import clean_target
 
 
 @pytest.mark.parametrize(

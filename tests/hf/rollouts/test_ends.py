@@ -34,8 +34,7 @@ from operant.hf.train.run import make_jobs
 from operant.hf.train.settings import checked
 from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer
 from operant.strategies import Sampler
-from operant.verify.base import Prompt
-from operant.verify.registry import make_verifier
+from operant.verify import Prompt, make_verifier
 
 EOS, END = 1, 15
 TEMPLATE = (

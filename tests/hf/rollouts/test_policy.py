@@ -22,7 +22,7 @@ from operant.hf.rollouts.policy import (
     trim,
 )
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
-from operant.verify.base import Prompt
+from operant.verify import Prompt
 
 
 def test_target_log_probs_are_those_of_one_row_at_a_time(policy, encoded):

@@ -26,7 +26,7 @@ from operant.hf.train.run import make_jobs
 from operant.hf.train.run_job import check_jobs, run_job
 from operant.hf.train.settings import checked
 from operant.strategies import Outcomes
-from operant.verify.base import Prompt
+from operant.verify import Prompt
 
 FIRST_DIGIT = r"regex:^(\d)"
 

@@ -6,21 +6,21 @@ import pytest
 
 from operant.core.checks import InputError
 from operant.hf.trainers.rewards import VerifierReward
-from operant.verify.base import Prompt, Verdict
-from operant.verify.registry import Check, make_verifier
+from operant.verify import Check, Prompt, Verdict, make_verifier
 
 
 def test_rewards_answers_and_failures_of_a_call():
     asked: list[Prompt] = []
 
-    def judge(prompts, completions):
-        asked.extend(prompts)
-        return [
-            Verdict(None, None, "timeout") if c == "?" else Verdict(float(c == p.target), c)
-            for p, c in zip(prompts, completions, strict=True)
-        ]
+    class Mine(Check):
+        def __call__(self, prompts, completions):
+            asked.extend(prompts)
+            return [
+                Verdict(None, None, "timeout") if c == "?" else Verdict(float(c == p.target), c)
+                for p, c in zip(prompts, completions, strict=True)
+            ]
 
-    reward, logged = VerifierReward(Check("mine", judge, lambda: None), "right"), []
+    reward, logged = VerifierReward(Mine("mine", lambda action, tasks: [], lambda: None), "right"), []
     columns = {"target": ["4", "4", "5"], "id": [0, 0, 1], "info": [json.dumps({"unit": "m"}), "", "{}"]}
     settings = {"log_metric": lambda *x: logged.append(x), "completion_ids": [[1]], "trainer_state": None}
     assert reward(["a", "a", "b"], ["4", "3", "?"], **columns, **settings) == [1.0, 0.0, None]

@@ -15,8 +15,7 @@ from operant.core.checks import DataError, InputError
 from operant.hf.rollouts.measure import RATES, SuccessRate
 from operant.hf.rollouts.policy import Encoded, Policy, answer_log_probs
 from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
-from operant.verify.base import Prompt, Verdict
-from operant.verify.registry import verify
+from operant.verify import Prompt, Verdict, verify
 
 COMMON = dict(
     report_to="none",

@@ -9,7 +9,7 @@ from jinja2 import TemplateError
 
 from operant.core.checks import DataError
 from operant.hf.rollouts.prompts import DataConfig
-from operant.verify.base import Prompt
+from operant.verify import Prompt
 
 Messages = list[dict[str, str]]
 

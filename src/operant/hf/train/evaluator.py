@@ -25,8 +25,7 @@ from operant.hf.rollouts.policy import Encoded, Policy, answer_log_probs, sample
 from operant.hf.workers import rank, world_size
 from operant.strategies import AllOf, Outcomes, PassAt, Sampler, Strategy, parse
 from operant.strategies.mixture import budgets_of
-from operant.verify.base import Prompt
-from operant.verify.registry import Check, failures, make_verifier
+from operant.verify import Check, Prompt, failures, make_verifier
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from operant.hf.trainers.rl import (
     AlignedRLOOTrainer,
     check_settings,
 )
-from operant.verify.base import Prompt
-from operant.verify.registry import make_verifier
+from operant.verify import Prompt, make_verifier
 
 STOCK: dict[str, tuple[Any, Any]] = {"grpo": (GRPOConfig, GRPOTrainer), "rloo": (RLOOConfig, RLOOTrainer)}
 ALIGNED: dict[str, tuple[Any, Any]] = {

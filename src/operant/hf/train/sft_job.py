@@ -13,8 +13,7 @@ from operant.hf.rollouts.policy import Encoded, Policy
 from operant.hf.train.job import Job, build
 from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 from operant.strategies import Sampler
-from operant.verify.base import Prompt
-from operant.verify.registry import make_verifier
+from operant.verify import Prompt, make_verifier
 
 
 def arguments(job: Job, config: TrainConfig) -> AlignedSFTConfig:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from operant.core.checks import InputError
-from operant.verify.base import Prompt, clean_target
-from operant.verify.registry import Check
+from operant.verify import Check, Prompt, clean_target
 
 Message = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ from .read import Answer, Named, Text, Value, read
 from .same import rational, same
 
 
-def judge(target: str, text: str, info: Mapping[str, Any]) -> tuple[float, str | None, bytes | None]:
+def grade(target: str, text: str, info: Mapping[str, Any]) -> tuple[float, str | None, bytes | None]:
     """Reward, answer and what stands for it in comparisons; a right answer takes the target's canonical text."""
     gold = gold_of(target)
     found = mine(text)
