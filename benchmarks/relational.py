@@ -28,7 +28,7 @@ from operant.relational.embed import Probe, fisher, kernel, principal, probe_gra
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.operators.base import Context
 from operant.relational.operators.chain import Tables, profile
-from operant.relational.operators.named import parse_operator
+from operant.relational.operators.registry import parse_operator
 
 
 def best_of(runs: int, function: Callable[[], Any]) -> tuple[float, Any]:

@@ -18,7 +18,7 @@ from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.operators.base import RelationalOperator, labelled
 from operant.relational.operators.baselines import Interpolation, Nearest, Polynomial
-from operant.relational.operators.named import NAMED, parse_operator
+from operant.relational.operators.registry import operator_names, parse_operator
 from operant.relational.operators.span import Span
 from operant.relational.operators.warp.operator import Warp
 from operant.relational.transforms import Scale, Shift, Transformation, XShift
@@ -165,9 +165,9 @@ def test_what_was_saved_predicts_the_same(tmp_path: Path) -> None:
 
 
 def test_every_named_operator_has_that_name() -> None:
-    for name in NAMED:
+    for name in operator_names():
         assert parse_operator(name).name == name
-    assert {"compose", "psi", "bilinear"} <= set(NAMED)
+    assert {"compose", "psi", "bilinear"} <= set(operator_names())
     plane = np.random.default_rng(0).uniform(size=(9, 2))
     with pytest.raises(DataError, match="compose: expected one input, one output and a depth of at least 2, got 2, 1"):
         Extrapolator("compose").fit(TaskBank.from_arrays([(plane, plane[:, 0])] * 3))

@@ -11,8 +11,9 @@ from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.operators.base import CannotAdaptError, Context
 from operant.relational.operators.gp import TaskGP
+from operant.relational.operators.registry import candidates
 from operant.relational.operators.warp.operator import Warp
-from operant.relational.selection.backtest import candidates, toward
+from operant.relational.selection.backtest import toward
 from operant.relational.transforms import Transformation
 
 X = np.linspace(0, 3, 11)

@@ -21,8 +21,8 @@ from operant.relational.extrapolator import Extrapolator
 from operant.relational.operators.base import Context, RelationalOperator
 from operant.relational.operators.compose import Compose
 from operant.relational.operators.gp import ContextGP, TaskGP
-from operant.relational.operators.named import NAMED
 from operant.relational.operators.psi import Bilinear, Psi
+from operant.relational.operators.registry import operator_names
 
 POINTS = np.linspace(-1, 1, 20)[:, None]
 PARAMS = np.stack([np.linspace(0.2, 1, 9), np.linspace(1, 0.5, 9)], axis=1)
@@ -65,7 +65,7 @@ QUICK: dict[str, RelationalOperator] = {
     "bilinear": Bilinear(steps=3, rank=2, width=8, batch=8),
     "compose": Compose(library=5, starts=6, rounds=1, folds=2),
 }
-OPERATORS: dict[str, RelationalOperator | str] = {n: n for n in (*NAMED, *FORMS)} | QUICK
+OPERATORS: dict[str, RelationalOperator | str] = {n: n for n in (*operator_names(), *FORMS)} | QUICK
 TARGET = {name: (bank.tasks[3].x[::3], 1.3 * bank.tasks[3].y[::3] + 0.1) for name, bank in BANKS.items()}
 ROUND_TRIPS: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda o: pickle.loads(pickle.dumps(o)),

@@ -16,7 +16,7 @@ from operant.relational.extrapolator import Extrapolator
 from operant.relational.operators.base import CannotAdaptError, RelationalOperator
 from operant.relational.operators.compose import Compose
 from operant.relational.operators.extend import Extend
-from operant.relational.operators.named import parse_operator
+from operant.relational.operators.registry import parse_operator
 from operant.relational.operators.span import Span
 from operant.relational.operators.warp.operator import Warp
 from operant.relational.selection.applicability import Applicability, NotApplicableError, NotApplicableWarning

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -23,10 +24,7 @@ from operant.relational.bank.frames import constant, long_data
 from operant.relational.bank.reading import SINGLE, both, clean, matrix
 from operant.relational.bank.tasks import FAR, Scaling, TaskBank
 from operant.relational.operators.base import CannotAdaptError, Context, Fitted, RelationalOperator, labelled
-from operant.relational.operators.baselines import Interpolation, Polynomial
-from operant.relational.operators.extend import Extend
-from operant.relational.operators.gp import ContextGP
-from operant.relational.operators.named import is_named, parse_operator
+from operant.relational.operators.registry import candidates, is_named, parse_operator
 from operant.relational.operators.warp.operator import Warp
 from operant.relational.scoring import AdaptationScorer
 from operant.relational.selection.applicability import (
@@ -37,13 +35,10 @@ from operant.relational.selection.applicability import (
     rehearsed,
 )
 from operant.relational.selection.backtest import (
-    PLAIN,
     adapt_all,
-    candidates,
     fit_all,
     gap,
     gap_refitted,
-    of_kind,
     rms,
 )
 from operant.relational.selection.choose import Calibration, flat_rule
@@ -71,7 +66,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
 
     Args:
         operator: "auto" rehearses all operators on the bank's outer shell and mixes the best; a name, see
-            :data:`operant.relational.operators.named.NAMED`, a transformation such as "shift * xshift", a
+            :func:`operant.relational.parse_operator`, a transformation such as "shift * xshift", a
             :class:`RelationalOperator`, or a list of these to choose from.
         level: probability that intervals hold.
         on_inapplicable: what to do about a target that the bank does not explain: "warn", "raise", or "baseline", which
@@ -191,12 +186,18 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             return int(self.random_state.randint(2**31 - 1))
         return int(np.random.SeedSequence().entropy % 2**31) if self.random_state is None else int(self.random_state)  # pyright: ignore
 
-    def _operators(self, bank: TaskBank, *, params: bool) -> list[RelationalOperator]:
-        """What may be tried; ``params``: whether those of the target are known."""
+    def _operators(self, bank: TaskBank, *, params: bool, single: bool = False) -> list[RelationalOperator]:
+        """What may be tried.
+
+        Args:
+            bank: in scaled units.
+            params: whether those of the target are known.
+            single: whether the bank only stands in, because there is one task.
+        """
         if isinstance(self.operator, str) and self.operator == "auto":
-            extra: list[RelationalOperator] = [Extend()] if all("order" in t.labels for t in bank.tasks) else []
-            return candidates(bank, params=params) + extra
-        return self._operators_named()
+            return [op for op in candidates(bank, params=params) if not (single and op.uses_bank)]
+        listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
+        return [parse_operator(o) if isinstance(o, str) else o for o in listed]
 
     def _fit_bank(self, bank: TaskBank) -> Extrapolator:
         self.scaling_ = bank.scaling
@@ -214,16 +215,11 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         points, values = validate_data(self, X, y, y_numeric=True, multi_output=True, dtype=np.float64)
         x, v, _ = clean(points, np.asarray(values, dtype=np.float64), SINGLE)
         self.bank_ = None
-        alone = isinstance(self.operator, str) and self.operator == "auto"
-        operators = [Interpolation(), Polynomial(), ContextGP()] if alone else self._operators_named()
+        operators = partial(self._operators, params=False, single=True)
         self.target_, self.scaling_ = single_target(
             x, v, operators, x_names=getattr(self, "feature_names_in_", None), level=self.level, seed=self._seed
         )
         return self
-
-    def _operators_named(self) -> list[RelationalOperator]:
-        listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
-        return [parse_operator(o) if isinstance(o, str) else o for o in listed]
 
     def adapt(
         self,
@@ -406,7 +402,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             calibration = Calibration(np.empty(0), 0, np.empty(0), np.empty(0))
         else:
             notes = notes | rehearsal.notes
-        plain = of_kind(known, PLAIN)
+        plain = frozenset(label for label, op in known.items() if op.plain)
         weights = rule.weights(left_out, doubt, len(context.x))
         if not weights:
             weights = {n: 1 / len(adapted) for n in adapted}

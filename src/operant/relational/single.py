@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from operant.relational.selection.choose import Calibration, flat_rule
 def single_target(
     x: Array,
     y: Array,
-    operators: Sequence[RelationalOperator],
+    operators: Callable[[TaskBank], list[RelationalOperator]],
     *,
     x_names: Sequence[str] | None,
     level: float,
@@ -30,7 +30,7 @@ def single_target(
     Args:
         x: (P, D) points.
         y: (P, C) values.
-        operators: to choose from.
+        operators: stand-in bank -> those to choose from.
         x_names: of the inputs, where they have any.
         level: of the intervals.
         seed: of draws.
@@ -42,7 +42,7 @@ def single_target(
     context = Context(scaling.x_in(x), scaling.y_in(y))
     ends = np.stack([context.x.min(0) - 1e-9, context.x.max(0) + 1e-9])
     bank = TaskBank.from_arrays([(ends, np.zeros((2, y.shape[1]))), (ends, np.ones((2, y.shape[1])))], x_names=x_names)
-    fitted, notes = fit_all(labelled(operators), bank)
+    fitted, notes = fit_all(labelled(operators(bank)), bank)
     adapted, more = adapt_all(fitted, context)
     if not adapted:
         raise DataError("no operator works on a single task of these points: " + "; ".join((notes | more).values()))

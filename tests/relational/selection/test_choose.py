@@ -16,6 +16,7 @@ from operant.relational.operators.base import CannotAdaptError, Context, Fitted,
 from operant.relational.operators.baselines import ContextMean, Interpolation, Nearest, Polynomial
 from operant.relational.operators.gp import TaskGP
 from operant.relational.operators.pca import BankPCA
+from operant.relational.operators.registry import candidates
 from operant.relational.selection import backtest as rehearsal
 from operant.relational.selection import choose
 from operant.relational.selection.backtest import (
@@ -23,7 +24,6 @@ from operant.relational.selection.backtest import (
     Direction,
     Rehearsal,
     Trial,
-    candidates,
     gap,
     join,
     rehearse,

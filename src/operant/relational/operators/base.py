@@ -8,9 +8,9 @@ deviation. Operators work in the scaled units of the bank (:class:`operant.relat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,17 @@ class RelationalOperator(ABC):
     name: str
     expresses: str
     """The functions that it reaches from a bank, in one line."""
+    uses_bank: ClassVar[bool] = True
+    """Whether its curves are made of the bank's. Those without are the measure of what noise a context has."""
+    plain: ClassVar[bool] = False
+    """Whether it is a baseline: what a sceptic would try first, and what a target outside the family falls back to."""
+    needs: Literal["curves", "params", "labels"] = "curves"
+    """What a bank must tell of its tasks."""
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """The operators of this kind that ``operator="auto"`` tries on a bank; by default none."""
+        return ()
 
     @abstractmethod
     def fit(self, bank: TaskBank) -> Fitted:
@@ -113,6 +124,25 @@ class RelationalOperator(ABC):
         Raises:
             CannotAdaptError: if the bank has not what it needs.
         """
+
+
+Kind = TypeVar("Kind", bound=type[RelationalOperator])
+REGISTERED: dict[str, type[RelationalOperator]] = {}
+"""Name -> class, in the order of definition; read it with :func:`operant.relational.operators.registry.kinds`."""
+
+
+def register(kind: Kind) -> Kind:
+    """Class decorator: make an operator known by its name, and to ``operator="auto"`` what it proposes.
+
+    Raises:
+        ValueError: if another operator has the name.
+    """
+    name: Any = kind.name
+    name = name if isinstance(name, str) else kind.__name__  # a property where the settings make the name
+    if name in REGISTERED:
+        raise ValueError(f"two operators are registered as {name!r}: {REGISTERED[name].__name__}, {kind.__name__}.")
+    REGISTERED[name] = kind
+    return kind
 
 
 def labelled(operators: Iterable[RelationalOperator]) -> dict[str, RelationalOperator]:

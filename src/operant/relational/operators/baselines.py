@@ -11,7 +11,7 @@ s = g = 1: the spread of the bank, over half of its range.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations_with_replacement
@@ -29,6 +29,7 @@ from operant.relational.operators.base import (
     Decomposition,
     Fitted,
     RelationalOperator,
+    register,
 )
 from operant.relational.operators.ridge import Ridge, ridge
 
@@ -85,6 +86,7 @@ class _Unfitted(Fitted):
         return self._adapt(context)
 
 
+@register
 @dataclass(frozen=True)
 class ContextMean(RelationalOperator):
     """The mean of the context, everywhere.
@@ -95,6 +97,8 @@ class ContextMean(RelationalOperator):
 
     name = "context mean"
     expresses = "constants"
+    uses_bank = False
+    plain = True
 
     def fit(self, bank: TaskBank) -> Fitted:
         """Nothing is learnt from the bank."""
@@ -126,6 +130,7 @@ class _Mean(Adapted):
         return y - error, np.sqrt(np.maximum(s2, 0) * p / (p - 1))
 
 
+@register
 @dataclass(frozen=True)
 class Nearest(RelationalOperator):
     """The known task that is nearest on the context, unchanged.
@@ -136,6 +141,12 @@ class Nearest(RelationalOperator):
 
     name = "nearest task"
     expresses = "the bank's own functions"
+    plain = True
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """Tried on every bank."""
+        return (cls(),)
 
     def fit(self, bank: TaskBank) -> Fitted:
         """Keep the bank."""
@@ -187,6 +198,7 @@ class _NearestAdapted(Adapted):
         return values[0], np.sqrt(residual[:, None] + np.mean((values[1:] - values[0]) ** 2, axis=0))
 
 
+@register
 @dataclass(frozen=True)
 class Interpolation(RelationalOperator):
     """A curve through the context, straight on outside it; no use is made of the bank.
@@ -200,6 +212,13 @@ class Interpolation(RelationalOperator):
     method: str = "linear"
     name = "interpolation"
     expresses = "what the context resolves"
+    uses_bank = False
+    plain = True
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """Tried on every bank."""
+        return (cls(),)
 
     def fit(self, bank: TaskBank) -> Fitted:
         """Nothing is learnt from the bank."""
@@ -228,6 +247,7 @@ class _Interpolated(Adapted):
         return self._left_out.copy(), self._sd.left_out()
 
 
+@register
 @dataclass(frozen=True)
 class Polynomial(RelationalOperator):
     """Least squares on polynomials of the context; no use is made of the bank.
@@ -242,6 +262,13 @@ class Polynomial(RelationalOperator):
     degree: int | None = None
     name = "polynomial"
     expresses = "polynomials of x"
+    uses_bank = False
+    plain = True
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """Tried on every bank."""
+        return (cls(),)
 
     def fit(self, bank: TaskBank) -> Fitted:
         """Nothing is learnt from the bank."""

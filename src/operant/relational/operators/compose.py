@@ -22,6 +22,7 @@ from operant.relational.operators.base import (
     Decomposition,
     Fitted,
     RelationalOperator,
+    register,
 )
 from operant.relational.operators.chain import Chains, Index, Prior, Tables, diverse, forward, profile, refine, smallest
 
@@ -29,6 +30,7 @@ CHUNK = 2_000_000
 """Table look-ups of one scoring step, which bounds memory."""
 
 
+@register
 @dataclass(frozen=True)
 class Compose(RelationalOperator):
     r"""f(x) = s f_N(b_N ... f_1(b_1 x + c_1) ... + c_N) + t with f_1..f_N from the bank.

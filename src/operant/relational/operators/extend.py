@@ -7,6 +7,7 @@ then explained by Bayesian linear regression on its context.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from operant.relational.operators.base import (
     Decomposition,
     Fitted,
     RelationalOperator,
+    register,
 )
 
 LEVELS = 16
@@ -81,6 +83,7 @@ class Recursion:
     coefficients: Array
 
 
+@register
 @dataclass(frozen=True)
 class Extend(RelationalOperator):
     r"""f(x) = sum_{p <= d} c_p m(x)^p, with d up to ``ahead`` orders beyond the bank; m is learned from the bank.
@@ -99,6 +102,12 @@ class Extend(RelationalOperator):
 
     name = "extend"
     expresses = "sums of powers of one multiplier m(x): polynomials, sums of cosines, one or more steps beyond the bank"
+    needs = "labels"
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """Tried where every task has an order."""
+        return (cls(),) if all(cls.label in t.labels for t in bank.tasks) else ()
 
     def fit(self, bank: TaskBank) -> FittedExtend:
         """Learn the multiplier and the prior of the coefficients.

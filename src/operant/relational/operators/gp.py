@@ -21,7 +21,14 @@ from scipy.optimize import minimize
 
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.operators.base import Adapted, CannotAdaptError, Context, Fitted, RelationalOperator
+from operant.relational.operators.base import (
+    Adapted,
+    CannotAdaptError,
+    Context,
+    Fitted,
+    RelationalOperator,
+    register,
+)
 
 JITTER = 1e-9
 NOISE = (1e-8, 1.0)
@@ -283,6 +290,7 @@ class _Conditioned(Fitted):
         return _Posterior(self.prior, context, self._bank.standardized(context.params))
 
 
+@register
 @dataclass(frozen=True)
 class TaskGP(RelationalOperator):
     """A Gaussian process on (task parameters, x), given points of the bank and the context.
@@ -303,6 +311,13 @@ class TaskGP(RelationalOperator):
     seed: int = 0
     name = "GP on parameters"
     expresses = "functions smooth in x and in the task's parameters"
+    plain = True
+    needs = "params"
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """Tried where parameters are known."""
+        return (cls(),)
 
     def fit(self, bank: TaskBank) -> Fitted:
         """Learn the kernel from points of all tasks.
@@ -334,6 +349,7 @@ def _flat(bank: TaskBank, params: Array, most: int, rng: np.random.Generator) ->
     return x[some], np.concatenate([t.y for t in bank.tasks])[some]
 
 
+@register
 @dataclass(frozen=True)
 class ContextGP(RelationalOperator):
     """A Gaussian process on the context alone, its kernel shared by the tasks of the bank.
@@ -354,6 +370,13 @@ class ContextGP(RelationalOperator):
     seed: int = 0
     name = "GP on the context"
     expresses = "functions as smooth, steep and periodic as those of the bank"
+    uses_bank = False
+    plain = True
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """Tried on every bank; of its tasks 16 suffice to learn a kernel."""
+        return (cls(tasks=16),)
 
     def fit(self, bank: TaskBank) -> Fitted:
         """Learn the kernel."""

@@ -6,6 +6,7 @@ grid, ``K`` components, ``R`` ranks, ``L`` ridges, ``T`` tasks of the shell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from operant.core.checks import DataError
 from operant.relational.bank.curves import Array, Curve, interpolator
 from operant.relational.bank.splits import outer
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.operators.base import Adapted, Context, Decomposition, Fitted, RelationalOperator
+from operant.relational.operators.base import Adapted, Context, Decomposition, Fitted, RelationalOperator, register
 from operant.relational.operators.ridge import Ridge, filters, ridge
 
 RANKS = 10
@@ -25,6 +26,7 @@ SHELL = 64
 """Tasks of the outer shell used for choosing, at most."""
 
 
+@register
 @dataclass(frozen=True)
 class BankPCA(RelationalOperator):
     """Mean and principal components of the bank's curves, fitted to the context by ridge regression.
@@ -48,6 +50,12 @@ class BankPCA(RelationalOperator):
     ridge: float | None = None
     name = "bank PCA"
     expresses = "the linear span of the bank"
+    plain = True
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """Tried on every bank."""
+        return (cls(),)
 
     def fit(self, bank: TaskBank) -> Fitted:
         """Components of the whole bank, and of its inner part for choosing."""

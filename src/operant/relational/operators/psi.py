@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from operant.core.checks import DataError
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.operators.base import Adapted, Context, Decomposition, Fitted, RelationalOperator, leave_one_out
+from operant.relational.operators.base import (
+    Adapted,
+    Context,
+    Decomposition,
+    Fitted,
+    RelationalOperator,
+    leave_one_out,
+    register,
+)
 from operant.relational.operators.pairs import (
     COMPONENTS,
     FLOOR,
@@ -158,6 +166,7 @@ def _weights(square: Array, p: int) -> Array:
     return w / w.sum()
 
 
+@register
 @dataclass(frozen=True)
 class Psi(RelationalOperator):
     """The paper's learned operator: f(x) = a(x) + s Psi(x, a(x), phi, context residuals).
@@ -264,6 +273,7 @@ class _PsiAdapted(Adapted):
         return leave_one_out(self._fitted, self._context)
 
 
+@register
 @dataclass(frozen=True)
 class Bilinear(RelationalOperator):
     """f(x) = a(x) + <phi, h(x, a(x))>: a learned basis h, phi by ridge from the context, closed form at adapt.

@@ -10,6 +10,7 @@ averaged over a grid by the marginal likelihood of the context; given them the p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +26,7 @@ from operant.relational.operators.base import (
     Decomposition,
     Fitted,
     RelationalOperator,
+    register,
 )
 
 TAU = np.array([1.0, 4.0, 16.0, 64.0, 256.0])
@@ -35,6 +37,7 @@ PULL = 4.0
 """Standard deviation of the prior on log sigma around what the bank leaves unexplained."""
 
 
+@register
 @dataclass(frozen=True)
 class Span(RelationalOperator):
     """Bank mean and principal components, with the bank's prior.
@@ -48,6 +51,11 @@ class Span(RelationalOperator):
     share: float = 1 / 3
     name = "span"
     expresses = "linear combinations of all bank tasks"
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """Tried on every bank."""
+        return (cls(),)
 
     def fit(self, bank: TaskBank) -> FittedSpan:
         """See :meth:`RelationalOperator.fit`."""

@@ -15,13 +15,7 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.splits import ahead, outer
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, CannotAdaptError, Context, Fitted, RelationalOperator
-from operant.relational.operators.baselines import ContextMean, Interpolation, Nearest, Polynomial
-from operant.relational.operators.gp import ContextGP, TaskGP
-from operant.relational.operators.pca import BankPCA
-from operant.relational.operators.span import Span
-from operant.relational.operators.warp.operator import Warp
 from operant.relational.selection.placement import Placement, place
-from operant.relational.transforms import Scale, Shift, Trend, XScale, XShift, XWarp
 
 SHELL_TASKS = 12
 """Tasks of the shell that are predicted, at most."""
@@ -31,30 +25,6 @@ RACE = (4, 20.0)
 """After so many tasks, operators are dropped whose error is so many times the smallest."""
 TINY = 1e-6
 """Errors below this, in standard deviations of the bank, count as none."""
-
-PLAIN = (ContextMean, Nearest, Interpolation, Polynomial, ContextGP, BankPCA, TaskGP)
-"""Operators that a sceptic would try first."""
-ALONE = (ContextMean, Interpolation, Polynomial, ContextGP)
-"""Operators that know nothing of the bank but its scale."""
-
-
-def candidates(bank: TaskBank, *, params: bool) -> list[RelationalOperator]:
-    """What ``operator="auto"`` tries; ``params``: whether those of the target are known."""
-    forms = [
-        Shift(),
-        Scale(),
-        Shift() * Scale(),
-        Shift() * Scale() * Trend(),
-        Shift() * XShift(),
-        Scale() * XScale(),
-        Shift() * Scale() * XScale(),
-        Shift() * Scale() * XWarp(),
-    ]
-    tried: list[RelationalOperator] = [Nearest(), Interpolation(), Polynomial(), ContextGP(tasks=16), BankPCA(), Span()]
-    tried += [Warp(form) for form in forms]
-    if params and bank.varying.any():
-        tried += [TaskGP(), *(Warp(form, follow=True) for form in (forms[2], forms[4], forms[7]))]
-    return tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +146,8 @@ def set_stages(
     Raises:
         DataError: if the bank is too small.
     """
-    small, alone = len(bank) <= SMALL, of_kind(operators, ALONE)
+    small = len(bank) <= SMALL
+    alone = frozenset(label for label, op in operators.items() if not op.uses_bank)
     if small and direction.along is not None:
         return [
             Stage(test, count, *_fitted(operators, known, alone), f"{why} along {direction.name}")
@@ -258,11 +229,6 @@ def rehearse(stage: Stage, context: Context, query: Array, *, layout: Array, noi
     done = {name: t for name, t in blank.items() if np.isfinite(t.error).sum() >= min(2, s)}
     notes |= {name: "failed on the shell" for name in blank if name not in done}
     return Rehearsal(stage.why, truth, seen, spread, moved, done, len(context.x), stage.alone, notes)
-
-
-def of_kind(operators: Mapping[str, RelationalOperator], kinds: tuple[type, ...]) -> frozenset[str]:
-    """Labels of the operators of these kinds."""
-    return frozenset(label for label, op in operators.items() if isinstance(op, kinds))
 
 
 def fit_all(operators: Mapping[str, RelationalOperator], bank: TaskBank) -> tuple[dict[str, Fitted], dict[str, str]]:

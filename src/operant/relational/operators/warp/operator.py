@@ -9,9 +9,10 @@ there: beyond its measured range an anchor goes on as :mod:`operant.relational.o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,29 @@ from operant.relational.operators.base import (
     Decomposition,
     Fitted,
     RelationalOperator,
+    register,
 )
 from operant.relational.operators.warp.linear import solve
 from operant.relational.operators.warp.parameters import Layout
 from operant.relational.operators.warp.reach import Reach
 from operant.relational.operators.warp.search import FLOOR, GRID_NOISE, Candidates, model, refine, search
-from operant.relational.transforms import Transformation
+from operant.relational.transforms import Scale, Shift, Transformation, Trend, XScale, XShift, XWarp
 
+FORMS = (
+    Shift(),
+    Scale(),
+    Shift() * Scale(),
+    Shift() * Scale() * Trend(),
+    Shift() * XShift(),
+    Scale() * XScale(),
+    Shift() * Scale() * XScale(),
+    Shift() * Scale() * XWarp(),
+)
+"""Transformations that ``operator="auto"`` tries."""
+FOLLOWING = (Shift() * Scale(), Shift() * XShift(), Shift() * Scale() * XWarp())
+"""Those that it tries by the known parameters, too."""
+FOLLOWS = " by parameters"
+"""The end of the name of a form that follows the parameters."""
 INFLATIONS = (1.5, 8.0)
 """A target outside the bank may be transformed by this much more than bank tasks are; the evidence weighs them."""
 MOST = 16
@@ -44,6 +61,7 @@ CHI2_MEDIAN = 0.455
 Z90 = 1.6448536269514722
 
 
+@register
 @dataclass(frozen=True)
 class Warp(RelationalOperator):
     """An anchor and a transformation of it.
@@ -63,9 +81,28 @@ class Warp(RelationalOperator):
     @property
     def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The transformation, and whether it follows the parameters."""
-        return f"{self.form}{' by parameters' if self.follow else ''}"
+        return f"{self.form}{FOLLOWS if self.follow else ''}"
 
     expresses = "s f(a x + b) + t + u x of one bank task f, with the factors of its form"
+
+    @property
+    def needs(self) -> Literal["curves", "params", "labels"]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See :attr:`RelationalOperator.needs`."""
+        return "params" if self.follow else "curves"
+
+    @classmethod
+    def parse(cls, text: str) -> Warp:
+        """From a product of transformations, with " by parameters" behind it where it follows them.
+
+        Raises:
+            ParseError: as :meth:`Transformation.parse`.
+        """
+        return cls(Transformation.parse(text.removesuffix(FOLLOWS)), follow=text.endswith(FOLLOWS))
+
+    @classmethod
+    def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
+        """The forms in FORMS, and those of FOLLOWING by the known parameters."""
+        return (*map(cls, FORMS), *(cls(form, follow=True) for form in FOLLOWING))
 
     def fit(self, bank: TaskBank) -> FittedWarp:
         """See :meth:`RelationalOperator.fit`."""
