@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from operant.report.theme import alt
+from operant.report.theme import Panel, alt
 
 Datum = dict[str, Any]
 """What one mark of a chart shows: field -> value."""
@@ -36,6 +36,13 @@ def log_ticks(low: float, high: float) -> list[float]:
 def number_tips(titles: dict[str, str], form: str) -> list[alt.Tooltip]:
     """Tooltips of numbers: field -> title."""
     return [alt.Tooltip(f"{field}:Q", title=title, format=form) for field, title in titles.items()]
+
+
+def rows_of(panel: Panel) -> list[Datum]:
+    """What the marks of a panel show, each row once."""
+    parts = [panel.spec, *panel.spec.get("layer", ())]
+    rows = [row for part in parts for row in part.get("data", {}).get("values", ())]
+    return list({tuple(row.items()): row for row in rows}.values())
 
 
 def extent(rows: Sequence[Datum], *fields: str) -> tuple[float, float]:

@@ -20,6 +20,11 @@ def number(x: float | None, digits: int = 4, *, sign: bool = False) -> str:
     return MISSING if x is None else _signed(f"{x:+z.{digits}g}", sign)
 
 
+def brief(x: float | None) -> str:
+    """A value with three significant digits, such as an error or the end of an interval."""
+    return number(x, 3)
+
+
 def percent(fraction: float | None, *, sign: bool = False) -> str:
     """A fraction in percent, or a difference of fractions in percentage points, with one decimal.
 

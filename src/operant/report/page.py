@@ -18,6 +18,8 @@ from operant.report.formats import legible
 from operant.report.style import CSS, JS
 from operant.report.theme import Figure, Key, page_spec, save, theme, vega_bundle
 
+_LONG = 60
+"""Characters of a cell that make a line of a table too long for a page of 1,040 pixels."""
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -100,8 +102,8 @@ def section(title: str, lead: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{told}{body}</section>"
 
 
-def figure_section(figure: Figure, caption: str, after: str = "") -> str:
-    """A section with the legend and the charts of a figure, and HTML below them."""
+def figure_section(figure: Figure, caption: str, numbers: str) -> str:
+    """A section with the legend and the charts of a figure, and below them its numbers, as HTML of :func:`table`."""
     legend = "".join(f"<li>{_mark(key)}{escape(name)}</li>" for name, key in figure.legend.items())
     several = len(figure.panels) > 1
     panels = "".join(
@@ -110,8 +112,11 @@ def figure_section(figure: Figure, caption: str, after: str = "") -> str:
         + f'<div class="chart" id="{escape(figure.name)}-{i}"></div></div>'
         for i, panel in enumerate(figure.panels)
     )
-    body = f'<figure><ul class="legend">{legend}</ul><div class="panels">{panels}</div></figure>'
-    return section(figure.title, caption, body + after)
+    body = (
+        f'<figure aria-label="{escape(figure.description)}"><ul class="legend">{legend}</ul>'
+        f'<div class="panels">{panels}</div></figure>'
+    )
+    return section(figure.title, caption, body + numbers)
 
 
 def aside(notes: Sequence[str]) -> str:
@@ -124,6 +129,12 @@ def table(head: Sequence[str], rows: Iterable[str]) -> str:
     """A table of rows made by :func:`row`."""
     cells = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def plain_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts, its head first, as :func:`operant.report.formats.aligned` prints it; long texts are broken."""
+    head, *body = rows
+    return table(head, [row(r[0], [cell(c, kind="long" if len(c) > _LONG else "") for c in r[1:]]) for r in body])
 
 
 def row(name: str, cells: Iterable[str], *, key: Key | None = None, small: str = "") -> str:
@@ -190,11 +201,11 @@ def _chart_data(figures: Sequence[Figure]) -> str:
     data = [
         {
             "id": f"{figure.name}-{i}",
-            "spec": page_spec(panel, height=340 if len(figure.panels) == 1 else 240),
+            "spec": page_spec(figure, i),
             "light": theme(figure.keys.values(), "light"),
             "dark": theme(figure.keys.values(), "dark"),
         }
         for figure in figures
-        for i, panel in enumerate(figure.panels)
+        for i in range(len(figure.panels))
     ]
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")

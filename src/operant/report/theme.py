@@ -105,6 +105,13 @@ class Figure:
             raise ValueError(f"the name of a figure is of a-z, 0-9, _ and hyphens, got {self.name!r}.")
 
     @property
+    def description(self) -> str:
+        """What it shows, for those who do not see it: the title, the panels and the series."""
+        titles = [p.title for p in self.panels if p.title]
+        shown = f", by panel: {'; '.join(titles)}" if titles else ""
+        return f"{self.title}{shown}. Series: {'; '.join(self.keys)}."
+
+    @property
     def legend(self) -> Mapping[str, Key]:
         """The series to explain; none where each has a panel of its own name."""
         titles = tuple(p.title for p in self.panels)
@@ -143,10 +150,12 @@ def theme(keys: Iterable[Key], mode: Mode) -> dict[str, Any]:
     }
 
 
-def page_spec(panel: Panel, *, height: int) -> dict[str, Any]:
-    """The Vega-Lite specification of a panel that takes the width of its container (pixels high)."""
+def page_spec(figure: Figure, place: int) -> dict[str, Any]:
+    """The Vega-Lite specification of a figure's panel that takes the width of its container; a lone one is higher."""
+    panel, height = figure.panels[place], 340 if len(figure.panels) == 1 else 240
     size = {"width": "container", "height": height, "autosize": {"type": "fit-x", "contains": "padding"}}
-    return {**panel.spec, **size}
+    about = f"{figure.title}: {panel.title}" if panel.title else figure.description
+    return {**panel.spec, **size, "description": _quotable(about)}
 
 
 def save(figure: Figure, folder: Path) -> list[Path]:
@@ -168,7 +177,8 @@ def image_spec(figure: Figure) -> dict[str, Any]:
     ink = INK["light"]
     config = theme(figure.keys.values(), "light") | {"background": ink["ground"], "legend": _image_legend(figure)}
     title = {"text": figure.title, "fontSize": 17, "anchor": "start", "offset": 14}
-    return {**chart, "$schema": schema, "config": config, "padding": 16, "title": title}
+    about = {"title": title, "description": figure.description}
+    return {**chart, "$schema": schema, "config": config, "padding": 16, **about}
 
 
 def _image_legend(figure: Figure) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def build(run: SavedAudit) -> Page:
         asides=[aside([f"Left out: {r['name']}: {r['reason']}" for r in run.left_out])],
         sections=[
             _overview(run),
-            *(figure_section(f, FAMILIES.get(f.name, "")) for f in families),
+            *(figure_section(f, FAMILIES.get(f.name, ""), _slope_table(run, f)) for f in families),
             _dead_section(run, dead),
         ],
         figures=[*families, dead],
@@ -59,6 +59,15 @@ def _overview(run: SavedAudit) -> str:
     )
     head = ["rule", "the target?", *(f"p = {p:g}" for p in SHOWN), *(f"noise {p:g}" for p in NOISE_AT[:2])]
     return section("At a glance", lead, table(head, rows))
+
+
+def _slope_table(run: SavedAudit, figure: Figure) -> str:
+    """The slopes of the figure's first panel; the ratios and the noise stand in the overview."""
+    slopes = {run.target["strategy"]: run.target["slope"]} | {r["name"]: r["slope"] for r in run.rules}
+    rows = [
+        row(name, [cell(ratio(run.at(slopes[name], p))) for p in SHOWN], key=key) for name, key in figure.keys.items()
+    ]
+    return table(["slope dJ/dp", *(f"p = {p:g}" for p in SHOWN)], rows)
 
 
 def _dead_section(run: SavedAudit, figure: Figure) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from operant.report.formats import MISSING, interval, number, share
+from operant.report.formats import MISSING, brief, interval, number, share
 from operant.report.records import FolderRecords, Record, read_finished
 
 
@@ -45,11 +45,6 @@ def load_extrapolation(folder: Path) -> SavedExtrapolation:
     found = read_finished(folder, "extrapolate", "bank", "target")
     bank = found.last("bank")
     return SavedExtrapolation(found, bank, found.every("target"), (*found.texts("note"), *bank["notes"]))
-
-
-def brief(x: float | None) -> str:
-    """A value with three digits: an error, or the end of an interval."""
-    return number(x, 3)
 
 
 def name_of(target: Record) -> str:

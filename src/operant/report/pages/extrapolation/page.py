@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 
-from operant.report.formats import MISSING, share
-from operant.report.page import Page, aside, cell, figure_section, row, section, table
+from operant.report.charts import rows_of
+from operant.report.formats import MISSING, brief, interval, number, share
+from operant.report.page import Page, aside, figure_section, plain_table, section
 from operant.report.pages.extrapolation.charts import choice_figure, parameter_figure, target_figure
 from operant.report.pages.extrapolation.load import (
     SavedExtrapolation,
     anchor_of,
-    brief,
     explanation,
     headline,
     mixture,
@@ -43,10 +42,10 @@ def build(run: SavedExtrapolation) -> Page:
         findings=told,
         asides=[*map(_warning, filter(_is_alien, run.targets)), aside(notes)],
         sections=[
-            section("Targets", _targets_lead(run), _table(target_rows(run))),
+            section("Targets", _targets_lead(run), plain_table(target_rows(run))),
             *(_target_section(t, f) for t, f in targets),
             _choice_section(run, choice),
-            *([figure_section(parameters, _parameter_caption())] if parameters else []),
+            *([figure_section(parameters, _parameter_caption(), _parameter_table(parameters))] if parameters else []),
         ],
         figures=figures,
         config=run.source.config,
@@ -74,41 +73,33 @@ def _target_section(target: Record, figure: Figure) -> str:
     parts = [f"<ul>{reasons}</ul>"]
     if len(target["decompositions"]) > 1:
         parts.append(_decompositions(target))
-    parts.append(_table(rows))
+    parts.append(plain_table(rows))
     return figure_section(figure, _target_caption(target), "".join(parts))
 
 
 def _decompositions(target: Record) -> str:
-    rows = [
-        row(
-            anchor_of(d),
-            [
-                *(_cell(text) for text in (d["transformation"], parameters_text(d) or MISSING)),
-                *(_cell(text) for text in (brief(d["residual"]), share(d["weight"]))),
-            ],
-        )
-        for d in target["decompositions"][:6]
-    ]
-    return table(["anchor", "transformation", "parameters", "residual", "weight"], rows)
+    rows = [["anchor", "transformation", "parameters", "residual", "weight"]]
+    for d in target["decompositions"][:6]:
+        told = [d["transformation"], parameters_text(d) or MISSING]
+        rows.append([anchor_of(d), *told, brief(d["residual"]), share(d["weight"])])
+    return plain_table(rows)
+
+
+def _parameter_table(figure: Figure) -> str:
+    rows = [["target", "parameter", "anchor", "value", "90 % interval"]]
+    for r in (r for p in figure.panels for r in rows_of(p)):
+        anchor = r["series"].removeprefix("from ")
+        rows.append([r["target"], r["parameter"], anchor, number(r["value"]), interval(r["low"], r["high"])])
+    return plain_table(rows)
 
 
 def _choice_section(run: SavedExtrapolation, figure: Figure | None) -> str:
     if not any(t["choice"] for t in run.targets):
         return ""
-    after = _table(choice_rows(run.targets)) + aside(choice_notes(run.targets))
+    after = plain_table(choice_rows(run.targets)) + aside(choice_notes(run.targets))
     if figure is None:
         return section("How the operator was chosen", _choice_caption(run), after)
     return figure_section(figure, _choice_caption(run), after)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    return table(head, [row(r[0], map(_cell, r[1:])) for r in body])
-
-
-def _cell(text: str) -> str:
-    """A long text is broken into lines."""
-    return cell(text, kind="long" if len(text) > 60 else "")
 
 
 def _targets_lead(run: SavedExtrapolation) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from operant.report.formats import MISSING, aligned, interval, number, share
+from operant.report.formats import MISSING, aligned, brief, interval, number, share
 from operant.report.pages.extrapolation.load import (
     SavedExtrapolation,
     anchor_of,
     best,
-    brief,
     expected,
     explanation,
     headline,

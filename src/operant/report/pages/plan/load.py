@@ -110,9 +110,14 @@ def at_budget(points: Sequence[Record], n: int) -> Record | None:
     return next((p for p in points if p["n"] == n), None)
 
 
-def dead_at(signal: Record, m: int) -> float | None:
-    """Share of dead groups at m rollouts; None if that was not measured."""
-    return next((d["share"] for d in signal["dead"] if d["m"] == m), None)
+def dead_rows(plan: SavedPlan) -> list[list[str]]:
+    """Head and rows of the table of dead groups; unknown where it needs more rollouts than there are."""
+    m = plan.rollouts["rollouts"]
+    rows = [["credit of", "dead at 2N", "dead at 4N", f"dead at {m}"]]
+    for s in plan.signals:
+        shares = {d["m"]: d["share"] for d in reversed(s["dead"])}
+        rows.append([s["name"], *(share(shares.get(size)) for size in (2 * s["n"], 4 * s["n"], m))])
+    return rows
 
 
 def plan_table(plan: SavedPlan) -> str:
@@ -127,11 +132,8 @@ def plan_table(plan: SavedPlan) -> str:
         values.append([str(n), *(_value(at_budget(c["points"], n), plan) for c in plan.curves)])
     lines += aligned(values)
     lines += [f"mean over {plan.rollouts['prompts']} prompts ({plan.level} bootstrap interval over prompts)", ""]
-    m = plan.rollouts["rollouts"]
-    signals = [["credit of", "dead at 2N", "dead at 4N", f"dead at {m}", "top tenth carries"]]
-    for s in plan.signals:
-        dead = [share(dead_at(s, size)) for size in (2 * s["n"], 4 * s["n"], m)]
-        signals.append([s["name"], *dead, share(s["top_tenth"])])
+    carried = ["top tenth carries", *(share(s["top_tenth"]) for s in plan.signals)]
+    signals = [[*cells, last] for cells, last in zip(dead_rows(plan), carried, strict=True)]
     told = "dead: groups of rollouts whose weights are all 0; –: needs more rollouts"
     return "\n".join([*lines, *aligned(signals), told])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from operant.report.formats import MISSING, percent, share
-from operant.report.page import Page, aside, cell, figure_section, row, section, table
+from operant.report.page import Page, aside, cell, figure_section, plain_table, row, section, table
 from operant.report.pages.plan.charts import dead_figure, gain_figure, signal_figure, value_figure
-from operant.report.pages.plan.load import SavedPlan, at_budget, headline
+from operant.report.pages.plan.load import SavedPlan, at_budget, dead_rows, headline
 from operant.report.records import Record
 
 
@@ -18,7 +18,7 @@ def build(plan: SavedPlan) -> Page:
         (value, _value_caption(plan), _points_table(plan, "points")),
         (gain, _gain_caption(plan), _points_table(plan, "gains")),
         (signal, _signal_caption(), _signal_table(plan)),
-        (dead, _dead_caption(plan), ""),
+        (dead, _dead_caption(plan), plain_table(dead_rows(plan))),
     ]
     b, m = plan.rollouts["prompts"], plan.rollouts["rollouts"]
     return Page(

@@ -18,16 +18,4 @@ def _page(saved: SavedRun) -> Page:
     return build(saved)
 
 
-register(
-    PageKind(
-        "train",
-        commands=(
-            "train",
-            "demo",
-            "evaluate",
-        ),
-        load=load_run,
-        table=run_table,
-        page=_page,
-    )
-)
+register(PageKind("train", commands=("train", "evaluate"), load=load_run, table=run_table, page=_page))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from operant.core.bootstrap import RESAMPLES
-from operant.report.formats import MISSING, percent
+from operant.report.charts import rows_of
+from operant.report.formats import MISSING, brief, interval, percent
 from operant.report.page import Page, aside, cell, figure_section, row, section, table
 from operant.report.pages.train.charts import gain_figure, keys, rollouts, scaling, training, weights
 from operant.report.pages.train.load import SavedRun
@@ -63,6 +64,7 @@ def _sections(shown: _Shown) -> list[str]:
             "scaling",
             "Mean over prompts and seeds, with a 95 % band. Bands of two branches may overlap where their "
             "paired gain is clear: compare branches by the gains below.",
+            _interval_table(shown),
         ),
         _gain_section(shown),
         _trade_section(shown),
@@ -71,13 +73,17 @@ def _sections(shown: _Shown) -> list[str]:
             shown,
             "training",
             "Means over seeds. Losses of different objectives are on different scales: "
-            "read the shape of a loss curve, not its height against another branch.",
+            "read the shape of a loss curve, not its height against another branch. "
+            "The table gives the first and the last point of each curve.",
+            _course_table(shown, "training"),
         ),
         _figure_section(
             shown,
             "weights",
             "The factor that the objective puts on the cross-entropy gradient of each example: median, and the "
-            "band from the 5 % to the 95 % quantile, means over seeds. Dashed: 1, the baseline's weight.",
+            "band from the 5 % to the 95 % quantile, means over seeds. Dashed: 1, the baseline's weight. "
+            "The table gives the first and the last median.",
+            _course_table(shown, "weights"),
         ),
         _seed_section(shown),
     ]
@@ -98,9 +104,35 @@ def _rollout_section(shown: _Shown) -> str:
     return _figure_section(shown, "rollouts", caption, table(["branch", *head[1:]], told))
 
 
-def _figure_section(shown: _Shown, name: str, caption: str, after: str = "") -> str:
+def _figure_section(shown: _Shown, name: str, caption: str, numbers: str) -> str:
     figure = shown.figures.get(name)
-    return "" if figure is None else figure_section(figure, caption, after)
+    return "" if figure is None else figure_section(figure, caption, numbers)
+
+
+def _interval_table(shown: _Shown) -> str:
+    """Means with their 95 % intervals."""
+    run, rows = shown.run, []
+    for label in run.labels:
+        cells = [_interval_cell(shown.means.get((label, m))) for m in run.metrics]
+        rows.append(row(label, cells, key=shown.keys[label]))
+    return table(["branch", *run.metrics], rows)
+
+
+def _interval_cell(value: Interval | None) -> str:
+    return cell(MISSING) if value is None else cell(percent(value.mean), small=interval(value.low, value.high, percent))
+
+
+def _course_table(shown: _Shown, name: str) -> str:
+    """A row a branch, a column a panel, or one for all if each branch has its own: where a curve begins and ends."""
+    if (figure := shown.figures.get(name)) is None:
+        return ""
+    titled = [(p.title, rows_of(p)) for p in figure.panels]
+    columns = titled if name == "training" else [("median", [r for _, points in titled for r in points])]
+    rows = []
+    for label, key in figure.keys.items():
+        curves = [[r["mean"] for r in points if r.get("branch") == label] for _, points in columns]
+        rows.append(row(label, [cell(interval(c[0], c[-1], brief) if c else MISSING) for c in curves], key=key))
+    return table(["branch", *(title for title, _ in columns)], rows)
 
 
 def _curve_section(shown: _Shown) -> str:
