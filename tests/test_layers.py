@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "estimators": {"strategies", "core"},
     "published": {"estimators", "strategies", "core"},
     "objectives": {"published", "estimators", "strategies", "core"},
-    "relational": {"core", "report"},  # Target.plot() hands its record to the charts
+    "relational": {"core", "report"},  # AdaptedTask.plot() hands its record to the charts
     "verify": {"core"},
     "hf": {"verify", "objectives", "published", "estimators", "strategies", "core"},
     "plugins": {"objectives", "strategies", "core"},

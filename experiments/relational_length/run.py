@@ -61,9 +61,9 @@ def run_seed(seed: int, tasks: int, noise: float) -> np.ndarray:
         guesses += [poly.adapt(c).predict(q)[0], gp(c.x, c.y, q), kriging(scaled, c, q)]
         guesses += [s.y_in(true_prior(x[:8], seen, x[8:]))]
         extra = []
-        for facts in ({}, {"order": 9}):
+        for labels in ({}, {"order": 9}):
             start = time.perf_counter()
-            adapted = fitted.adapt(Context(c.x, c.y, facts=facts))
+            adapted = fitted.adapt(Context(c.x, c.y, labels=labels))
             took = time.perf_counter() - start
             guess, sd = adapted.predict(q)
             guesses.append(guess)

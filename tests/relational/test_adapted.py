@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from operant.core.checks import InputError
-from operant.relational.adapted import Target, bank_record
+from operant.relational.adapted import AdaptedTask, bank_record
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
@@ -32,12 +32,12 @@ def model() -> Extrapolator:
 
 
 @pytest.fixture(scope="module")
-def target(model: Extrapolator) -> Target:
+def target(model: Extrapolator) -> AdaptedTask:
     noise = 0.05 * np.random.default_rng(1).normal(size=7)
     return model.adapt(X[::2], curve(2.2, X[::2]) + noise, params=[2.2], key=("cell", 99))
 
 
-def test_the_prediction_is_the_mixture_in_the_units_of_the_data(model: Extrapolator, target: Target) -> None:
+def test_the_prediction_is_the_mixture_in_the_units_of_the_data(model: Extrapolator, target: AdaptedTask) -> None:
     s = model.scaling_
     inside = s.x_in(QUERY[:, None])
     names = list(target.choice_.weights)
@@ -67,7 +67,7 @@ def test_samples_agree_with_the_prediction(model: Extrapolator, operator: str) -
     assert draws.std(0) == pytest.approx(std, rel=0.1)
 
 
-def test_the_explanation(target: Target, model: Extrapolator) -> None:
+def test_the_explanation(target: AdaptedTask, model: Extrapolator) -> None:
     found = target.explain()
     assert found["operator"] == target.operator_ == " + ".join(target.choice_.weights)
     assert found["applicability"] is target.applicability()
@@ -92,7 +92,7 @@ def model_bank() -> TaskBank:
     return TaskBank.from_arrays([(X, curve(w, X)) for w in np.linspace(1, 2, 20)])
 
 
-def test_the_table_of_the_choice(target: Target, model: Extrapolator) -> None:
+def test_the_table_of_the_choice(target: AdaptedTask, model: Extrapolator) -> None:
     rows = target.choice_table()
     assert [r["operator"] for r in rows] and {r["operator"] for r in rows} == set(model._fitted)
     predicted = [r["predicted_error"] for r in rows]
@@ -104,16 +104,18 @@ def test_the_table_of_the_choice(target: Target, model: Extrapolator) -> None:
         "polynomial": True,
     }
     assert sum(r["weight"] for r in rows) == pytest.approx(1)
-    assert target.choice_.rehearsal is not None
+    assert target.choice_.backtest is not None
     for row in rows:
-        error = target.choice_.rehearsal.trials[row["operator"]].error
+        error = target.choice_.backtest.trials[row["operator"]].error
         error = error[np.isfinite(error)] * model.scaling_.y_sd[0]
-        assert row["shell_error"] == pytest.approx(np.sqrt(np.mean(error**2)))
-        assert row["shell_low"] <= row["shell_error"] <= error.max() and row["shell_high"] >= row["shell_low"]
+        assert row["backtest_error"] == pytest.approx(np.sqrt(np.mean(error**2)))
+        assert (
+            row["backtest_low"] <= row["backtest_error"] <= error.max() and row["backtest_high"] >= row["backtest_low"]
+        )
         assert row["context_error"] == pytest.approx(target.choice_.left_out[row["operator"]] * model.scaling_.y_sd[0])
 
 
-def test_the_record_is_plain_and_in_the_units_of_the_data(target: Target, model: Extrapolator) -> None:
+def test_the_record_is_plain_and_in_the_units_of_the_data(target: AdaptedTask, model: Extrapolator) -> None:
     truth = (QUERY, curve(2.2, QUERY))
     record = json.loads(json.dumps(target.record(QUERY, truth)))
     assert record["kind"] == "target" and record["key"] == "('cell', 99)"
@@ -147,14 +149,14 @@ def test_the_record_of_an_anchor() -> None:
     assert record["baseline"] is None
 
 
-def test_the_chart(target: Target) -> None:
+def test_the_chart(target: AdaptedTask) -> None:
     altair = pytest.importorskip("altair")
     chart = target.plot(truth=(QUERY, curve(2.2, QUERY)))
     assert isinstance(chart, altair.TopLevelMixin)
     json.dumps(chart.to_dict())
 
 
-def test_bad_queries(target: Target) -> None:
+def test_bad_queries(target: AdaptedTask) -> None:
     with pytest.raises(InputError, match=r"expected points \(Q, 1\) as in the context, at least one, got \(1, 2\)"):
         target.predict([[0.0, 1.0]])
     with pytest.raises(InputError, match="query points must be finite"):

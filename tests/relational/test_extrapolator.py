@@ -16,7 +16,7 @@ from operant.relational import NotApplicableError, NotApplicableWarning
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.operators.base import RelationalOperator, labelled
+from operant.relational.operators.base import RelationalOperator, by_unique_name
 from operant.relational.operators.baselines import Interpolation, Nearest, Polynomial
 from operant.relational.operators.registry import operator_names, parse_operator
 from operant.relational.operators.span import Span
@@ -75,7 +75,7 @@ def test_a_target_beyond_the_bank(model: Extrapolator) -> None:
     assert y == pytest.approx(curve(2.4, QUERY), abs=0.01)
     assert target.applicable_ and target.operator_ == "span"
     assert model.predict(QUERY, context=CONTEXT) == pytest.approx(y)
-    assert repr(target) == "Target('new', 5 context points, span, applicable)"
+    assert repr(target) == "AdaptedTask('new', 5 context points, span, applicable)"
 
 
 def test_long_data_with_groups_is_the_bank(model: Extrapolator) -> None:
@@ -104,7 +104,7 @@ def test_the_order_of_tasks_and_of_points_does_not_matter() -> None:
     bank, rng = bank_of(params=False), np.random.default_rng(1)
     mixed = bank.select(rng.permutation(len(bank)))
     shuffled = rng.permutation(5)
-    rough = CONTEXT[1] + 0.1 * np.cos(9 * CONTEXT[0])  # taken for noise, so the rehearsal draws some
+    rough = CONTEXT[1] + 0.1 * np.cos(9 * CONTEXT[0])  # taken for noise, so the backtest draws some
     one = Extrapolator(SIMPLE).fit(bank)
     a = one.adapt(CONTEXT[0], rough).predict(QUERY, return_std=True)
     b = Extrapolator(SIMPLE).fit(bank).adapt(CONTEXT[0][shuffled], rough[shuffled]).predict(QUERY, return_std=True)
@@ -133,7 +133,7 @@ def test_many_targets_are_one_after_the_other(model: Extrapolator) -> None:
 
 
 def test_a_prediction_does_not_depend_on_which_target_came_first() -> None:
-    """Dense tasks, other points of the same range: both targets share a rehearsal."""
+    """Dense tasks, other points of the same range: both targets share a backtest."""
     rng, x = np.random.default_rng(5), np.linspace(0, 1, 61)
     bank = TaskBank.from_arrays([(x, np.sin(w * x) + 0.02 * rng.standard_normal(61)) for w in np.linspace(1, 3, 30)])
     first, second = (np.concatenate([[0.0, 1.0], rng.uniform(0.1, 0.9, 5)]) for _ in range(2))
@@ -152,6 +152,9 @@ def test_what_was_saved_predicts_the_same(tmp_path: Path) -> None:
     again = Extrapolator.load(folder)
     assert again.get_params()["operator"] == ["span", "shift * scale(1.23456789)", "nearest task"]
     assert again.level == 0.8 and again.random_state == 3
+    path = folder / "extrapolator.json"  # as the first format had it
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1').replace('"outer_share"', '"outer_share"'))
+    assert Extrapolator.load(folder).get_params() == again.get_params()
     a, b = (m.adapt(*CONTEXT, params={"w": 2.4}) for m in (model, again))
     assert b.predict(QUERY, True)[0] == pytest.approx(a.predict(QUERY, True)[0], rel=1e-6)
     assert b.interval(QUERY)[1] == pytest.approx(a.interval(QUERY)[1], rel=1e-4)
@@ -160,7 +163,7 @@ def test_what_was_saved_predicts_the_same(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected extrapolator\.json"):
         Extrapolator.load(tmp_path / "nowhere")
     (folder / "extrapolator.json").write_text('{"format": 0}')
-    with pytest.raises(DataError, match="is of another format than 1"):
+    with pytest.raises(DataError, match="is of another format than 2"):
         Extrapolator.load(folder)
 
 
@@ -258,9 +261,9 @@ def test_a_query_where_no_anchor_is_known_is_flagged() -> None:
     assert target.applicability().reason == "anchor coverage"
 
 
-def test_a_small_bank_has_no_shell() -> None:
+def test_a_small_bank_has_no_outer_split() -> None:
     target = Extrapolator(["span", "shift * scale"]).fit(bank_of(3)).adapt(*CONTEXT)
-    assert target.choice_.rehearsal is None and "at least two known" in target.choice_.notes["rehearsal"]
+    assert target.choice_.backtest is None and "at least two known" in target.choice_.notes["backtest"]
     assert np.isfinite(target.predict(QUERY, True)).all()
     assert np.isnan(target.applicability().p_value) and target.applicable_
 
@@ -296,10 +299,10 @@ def test_auto_differs_from_its_baselines_and_is_better(auto: Extrapolator) -> No
     assert sum(target.choice_.weights.values()) == pytest.approx(1)
     tried = {row["operator"] for row in target.choice_table()}
     assert {"span", "bank PCA", "interpolation", "shift * scale * xshift * xscale"} <= tried
-    assert target.choice_.rehearsal is not None
-    # of the target's values nothing went into the rehearsal but their spread as noise
-    other = auto.adapt(CONTEXT[0], curve(2.41, CONTEXT[0])).choice_.rehearsal
-    assert other is target.choice_.rehearsal
+    assert target.choice_.backtest is not None
+    # of the target's values nothing went into the backtest but their spread as noise
+    other = auto.adapt(CONTEXT[0], curve(2.41, CONTEXT[0])).choice_.backtest
+    assert other is target.choice_.backtest
 
 
 @pytest.mark.parametrize(
@@ -327,7 +330,7 @@ def test_bad_targets(model: Extrapolator, change: dict, message: str) -> None:
     ("settings", "message"),
     [
         ({"level": 1.0}, "level must lie between 0 and 1, got 1.0"),
-        ({"shell": 0.0}, "shell must lie between 0 and 1, got 0.0"),
+        ({"outer_share": 0.0}, "outer_share must lie between 0 and 1, got 0.0"),
         ({"on_inapplicable": "ignore"}, "on_inapplicable must be warn, raise or baseline, got 'ignore'"),
     ],
 )
@@ -393,15 +396,15 @@ def test_operators_of_one_name_are_kept_by_their_values() -> None:
     for name, operator in zip(names, (Polynomial(1), Polynomial(3), Polynomial(), Span()), strict=True):
         alone = Extrapolator(operator).fit(bank_of()).adapt(*CONTEXT)
         assert np.array_equal(alone.each(QUERY)[operator.name], target.each(QUERY)[name])
-    assert target.choice_.rehearsal is not None
-    assert target.choice_.rehearsal.alone == set(names[:3])
-    assert list(labelled([Nearest(), Nearest()])) == ["nearest task"]
+    assert target.choice_.backtest is not None
+    assert target.choice_.backtest.alone == set(names[:3])
+    assert list(by_unique_name([Nearest(), Nearest()])) == ["nearest task"]
     single = Extrapolator([Polynomial(1), Polynomial(2)]).fit(X[:, None], curve(2.4, X)).target_
     assert set(single.each(QUERY)) == {"polynomial [degree=1]", "polynomial [degree=2]"}
 
 
-def test_two_pinned_anchors_do_not_share_a_rehearsal(model: Extrapolator) -> None:
-    one, two = (model.adapt(*CONTEXT, anchor=f"task {i}").choice_.rehearsal for i in (3, 12))
+def test_two_pinned_anchors_do_not_share_a_backtest(model: Extrapolator) -> None:
+    one, two = (model.adapt(*CONTEXT, anchor=f"task {i}").choice_.backtest for i in (3, 12))
     assert one is not two
 
 
@@ -410,9 +413,9 @@ def test_two_pinned_anchors_do_not_share_a_rehearsal(model: Extrapolator) -> Non
     [
         (lambda text: "", "expected the settings of an estimator"),
         (lambda text: "[" * 100_000, "expected the settings of an estimator"),
-        (lambda text: text.replace('"format": 1', '"format": 9'), "of another format"),
+        (lambda text: text.replace('"format": 2', '"format": 9'), "of another format"),
         (lambda text: text.replace('"level": 0.9', '"level": "high"'), "level cannot be read"),
-        (lambda text: text.replace('"shell"', '"shells"'), "shell, shells cannot be read"),
+        (lambda text: text.replace('"outer_share"', '"shells"'), "outer_share, shells cannot be read"),
         (lambda text: text.replace('"shift"', "[3]"), "operator cannot be read"),
     ],
 )

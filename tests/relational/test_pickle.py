@@ -176,7 +176,7 @@ def test_networks_trained_at_once_start_from_their_own_seeds() -> None:
     ("change", "message"),
     [
         ({"params": [[1.0, 2.0]]}, "expected params for each of 4 targets, got 1"),
-        ({"facts": [{}] * 5}, "expected facts for each of 4 targets, got 5"),
+        ({"labels": [{}] * 5}, "expected labels for each of 4 targets, got 5"),
     ],
 )
 def test_as_many_params_as_targets(change: dict[str, Any], message: str) -> None:

@@ -231,14 +231,14 @@ def test_labels_of_the_bank_and_facts_of_the_target(tmp_path: Path) -> None:
     )
     bank = read_bank(config)
     (asked,) = read_targets(config, bank)
-    assert asked.facts == {"order": 5.0} and bank.tasks[-1].labels == {"order": 4.0}
+    assert asked.labels == {"order": 5.0} and bank.tasks[-1].labels == {"order": 4.0}
     extrapolate(config)
     with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as file:
         predicted = [float(r["y"]) for r in csv.DictReader(file)]
     np.testing.assert_allclose(predicted, truth[::2], atol=1e-3)
     unknown = write(tmp_path / "unknown.csv", ["task", "x", "y"], [[t, v, y] for t, _, v, y in target])
     (asked,) = read_targets(replace(config, target=unknown), bank)
-    assert asked.facts == {}
+    assert asked.labels == {}
     twice = write(tmp_path / "twice.csv", ["task", "order", "x", "y"], [["a", 5, 0.0, 1.0], ["a", 6, 0.5, 1.0]])
     with pytest.raises(DataError, match="order must be constant within target 'a'"):
         read_targets(replace(config, target=twice), bank)

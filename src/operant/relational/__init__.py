@@ -9,7 +9,7 @@
 True
 """
 
-from operant.relational.adapted import Target
+from operant.relational.adapted import AdaptedTask
 from operant.relational.bank.csvtable import RelationalWarning, read_csv
 from operant.relational.bank.tasks import Task, TaskBank
 from operant.relational.extrapolator import Extrapolator
@@ -36,7 +36,7 @@ __all__ = [
     "Scale",
     "Shift",
     "Span",
-    "Target",
+    "AdaptedTask",
     "Task",
     "TaskBank",
     "Transformation",

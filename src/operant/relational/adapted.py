@@ -15,7 +15,7 @@ from operant.relational.bank.reading import matrix
 from operant.relational.bank.tasks import Scaling, TaskBank
 from operant.relational.operators.base import Adapted, Context, Decomposition
 from operant.relational.selection.applicability import Applicability
-from operant.relational.selection.backtest import Rehearsal
+from operant.relational.selection.backtest import Backtest
 from operant.relational.selection.choose import Z90, Calibration, mix
 from operant.relational.transforms import Transformation
 
@@ -28,7 +28,7 @@ class Choice:
         weights: name -> weight in the mixture.
         predicted: name -> error expected on this target, in scaled units.
         left_out: name -> leave-one-out error on the context, in scaled units.
-        rehearsal: what they did on the shell of the bank; None where there is no bank.
+        backtest: what they did on the outer split of the bank; None where there is no bank.
         calibration: what the mixture did there.
         plain: names of the plain baselines among them.
         notes: name -> why an operator could not be used.
@@ -37,13 +37,13 @@ class Choice:
     weights: dict[str, float]
     predicted: dict[str, float]
     left_out: dict[str, float]
-    rehearsal: Rehearsal | None
+    backtest: Backtest | None
     calibration: Calibration
     plain: frozenset[str]
     notes: dict[str, str]
 
 
-class Target:
+class AdaptedTask:
     """An adapted extrapolator. Made by :meth:`Extrapolator.adapt`.
 
     Attributes:
@@ -74,7 +74,7 @@ class Target:
 
     def __repr__(self) -> str:
         state = "applicable" if self.applicable_ else f"not applicable ({self._applicability.reason})"
-        return f"Target({self.key!r}, {len(self._context.x)} context points, {self.operator_}, {state})"
+        return f"AdaptedTask({self.key!r}, {len(self._context.x)} context points, {self.operator_}, {state})"
 
     def _points(self, x: Any) -> Array:
         """(Q, D) points of an array or a data frame."""
@@ -121,7 +121,7 @@ class Target:
         return {n: v[:, 0] if v.shape[1] == 1 else v for n, v in values.items()}
 
     def interval(self, x: ArrayLike, level: float | None = None) -> tuple[Array, Array]:
-        """Lower and upper ends, shaped like the prediction; they hold with probability ``level`` on the shell."""
+        """Lower and upper ends, shaped like the prediction; they hold with probability ``level`` on the outer split."""
         chosen = self.level if level is None else level
         if not 0 < chosen < 1:
             raise InputError(f"level must lie between 0 and 1, got {level}.")
@@ -193,10 +193,10 @@ class Target:
         return self._scaling.x_out(np.linspace(*ends, 100)[:, None])
 
     def choice_table(self) -> list[dict[str, Any]]:
-        """A row an operator: error on the shell with a 90 % range, on the context, predicted, weight, note."""
+        """A row an operator: error on the outer split with a 90 % range, on the context, predicted, weight, note."""
         unit = float(np.mean(self._scaling.y_sd))
         rows = []
-        trials = {} if self.choice_.rehearsal is None else self.choice_.rehearsal.trials
+        trials = {} if self.choice_.backtest is None else self.choice_.backtest.trials
         names = {**self.choice_.predicted, **dict.fromkeys(self.choice_.left_out), **dict.fromkeys(self.choice_.notes)}
         for name in names:
             error = trials[name].error if name in trials else np.empty(0)
@@ -206,9 +206,9 @@ class Target:
                 {
                     "operator": name,
                     "plain": name in self.choice_.plain,
-                    "shell_error": float(np.sqrt(np.mean(error**2))) * unit if len(error) else float("nan"),
-                    "shell_low": float(low) * unit,
-                    "shell_high": float(high) * unit,
+                    "backtest_error": float(np.sqrt(np.mean(error**2))) * unit if len(error) else float("nan"),
+                    "backtest_low": float(low) * unit,
+                    "backtest_high": float(high) * unit,
                     "context_error": self.choice_.left_out.get(name, float("nan")) * unit,
                     "predicted_error": self.choice_.predicted.get(name, float("nan")) * unit,
                     "weight": self.choice_.weights.get(name, 0.0),

@@ -18,12 +18,12 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from operant.core.checks import DataError, InputError
-from operant.relational.adapted import Choice, Target
+from operant.relational.adapted import AdaptedTask, Choice
 from operant.relational.bank.curves import Array
 from operant.relational.bank.frames import constant, long_data
 from operant.relational.bank.reading import SINGLE, both, clean, matrix
 from operant.relational.bank.tasks import FAR, Scaling, TaskBank
-from operant.relational.operators.base import CannotAdaptError, Context, Fitted, RelationalOperator, labelled
+from operant.relational.operators.base import CannotAdaptError, Context, Fitted, RelationalOperator, by_unique_name
 from operant.relational.operators.registry import candidates, is_named, parse_operator
 from operant.relational.operators.warp.operator import Warp
 from operant.relational.scoring import AdaptationScorer
@@ -31,27 +31,27 @@ from operant.relational.selection.applicability import (
     Applicability,
     NotApplicableError,
     NotApplicableWarning,
-    judge,
-    rehearsed,
+    assess,
+    backtest_remark,
 )
 from operant.relational.selection.backtest import (
     adapt_all,
     fit_all,
-    gap,
-    gap_refitted,
+    loo_rmse,
+    loo_rmse_refitted,
     rms,
 )
 from operant.relational.selection.choose import Calibration, flat_rule
-from operant.relational.selection.outer import Shell
+from operant.relational.selection.outer import OuterSplit
 from operant.relational.single import single_target
 from operant.relational.transforms import Transformation
 
-FORMAT = 1
+FORMAT = 2
 SETTINGS: dict[str, Callable[[Any], bool]] = {
     "operator": lambda v: isinstance(v, str) or (isinstance(v, list) and all(isinstance(o, str) for o in v)),
     "level": lambda v: isinstance(v, float),
     "on_inapplicable": lambda v: isinstance(v, str),
-    "shell": lambda v: isinstance(v, float),
+    "outer_share": lambda v: isinstance(v, float),
     "random_state": lambda v: v is None or (isinstance(v, int) and 0 <= v < 2**32),
 }
 """What a saved estimator's settings are."""
@@ -61,18 +61,18 @@ class Extrapolator(RegressorMixin, BaseEstimator):
     """Predict a task outside the bank as a known task plus a known transformation.
 
     ``fit`` takes a :class:`TaskBank`, or long data ``(X, y, groups=task of each row)``. ``adapt`` explains one unseen
-    task by its context points and gives a :class:`Target`. With ``fit(X, y)`` and no groups there is one task only: its
+    task by its context points and returns an :class:`AdaptedTask`. ``fit(X, y)`` without groups fits a single task: its
     rows are the context, and ``predict`` extrapolates from them with the plain operators.
 
     Args:
-        operator: "auto" rehearses all operators on the bank's outer shell and mixes the best; a name, see
+        operator: "auto" backtests all operators on the bank's outer split and mixes the best; a name, see
             :func:`operant.relational.parse_operator`, a transformation such as "shift * xshift", a
             :class:`RelationalOperator`, or a list of these to choose from.
         level: probability that intervals hold.
         on_inapplicable: what to do about a target that the bank does not explain: "warn", "raise", or "baseline", which
             predicts with the best plain baseline.
-        shell: part of the bank that is taken out for the rehearsal.
-        random_state: seed of the rehearsal and of :meth:`Target.sample`.
+        outer_share: part of the bank that is taken out for the backtest.
+        random_state: seed of the backtest and of :meth:`AdaptedTask.sample`.
 
     Attributes:
         bank_: the bank, in scaled units; None for a single task.
@@ -93,13 +93,13 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         *,
         level: float = 0.9,
         on_inapplicable: Literal["warn", "raise", "baseline"] = "warn",
-        shell: float = 1 / 3,
+        outer_share: float = 1 / 3,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.operator = operator
         self.level = level
         self.on_inapplicable = on_inapplicable
-        self.shell = shell
+        self.outer_share = outer_share
         self.random_state = random_state
 
     def fit(
@@ -166,7 +166,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         return tags
 
     def _check_settings(self) -> None:
-        for name in ("level", "shell"):
+        for name in ("level", "outer_share"):
             if not isinstance(value := getattr(self, name), Real):
                 raise InputError(f"{name} must be a number between 0 and 1, got {value!r}.")
         listed: list[Any] = list(self.operator) if isinstance(self.operator, (list, tuple)) else [self.operator]
@@ -178,8 +178,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             raise InputError(f"level must lie between 0 and 1, got {self.level}.")
         if self.on_inapplicable not in ("warn", "raise", "baseline"):
             raise InputError(f"on_inapplicable must be warn, raise or baseline, got {self.on_inapplicable!r}.")
-        if not 0 < self.shell < 1:
-            raise InputError(f"shell must lie between 0 and 1, got {self.shell}.")
+        if not 0 < self.outer_share < 1:
+            raise InputError(f"outer_share must lie between 0 and 1, got {self.outer_share}.")
 
     def _draw_seed(self) -> int:
         if isinstance(self.random_state, np.random.RandomState):
@@ -203,9 +203,9 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         self.scaling_ = bank.scaling
         self.bank_: TaskBank | None = bank.scaled(self.scaling_)
         self.n_features_in_ = bank.d
-        self._shell = Shell(self.bank_, self.shell, self._seed)
-        self._labelled = labelled(self._operators(self.bank_, params=True))
-        self._fitted, self.notes_ = fit_all(self._labelled, self.bank_)
+        self._outer = OuterSplit(self.bank_, self.outer_share, self._seed)
+        self._operators_by_name = by_unique_name(self._operators(self.bank_, params=True))
+        self._fitted, self.notes_ = fit_all(self._operators_by_name, self.bank_)
         if not self._fitted:
             raise DataError("no operator can be fitted to this bank: " + "; ".join(self.notes_.values()))
         return self
@@ -227,20 +227,20 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         y: ArrayLike,
         *,
         params: ArrayLike | Mapping[str, float] | None = None,
-        facts: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Any] | None = None,
         query: ArrayLike | None = None,
         noise: ArrayLike | None = None,
         anchor: Any = None,
         transform: Transformation | str | None = None,
         key: Any = "target",
-    ) -> Target:
+    ) -> AdaptedTask:
         """Explain an unseen task by its context.
 
         Args:
             x: (P,) or (P, D) context points, at least one.
             y: (P,) or (P, C) values there.
             params: the target's known parameters, K numbers or a mapping from the bank's names.
-            facts: further facts, such as {"order": 9}.
+            labels: further facts, such as {"order": 9}.
             query: (Q,) or (Q, D) points that matter; the operators are chosen for them. Default: the bank's range.
             noise: standard deviation of the values, one number or (C,); default: estimated.
             anchor: key of the bank task to start from, instead of searching.
@@ -253,7 +253,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             NotApplicableError: with ``on_inapplicable="raise"``, if the bank does not explain the target.
         """
         self._check_bank()
-        context = self._context(x, y, params, facts, noise)
+        context = self._context(x, y, params, labels, noise)
         points = None if query is None else self.scaling_.x_in(self._points("query", query))
         pinned: list[RelationalOperator] | None = None
         if anchor is not None or transform is not None:
@@ -267,17 +267,17 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         contexts: Sequence[tuple[ArrayLike, ArrayLike]] | Mapping[Any, tuple[ArrayLike, ArrayLike]],
         *,
         params: ArrayLike | Sequence[Mapping[str, float]] | None = None,
-        facts: Sequence[Mapping[str, Any]] | None = None,
+        labels: Sequence[Mapping[str, Any]] | None = None,
         query: ArrayLike | None = None,
         noise: ArrayLike | None = None,
         n_jobs: int | None = None,
-    ) -> list[Target]:
-        """:meth:`adapt` for several targets; contexts of one layout share a rehearsal.
+    ) -> list[AdaptedTask]:
+        """:meth:`adapt` for several targets; contexts of one layout share a backtest.
 
         Args:
             contexts: (x, y) of each target; a mapping gives the keys.
             params: (targets, K), or a mapping for each target.
-            facts: of each target.
+            labels: of each target.
             query: as for :meth:`adapt`, the same for all.
             noise: as for :meth:`adapt`, the same for all.
             n_jobs: as for joblib: targets that are adapted at once, -1 for one on each core. Default: what
@@ -285,18 +285,18 @@ class Extrapolator(RegressorMixin, BaseEstimator):
                 The numbers do not depend on it, except for rounding where a backend limits the threads of BLAS.
 
         Raises:
-            InputError: if there are not as many params or facts as contexts; else as :meth:`adapt`.
+            InputError: if there are not as many params or labels as contexts; else as :meth:`adapt`.
         """
         self._check_bank()
         named = dict(contexts) if isinstance(contexts, Mapping) else dict(enumerate(contexts))
-        known, told = (_one_each(n, v, len(named)) for n, v in (("params", params), ("facts", facts)))
+        known, told = (_one_each(n, v, len(named)) for n, v in (("params", params), ("labels", labels)))
         points = None if query is None else self.scaling_.x_in(self._points("query", query))
         pairs = {key: both(pair, f"target {key!r}") for key, pair in named.items()}
         given = [(key, self._context(x, y, known[i], told[i], noise)) for i, (key, (x, y)) in enumerate(pairs.items())]
-        # The first is adapted here: what it learns about the shell goes along with the others.
+        # The first is adapted here: what it learns about the outer split goes along with the others.
         first = [self._target(context, points, key, None) for key, context in given[:1]]
         work = (delayed(self._target)(context, points, key, None) for key, context in given[1:])
-        rest = cast("list[Target]", Parallel(n_jobs=n_jobs)(work))
+        rest = cast("list[AdaptedTask]", Parallel(n_jobs=n_jobs)(work))
         return [self._told(target) for target in [*first, *rest]]
 
     def predict(
@@ -334,7 +334,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
                 "fitted to a single task, there is no bank to adapt: fit(bank) or fit(X, y, groups=tasks)."
             )
 
-    def _context(self, x: ArrayLike, y: ArrayLike, params: Any, facts: Any, noise: Any) -> Context:
+    def _context(self, x: ArrayLike, y: ArrayLike, params: Any, labels: Any, noise: Any) -> Context:
         bank = self.bank_
         assert bank is not None
         if np.size(x) == 0:
@@ -345,7 +345,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
                 f"expected {bank.d} inputs and {bank.c} outputs as in the bank, got {points.shape[1]} and "
                 f"{values.shape[1]}."
             )
-        in_order = np.lexsort(points.T[::-1])  # the rehearsal must not depend on the order in which points are given
+        in_order = np.lexsort(points.T[::-1])  # the backtest must not depend on the order in which points are given
         points, values = points[in_order], values[in_order]
         inside = self.scaling_.x_in(points)
         if (np.abs(inside) > FAR).any():
@@ -375,61 +375,61 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             if (given < 0).any():
                 raise InputError(f"noise must be finite and not negative, got {noise!r}.")
             sd = np.broadcast_to(given, (bank.c,)) / self.scaling_.y_sd
-        return Context(inside, self.scaling_.y_in(values), known, dict(facts or {}), sd)
+        return Context(inside, self.scaling_.y_in(values), known, dict(labels or {}), sd)
 
     def _target(
         self, context: Context, query: Array | None, key: Any, pinned: list[RelationalOperator] | None
-    ) -> Target:
+    ) -> AdaptedTask:
         bank = self.bank_
         assert bank is not None
-        known = self._labelled if pinned is None else labelled(pinned)
+        known = self._operators_by_name if pinned is None else by_unique_name(pinned)
         fitted, notes = (self._fitted, self.notes_) if pinned is None else fit_all(known, bank)
         adapted, more = adapt_all(fitted, context)
         notes = notes | more
         if not adapted:
             raise CannotAdaptError("no operator can be adapted to this target: " + "; ".join(notes.values()))
-        left_out = {n: gap(a, context) for n, a in adapted.items()}
+        left_out = {n: loo_rmse(a, context) for n, a in adapted.items()}
         points = bank.grid(40) if query is None else query
-        doubt = {n: rms(a.predict(points)[1]) for n, a in adapted.items()}
+        predictive_sd = {n: rms(a.predict(points)[1]) for n, a in adapted.items()}
         try:
-            rehearsal, rule, calibration = self._shell.teaches(
-                context, points, left_out, doubt, self._rehearsed(fitted, context) if pinned is None else known
+            backtest, rule, calibration = self._outer.teaches(
+                context, points, left_out, predictive_sd, self._backtested(fitted, context) if pinned is None else known
             )
-        except DataError as error:  # too small a bank to take a shell from
-            rehearsal, notes = None, notes | {"rehearsal": str(error)}
-            left_out = {n: gap_refitted(fitted[n], context) for n in adapted}
+        except DataError as error:  # too small a bank to take an outer split from
+            backtest, notes = None, notes | {"backtest": str(error)}
+            left_out = {n: loo_rmse_refitted(fitted[n], context) for n in adapted}
             rule = flat_rule(left_out, len(context.x))
             calibration = Calibration(np.empty(0), 0, np.empty(0), np.empty(0))
         else:
-            notes = notes | rehearsal.notes
+            notes = notes | backtest.notes
         plain = frozenset(label for label, op in known.items() if op.plain)
-        weights = rule.weights(left_out, doubt, len(context.x))
+        weights = rule.weights(left_out, predictive_sd, len(context.x))
         if not weights:
             weights = {n: 1 / len(adapted) for n in adapted}
         covered = sum(w * float(adapted[n].covered(points).mean()) for n, w in weights.items())
-        evidence = judge(bank, context, left_out, calibration, covered)
-        evidence = replace(evidence, text=" ".join(filter(None, [evidence.text, rehearsed(rehearsal)])))
+        evidence = assess(bank, context, left_out, calibration, covered)
+        evidence = replace(evidence, text=" ".join(filter(None, [evidence.text, backtest_remark(backtest)])))
         if not evidence.applicable:
             simple = {n: e for n, e in left_out.items() if n in plain}
-            weights = self._inapplicable(evidence, weights, rule.weights(simple, doubt, len(context.x)))
-        predicted = {n: float(np.exp(e)) for n, e in rule.predicted(left_out, doubt, len(context.x)).items()}
-        return Target(
+            weights = self._inapplicable(evidence, weights, rule.weights(simple, predictive_sd, len(context.x)))
+        predicted = {n: float(np.exp(e)) for n, e in rule.predicted(left_out, predictive_sd, len(context.x)).items()}
+        return AdaptedTask(
             key=key,
             bank=bank,
             scaling=self.scaling_,
             context=context,
             adapted=adapted,
-            choice=Choice(weights, predicted, left_out, rehearsal, calibration, plain, notes),
+            choice=Choice(weights, predicted, left_out, backtest, calibration, plain, notes),
             applicability=evidence,
             level=self.level,
             seed=self._seed,
         )
 
-    def _rehearsed(self, fitted: dict[str, Fitted], context: Context) -> dict[str, RelationalOperator]:
+    def _backtested(self, fitted: dict[str, Fitted], context: Context) -> dict[str, RelationalOperator]:
         """Those of the operators that this target can have."""
         assert self.bank_ is not None
         tried = self._operators(self.bank_, params=context.params is not None)
-        return {label: op for label, op in self._labelled.items() if label in fitted and op in tried}
+        return {label: op for label, op in self._operators_by_name.items() if label in fitted and op in tried}
 
     def _inapplicable(
         self, evidence: Applicability, weights: dict[str, float], simple: dict[str, float]
@@ -440,7 +440,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             )
         return (simple or weights) if self.on_inapplicable == "baseline" else weights
 
-    def _told(self, target: Target) -> Target:
+    def _told(self, target: AdaptedTask) -> AdaptedTask:
         """The target, with a warning where it is not applicable; a worker process could not give it."""
         if not target.applicable_ and self.on_inapplicable == "warn":
             warnings.warn(target.applicability().text, NotApplicableWarning, stacklevel=3)
@@ -470,7 +470,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             "operator": names[0] if len(names) == 1 else names,
             "level": self.level,
             "on_inapplicable": self.on_inapplicable,
-            "shell": self.shell,
+            "outer_share": self.outer_share,
             "random_state": self._seed,
         }
         (folder / "extrapolator.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
@@ -490,8 +490,11 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             settings = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: expected the settings of an estimator ({error}). Save it again.") from error
-        if not isinstance(settings, dict) or settings.pop("format", None) != FORMAT:
+        form = settings.pop("format", None) if isinstance(settings, dict) else None
+        if form not in (1, FORMAT):
             raise DataError(f"{path} is of another format than {FORMAT}: save it again with this version.")
+        if form == 1 and "outer_share" in settings:  # what format 1 calls outer_share
+            settings["outer_share"] = settings.pop("outer_share")
         wrong = [name for name, fits in SETTINGS.items() if not fits(settings.get(name))]
         if wrong or settings.keys() != SETTINGS.keys():
             odd = sorted({*wrong, *(settings.keys() ^ SETTINGS.keys())})

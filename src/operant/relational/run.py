@@ -76,7 +76,7 @@ class Asked:
         x: (P, D) points of the context.
         y: (P, C) values there.
         params: (K,) known parameters; None if there are none.
-        facts: what its labels say.
+        labels: the values of its labels.
         query: (Q, D) points to predict.
         truth: (Q, C) known values there, NaN where there is none.
     """
@@ -85,7 +85,7 @@ class Asked:
     x: Array
     y: Array
     params: Array | None
-    facts: dict[str, Any]
+    labels: dict[str, Any]
     query: Array
     truth: Array
 
@@ -195,8 +195,8 @@ def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
             raise DataError(f"{config.target}: target {key!r} has no row with a value of {', '.join(bank.y_names)}.")
         if (params[rows] != params[rows][0]).any():
             raise DataError(f"{config.target}: {', '.join(bank.param_names)} must be constant within target {key!r}.")
-        facts = {n: set(columns[n][rows].tolist()) for n in labels}
-        if several := [n for n, values in facts.items() if len(values) > 1]:
+        said = {n: set(columns[n][rows].tolist()) for n in labels}
+        if several := [n for n, values in said.items() if len(values) > 1]:
             raise DataError(f"{config.target}: {several[0]} must be constant within target {key!r}.")
         query, truth = x[rows & ~known], y[rows & ~known]
         if extra is not None:
@@ -206,8 +206,8 @@ def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
             query = _whole_range(bank, x[known], config.query_points)
             truth = np.full((len(query), bank.c), np.nan)
         given = params[rows][0] if bank.param_names else None
-        told = {n: values.pop() for n, values in facts.items()}
-        found.append(Asked(key, x[known], y[known], given, told, query, truth))
+        one_each = {n: values.pop() for n, values in said.items()}
+        found.append(Asked(key, x[known], y[known], given, one_each, query, truth))
     return found
 
 
@@ -239,7 +239,7 @@ def _whole_range(bank: TaskBank, context: Array, points: int) -> Array:
 
 def _target_record(model: Extrapolator, asked: Asked, noise: float | None) -> dict[str, Any]:
     target = model.adapt(
-        asked.x, asked.y, params=asked.params, facts=asked.facts, query=asked.query, noise=noise, key=str(asked.key)
+        asked.x, asked.y, params=asked.params, labels=asked.labels, query=asked.query, noise=noise, key=str(asked.key)
     )
     known = ~np.isnan(asked.truth).any(1)
     return target.record(asked.query, (asked.query[known], asked.truth[known]) if known.any() else None)

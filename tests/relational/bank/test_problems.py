@@ -45,7 +45,7 @@ SLOW = {
 @pytest.mark.parametrize("name", SLOW)
 def test_values_equal_the_formula_point_by_point(name: str) -> None:
     family = FAMILIES[name]
-    params = np.concatenate([family.sample(r, 2, rng()) for r in ("inner", "shell", "outer")])
+    params = np.concatenate([family.sample(r, 2, rng()) for r in ("inner", "edge", "outer")])
     x = family.points(7, rng(1))
     wanted = [[SLOW[name](float(z), *map(float, p)) for z in x[:, 0]] for p in params]
     np.testing.assert_allclose(family.values(params, x)[..., 0], wanted, rtol=1e-10, atol=1e-10)
@@ -78,7 +78,7 @@ def test_drag_goes_on_smoothly_where_the_projectile_would_have_stopped() -> None
 
 def test_a_plume_keeps_its_mass_and_solves_its_equation() -> None:
     family = FAMILIES["plume"]
-    (params,) = family.sample("shell", 1, rng())
+    (params,) = family.sample("edge", 1, rng())
     spread, v, mass = params
     s = np.linspace(-30, 40, 4001)
     f = family.values(params, np.column_stack([s, np.full_like(s, 2.0)]))[0, :, 0]
@@ -135,7 +135,7 @@ def test_every_family_is_a_bank_of_callables(name: str) -> None:
     family = FAMILIES[name]
     bank = family.bank(4, 3, rng=rng(), with_params=True)
     assert bank.callable and len(bank) == 7 and bank.param_names == family.param_names
-    assert [t.labels["region"] for t in bank.tasks] == ["inner"] * 4 + ["shell"] * 3
+    assert [t.labels["region"] for t in bank.tasks] == ["inner"] * 4 + ["edge"] * 3
     x = family.points(6, rng(1))
     values = bank.values(x)
     assert values.shape == (7, 6, len(family.y_names)) and np.isfinite(bank.values(30 * x - 50)).all()
@@ -143,7 +143,7 @@ def test_every_family_is_a_bank_of_callables(name: str) -> None:
     assert one.function is not None
     np.testing.assert_allclose(values[5], one.function(x), rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(values[5], family.values(one.params, x)[0], rtol=1e-7, atol=1e-9)
-    first = [family.sample(r, 200, rng())[:, 0] for r in ("inner", "shell", "outer")]
+    first = [family.sample(r, 200, rng())[:, 0] for r in ("inner", "edge", "outer")]
     assert first[0].max() < first[1].min() and first[1].max() < first[2].min()
 
 
@@ -171,7 +171,7 @@ def test_measured_banks_have_the_noise_that_was_asked_for() -> None:
 
 def test_the_papers_regions() -> None:
     assert set(PAPER) < set(FAMILIES)
-    sides = {n: [FAMILIES[n].regions[r].sides[0] for r in ("inner", "shell", "outer")] for n in PAPER}
+    sides = {n: [FAMILIES[n].regions[r].sides[0] for r in ("inner", "edge", "outer")] for n in PAPER}
     assert sides["quadratic"] == sides["cubic"] == [(0.5, 1.5), (1.5, 2.5), (2.5, 3.5)]
     assert sides["exp"] == [(0.05, 0.1), (0.1, 0.15), (0.15, 0.2)]
     assert sides["tri_trend"] == sides["sin_trend"] == [(0.1, 0.2), (0.2, 0.3), (0.3, 0.4)]
@@ -191,7 +191,7 @@ def test_a_lattice_holds_the_corners() -> None:
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: FAMILIES["exp"].sample("F2", 3, rng()), "expected a region of inner, shell, outer, got 'F2'"),
+        (lambda: FAMILIES["exp"].sample("F2", 3, rng()), "expected a region of inner, edge, outer, got 'F2'"),
         (lambda: FAMILIES["exp"].bank(rng=rng(), noise=0.1), "Noise needs measured tasks"),
     ],
 )

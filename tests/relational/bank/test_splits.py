@@ -106,7 +106,7 @@ def test_outputs_of_different_size_count_alike() -> None:
         (lambda b: order(b, above=3), "no label 'order'"),
         (lambda b: combination(b, of=("f",), held=[("x",)]), "no label 'f'; there are: 'region'"),
         (lambda b: combination(b, of=("region",), held=[("nowhere",)]), "got 6 and 0 of 6"),
-        (lambda b: combination(b, of=("region",), held=[("inner",), ("shell",)]), "got 0 and 6 of 6"),
+        (lambda b: combination(b, of=("region",), held=[("inner",), ("edge",)]), "got 0 and 6 of 6"),
         (lambda b: position(b, by="mass"), "no parameter 'mass'"),
     ],
 )
@@ -139,7 +139,7 @@ def test_outer_finds_the_direction_of_a_family_whose_parameters_are_unknown() ->
     split = outer(bank, share=0.5, end="high")
     if position(bank)[0] > position(bank)[-1]:
         split = outer(bank, share=0.5, end="low")
-    assert {t.labels["region"] for t in split.test.tasks} == {"shell"}
+    assert {t.labels["region"] for t in split.test.tasks} == {"edge"}
 
 
 def test_outer_needs_two_on_either_side() -> None:

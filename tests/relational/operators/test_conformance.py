@@ -153,9 +153,9 @@ def context(bank: TaskBank, target: Callable[[Array], Array], points: int = 9) -
     grid = bank.units.x_out(bank.grid())
     x = grid[np.linspace(0, len(grid) - 1, points).astype(int)]
     params = np.array([1.6, 0.5, 0.2]) if bank.param_names else None
-    facts = {"order": 4} if "order" in bank.tasks[0].labels else {}
+    labels = {"order": 4} if "order" in bank.tasks[0].labels else {}
     s = bank.units
-    return Context(s.x_in(x), s.y_in(target(x)), params, facts), s.x_in(grid), s.y_in(target(grid))
+    return Context(s.x_in(x), s.y_in(target(x)), params, labels), s.x_in(grid), s.y_in(target(grid))
 
 
 def adapted(row: Row, bank: TaskBank) -> tuple[Adapted, Array, Array]:

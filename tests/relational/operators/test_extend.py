@@ -34,10 +34,10 @@ def target(bank: TaskBank, degree: int, seed: int, points: int) -> tuple[Array, 
     return bank.units.x_in(x), bank.units.y_in(y)
 
 
-@pytest.mark.parametrize("facts", [{}, {"order": 6}])
-def test_an_order_that_the_bank_does_not_have_is_found_exactly(bank: TaskBank, fitted: FittedExtend, facts) -> None:
+@pytest.mark.parametrize("labels", [{}, {"order": 6}])
+def test_an_order_that_the_bank_does_not_have_is_found_exactly(bank: TaskBank, fitted: FittedExtend, labels) -> None:
     x, y = target(bank, 6, 1, 9)
-    adapted = fitted.adapt(Context(x[:9], y[:9], facts=facts))
+    adapted = fitted.adapt(Context(x[:9], y[:9], labels=labels))
     mean, sd = adapted.predict(x[9:])
     assert np.abs(mean - y[9:]).max() < 1e-3 and sd.max() < 1e-2
     assert np.mean(np.abs(mean - y[9:]) < 3 * sd) > 0.9
@@ -119,7 +119,7 @@ def test_the_posterior_and_its_left_out_values_are_those_of_slow_conditionals(ba
 
 def test_left_out_agrees_with_adapting_anew(bank: TaskBank, fitted: FittedExtend) -> None:
     x, y = target(bank, 6, 6, 8)
-    context = Context(x[:8], y[:8] + 0.02 * rng(7).normal(size=(8, 1)), facts={"order": 6})
+    context = Context(x[:8], y[:8] + 0.02 * rng(7).normal(size=(8, 1)), labels={"order": 6})
     left, again = fitted.adapt(context).left_out()[0], leave_one_out(fitted, context)[0]
     assert np.abs(left - again).max() < 0.1 * np.ptp(context.y), "the grid of noise levels differs a little"
 
@@ -128,7 +128,7 @@ def test_intervals_cover_what_they_should(bank: TaskBank, fitted: FittedExtend) 
     inside = []
     for seed in range(150):
         x, y = target(bank, 6, 100 + 2 * seed, 6)
-        mean, sd = fitted.adapt(Context(x[:6], y[:6], facts={"order": 6})).predict(x[6:])
+        mean, sd = fitted.adapt(Context(x[:6], y[:6], labels={"order": 6})).predict(x[6:])
         inside.append(np.abs(mean - y[6:]) < 1.645 * sd)
     assert 0.84 < np.mean(inside) < 0.98
 
@@ -163,11 +163,11 @@ def test_where_it_does_not_apply_it_says_so_with_numbers(bank: TaskBank, fitted:
     waves = FAMILIES["frequency"].bank(10, 10, rng=rng(12))
     with pytest.raises(CannotAdaptError, match="label 'order'"):
         Extend().fit(waves)
-    labelled = TaskBank.from_arrays(
+    by_unique_name = TaskBank.from_arrays(
         [(t.x, t.y) for t in waves.tasks], labels=[{"order": 1 + i // 10} for i in range(20)]
     )
     with pytest.raises(CannotAdaptError, match=r"second direction has 0\.\d+"):
-        Extend().fit(labelled)
+        Extend().fit(by_unique_name)
     one = TaskBank.from_arrays(
         [(t.x, t.x if i < 10 else t.y) for i, t in enumerate(waves.tasks)],
         labels=[{"order": 1 + i // 10} for i in range(20)],
@@ -177,4 +177,4 @@ def test_where_it_does_not_apply_it_says_so_with_numbers(bank: TaskBank, fitted:
     with pytest.raises(CannotAdaptError, match="orders \\[2\\]"):
         Extend().fit(polynomials([2] * 4, rng=rng()))
     with pytest.raises(CannotAdaptError, match="more than ahead = 1"):
-        fitted.adapt(Context(np.zeros((1, 1)), np.zeros((1, 1)), facts={"order": 8}))
+        fitted.adapt(Context(np.zeros((1, 1)), np.zeros((1, 1)), labels={"order": 8}))

@@ -43,7 +43,7 @@ def test_pca_chooses_fewer_components_when_the_context_may_be_noisy(points: int,
     assert np.mean(loss["chosen"]) < factor * np.mean(loss["all"])
 
 
-def test_a_bank_too_small_for_a_shell_still_adapts() -> None:
+def test_a_bank_too_small_for_an_outer_split_still_adapts() -> None:
     x = np.linspace(0, 1, 9)
     bank = TaskBank.from_arrays([(x, x), (x, 2 * x)])
     mean, _ = BankPCA().fit(bank).adapt(Context(np.array([[0.5]]), np.array([[2.0]]))).predict(np.array([[1.0]]))

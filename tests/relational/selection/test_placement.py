@@ -59,20 +59,20 @@ def staggered(rng: np.random.Generator) -> tuple[TaskBank, tuple[np.ndarray, np.
     return bank, (x, 1 - x + 9 / 4 + 0.1 * rng.standard_normal(3))
 
 
-def test_a_context_that_no_outer_task_covers_is_rehearsed_where_they_are_known() -> None:
-    """Before, nothing was rehearsed, and what fitted three points by chance took all the weight."""
+def test_a_context_that_no_outer_task_covers_is_backtested_where_they_are_known() -> None:
+    """Before, nothing was backtest_remark, and what fitted three points by chance took all the weight."""
     query = np.linspace(-0.8, 1.0, 10)
     bank, (x, y) = staggered(np.random.default_rng(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         target = Extrapolator(FEW).fit(bank).adapt(x, y, params=[9.0], query=query)
-    found = target.choice_.rehearsal
+    found = target.choice_.backtest
     assert found is not None and found.moved.all() and found.seen.any(1).all()
     assert "took the nearest points" in target.applicability().text
     assert np.sqrt(np.mean((target.predict(query) - (1 - query + 9 / 4)) ** 2)) < 0.5  # the queries span 1.8
 
 
-def test_without_a_rehearsal_the_applicability_says_so_and_factors_do_not_fit_by_chance() -> None:
+def test_without_a_backtest_the_applicability_says_so_and_factors_do_not_fit_by_chance() -> None:
     rng = np.random.default_rng(0)
     x = np.linspace(0, 1, 8)
     bank = TaskBank.from_arrays([(x, np.exp(-k * x)) for k in (1.0, 2.0)], params=[1.0, 2.0])
@@ -80,6 +80,6 @@ def test_without_a_rehearsal_the_applicability_says_so_and_factors_do_not_fit_by
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         target = Extrapolator(FEW).fit(bank).adapt(at, np.exp(-3 * at) + 0.05 * rng.standard_normal(3), params=[3.0])
-    assert target.choice_.rehearsal is None
+    assert target.choice_.backtest is None
     assert target.applicability().text.startswith("Nothing") and "not calibrated" in target.applicability().text
     assert max(target.choice_.weights.values()) < 0.95

@@ -44,11 +44,11 @@ def bank(curves: int = 3, points: int = 5, outputs: int = 1) -> dict[str, Any]:
 
 def choice(chosen_error: float | None = None, mix: dict[str, float] | None = None) -> list[dict[str, Any]]:
     failed = {"operator": "psi", "plain": False, "weight": 0.0, "note": "needs 3 points"}
-    failed |= dict.fromkeys(("shell_error", "shell_low", "shell_high", "context_error"))
+    failed |= dict.fromkeys(("backtest_error", "backtest_low", "backtest_high", "context_error"))
     weights = mix or {"shift * xshift": 0.75, "gp": 0.25}
     return [failed] + [
-        {"operator": name, "plain": name in ("gp", "interpolation"), "shell_error": error, "note": ""}
-        | {"shell_low": error / 2, "shell_high": 2 * error, "weight": weights.get(name, 0.0)}
+        {"operator": name, "plain": name in ("gp", "interpolation"), "backtest_error": error, "note": ""}
+        | {"backtest_low": error / 2, "backtest_high": 2 * error, "weight": weights.get(name, 0.0)}
         | {"context_error": chosen_error if i == 0 else error / 10}
         for i, (name, error) in enumerate(OPERATORS.items())
     ]
@@ -248,6 +248,12 @@ def test_a_plain_baseline_may_be_chosen(tmp_path: Path) -> None:
     assert "anchor 55" not in html and "Dashed" not in html
 
 
+def test_a_folder_with_the_first_names_makes_the_same_tables(tmp_path: Path) -> None:
+    old = [{k.replace("backtest_", "shell_"): v for k, v in c.items()} for c in target()["choice"]]
+    texts = [summary_table(make(tmp_path / n, [target() | c])) for n, c in (("a", {}), ("b", {"choice": old}))]
+    assert texts[0] == texts[1].replace(str(tmp_path / "b"), str(tmp_path / "a"))
+
+
 def test_many_targets_share_one_table(tmp_path: Path) -> None:
     text = summary_table(make(tmp_path, [target(str(i), float(i)) for i in range(6)]))
     assert re.search(r"^shift \* xshift \* +0\.01 +0\.001 +0\.01 +75 % +6$", text, re.M)
@@ -258,7 +264,7 @@ def test_unknown_numbers_are_dashes(tmp_path: Path) -> None:
     record = target(share_covered=None)
     record["prediction"] |= {"low": [[None]] * 9, "high": [[None]] * 9}
     record["applicability"] |= {"p_value": None}
-    record["choice"] = [c | {"shell_error": None, "shell_low": None, "shell_high": None} for c in choice()]
+    record["choice"] = [c | {"backtest_error": None, "backtest_low": None, "backtest_high": None} for c in choice()]
     html = rendered(make(tmp_path, [record]))
     assert "None" not in re.sub(r"<script.*?</script>", "", html, flags=re.S)
     assert 'id="target-0-0"' in html and 'id="choice-0"' not in html
@@ -272,7 +278,7 @@ def test_the_chart_of_one_target_stands_alone() -> None:
 
 
 def test_the_expected_error_decides_the_order_and_the_dots() -> None:
-    """An operator that was worse on the shell and explains this context better stands first."""
+    """An operator that was worse in the backtest and explains this context better stands first."""
     errors = {"shift * xshift": 0.05, "affine": 0.002}
     record = target()
     record["choice"] = [c | {"predicted_error": errors.get(c["operator"])} for c in record["choice"]]

@@ -2,7 +2,7 @@
 
 The paper's families and settings are those of Ousherovitch & Wang 2026 (arXiv 2605.30132), section 3.1 and appendix
 B.1; those of sections 3.2 and 3.3 are in ``primitives``. Each family has three regions of its
-parameters: ``inner`` and ``shell``, from which a bank is drawn, and ``outer``, beyond the bank. Letters: ``F`` tasks,
+parameters: ``inner`` and ``edge``, from which a bank is drawn, and ``outer``, beyond the bank. Letters: ``F`` tasks,
 ``K`` parameters, ``Q`` points, ``D`` inputs, ``C`` outputs.
 """
 
@@ -51,7 +51,7 @@ class Family:
         name: its name in :data:`FAMILIES`.
         function: params (F, K), x (Q, D) -> (F, Q, C).
         domain: (low, high) of each of D inputs.
-        regions: samplers of parameters by the names inner, shell and outer.
+        regions: samplers of parameters by the names inner, edge and outer.
         param_names: K names; the first one is what the outer region extrapolates.
         x_names: D names.
         y_names: C names.
@@ -95,18 +95,18 @@ class Family:
     def bank(
         self,
         n_inner: int = 50,
-        n_shell: int = 50,
+        n_edge: int = 50,
         *,
         rng: np.random.Generator,
         points: int | None = None,
         noise: float = 0.0,
         with_params: bool = False,
     ) -> TaskBank:
-        """A bank of tasks of the inner region and then of the shell, each labelled with its region.
+        """A bank of tasks of the inner region and then of the edge, each by_unique_name with its region.
 
         Args:
             n_inner: tasks of the inner region.
-            n_shell: tasks of the shell.
+            n_edge: tasks of the edge.
             rng: source of the parameters and of the noise.
             points: number of evenly spread points where the tasks are measured; None: they can be evaluated anywhere.
             noise: standard deviation of the measurements, as in :func:`measure`.
@@ -115,8 +115,8 @@ class Family:
         Raises:
             InputError: for noise on tasks that are not measured.
         """
-        params = np.concatenate([self.sample("inner", n_inner, rng), self.sample("shell", n_shell, rng)])
-        labels = [{"region": "inner"}] * n_inner + [{"region": "shell"}] * n_shell
+        params = np.concatenate([self.sample("inner", n_inner, rng), self.sample("edge", n_edge, rng)])
+        labels = [{"region": "inner"}] * n_inner + [{"region": "edge"}] * n_edge
         return bank_of(
             self.function,
             params,
@@ -209,8 +209,7 @@ def _family(
         return formula(x[None, :, 0], *columns)[..., None]
 
     regions = {
-        region: Box(((edges[i], edges[i + 1]), *others.values()))
-        for i, region in enumerate(("inner", "shell", "outer"))
+        region: Box(((edges[i], edges[i + 1]), *others.values())) for i, region in enumerate(("inner", "edge", "outer"))
     }
     return Family(name, function, (domain,), regions, (label, *others))
 
@@ -356,7 +355,7 @@ FAMILIES: dict[str, Family] = {
             ((-2.0, 10.0), (1.0, 5.0)),
             {
                 region: Box(((low, low + 0.2), (0.5, 1.5), (1.0, 2.0)))
-                for region, low in (("inner", 0.2), ("shell", 0.4), ("outer", 0.6))
+                for region, low in (("inner", 0.2), ("edge", 0.4), ("outer", 0.6))
             },
             ("D", "v", "M"),
             ("s", "t"),
@@ -367,7 +366,7 @@ FAMILIES: dict[str, Family] = {
             ((0.0, SPAN),),
             {
                 region: Box(((low, low + 0.2), (0.8, 1.2), (0.8, 1.5)))
-                for region, low in (("inner", 0.6), ("shell", 0.8), ("outer", 1.0))
+                for region, low in (("inner", 0.6), ("edge", 0.8), ("outer", 1.0))
             },
             ("growth", "death", "prey"),
             ("t",),

@@ -27,14 +27,14 @@ class Context:
         x: (P, D) points, P >= 1.
         y: (P, C) values.
         params: (K,) known parameters of the target in original units, or None.
-        facts: further facts of the target, such as {"order": 9}.
+        labels: further facts of the target, such as {"order": 9}.
         noise: (C,) standard deviation of the values, if it is known.
     """
 
     x: Array
     y: Array
     params: Array | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, Any] = field(default_factory=dict)
     noise: Array | None = None
 
     def without(self, i: int) -> Context:
@@ -145,7 +145,7 @@ def register(kind: Kind) -> Kind:
     return kind
 
 
-def labelled(operators: Iterable[RelationalOperator]) -> dict[str, RelationalOperator]:
+def by_unique_name(operators: Iterable[RelationalOperator]) -> dict[str, RelationalOperator]:
     """Label -> operator; equal operators once. The label is the name, with settings where several share the name.
 
     Everything that is kept by operator is kept by these labels, so that two operators of one name are two.

@@ -244,7 +244,7 @@ class FittedExtend(Fitted):
             CannotAdaptError: if the order given lies more than ``ahead`` beyond the bank.
         """
         highest = int(self.orders.max())
-        given = context.facts.get(self.settings.label)
+        given = context.labels.get(self.settings.label)
         orders = list(range(highest + self.settings.ahead + 1)) if given is None else [int(given)]
         if not 0 <= orders[-1] <= highest + self.settings.ahead:
             raise CannotAdaptError(

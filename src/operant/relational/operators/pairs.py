@@ -36,7 +36,7 @@ SIMILAR = 10
 FLOOR = 1e-4
 """Least scale of a residual, in scaled units."""
 CHECKS = 12
-"""Looks at the held-out shell in a training run."""
+"""Looks at the held-out outer split in a training run."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _relative(out: Tensor, p: Pairs, scale: Tensor) -> Tensor:
 
 
 def train(net: nn.Module, call: Call, bank: TaskBank, plan: Plan) -> Array:
-    """Adam on random pairs of inner tasks, the best state on the held-out shell kept.
+    """Adam on random pairs of inner tasks, the best state on the held-out outer split kept.
 
     The loss of a pair is the mean squared error over one plus the mean square of what is asked, both in units of the
     context's scale: a context that says little must not rule the others.
@@ -186,17 +186,18 @@ def train(net: nn.Module, call: Call, bank: TaskBank, plan: Plan) -> Array:
         plan: of the training.
 
     Returns:
-        (2, LARGEST) on the shell, by number of context points: mean squared error over mean squared scale; the latter.
+        (2, LARGEST) on the outer split, by number of context points: mean squared error over mean squared scale, and
+            the mean squared scale.
     """
     dtype = next(net.parameters()).dtype
     g = torch.Generator().manual_seed(plan.seed)
     try:
         split = outer(bank, share=0.2)
-        inner, shell = split.train, split.test
+        inner, held = split.train, split.test
     except DataError:  # too few tasks to hold any out
-        inner, shell = bank, bank
+        inner, held = bank, bank
     sampler = Sampler.of(inner, Components(bank, COMPONENTS), dtype)
-    targets = torch.tensor(shell.values(sampler.x.numpy().astype(np.float64)), dtype=dtype)
+    targets = torch.tensor(held.values(sampler.x.numpy().astype(np.float64)), dtype=dtype)
     check = sampler.pairs(256, g, targets=targets)
     optimiser = torch.optim.Adam(net.parameters(), plan.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(plan.steps, 1))
@@ -212,7 +213,7 @@ def train(net: nn.Module, call: Call, bank: TaskBank, plan: Plan) -> Array:
         if step % max(1, plan.steps // CHECKS) == 0 or step == plan.steps:
             with torch.no_grad():
                 held_out = float(_relative(call(check), check, check.scale()).mean())
-            log.info("step %d of %d: pairs %.3g, shell %.3g", step, plan.steps, float(loss.detach()), held_out)
+            log.info("step %d of %d: pairs %.3g, held out %.3g", step, plan.steps, float(loss.detach()), held_out)
             if held_out < best:
                 best, state = held_out, {k: v.clone() for k, v in net.state_dict().items()}
     net.load_state_dict(state)

@@ -1,7 +1,7 @@
 """The bank's principal components, one more plain baseline: ``Components``, and the operator that fits them.
 
 Letters: ``F`` tasks, ``P`` context points, ``D`` inputs, ``C`` outputs, ``Q`` query points, ``G`` points of the bank's
-grid, ``K`` components, ``R`` ranks, ``L`` ridges, ``T`` tasks of the shell.
+grid, ``K`` components, ``R`` ranks, ``L`` ridges, ``T`` tasks of the outer split.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ RANKS = 10
 """Principal components tried at most."""
 RIDGES = (1e-12, 1e-8, 1e-5, 1e-3, 1e-2, 1e-1)
 """Ridges tried, in units of the variance of a component's score in the bank."""
-SHELL = 64
-"""Tasks of the outer shell used for choosing, at most."""
+OUTER_TASKS = 64
+"""Tasks of the outer split used for choosing, at most."""
 
 
 @register
@@ -33,7 +33,7 @@ class BankPCA(RelationalOperator):
 
     f(x) = m(x) + sum_k z_k phi_k(x), phi_k the component times the standard deviation of its score in the bank,
     z = argmin |y - f(x_c)|^2 + ridge |z|^2; all C outputs share z. Rank and ridge are chosen when the context is known:
-    components of the inner two thirds of the bank are fitted to the tasks of its outer shell at the *same* context
+    components of the inner two thirds of the bank are fitted to the its outer tasks at the *same* context
     points. What is minimised is their mean squared error v^2 over the whole range, times h^(P / (P + 8)) where h >= 1
     is how much larger the target's leave-one-out error on the context is than theirs, plus what noise of variance
     s^2 (1 + 2 / tr(I - H)) adds through the same smoother: where the context leaves no degree of freedom to see noise,
@@ -89,14 +89,14 @@ class Components:
         return mixed[0], np.moveaxis(mixed[1:], 0, 2)
 
 
-class _Shell:
+class _Outer:
     """Inner components and outer tasks, to try ranks and ridges on."""
 
     def __init__(self, bank: TaskBank, most: int) -> None:
         split = outer(bank, share=1 / 3, end="both")
         test = split.test
-        if len(test) > SHELL:
-            test = test.select(np.linspace(0, len(test) - 1, SHELL).astype(int))
+        if len(test) > OUTER_TASKS:
+            test = test.select(np.linspace(0, len(test) - 1, OUTER_TASKS).astype(int))
         self._inner, self._test = Components(split.train, most), test
         grid = bank.grid(32)
         self.grid = grid[np.linspace(0, len(grid) - 1, min(len(grid), 32)).astype(int)]
@@ -106,8 +106,8 @@ class _Shell:
     def errors(self, context: Context, ranks: list[int], ridges: list[float]) -> tuple[Array, Array, Array]:
         """Mean squared errors (R, L, G, C) for each rank and ridge, the hardness (R, L), and what noise adds (R, L).
 
-        The hardness is the target's mean squared leave-one-out error on the context over that of the shell's tasks at
-        the same points.
+        The hardness is the target's mean squared leave-one-out error on the context over that of the outer tasks at the
+        same points.
         """
         mean, phi = self._inner(context.x)
         k = phi.shape[2]
@@ -151,9 +151,9 @@ class _PCAFitted(Fitted):
         self._settings = settings
         self._keys = bank.keys
         try:
-            self._shell: _Shell | None = _Shell(bank, most)
-        except DataError:  # too few tasks for a shell
-            self._shell = None
+            self._outer: _Outer | None = _Outer(bank, most)
+        except DataError:  # too few tasks for an outer split
+            self._outer = None
 
     def adapt(self, context: Context) -> Adapted:
         mean, phi = self._components(context.x)
@@ -161,29 +161,29 @@ class _PCAFitted(Fitted):
         fixed = self._settings
         ranks = [min(fixed.rank, most)] if fixed.rank else list(range(1, most + 1))
         ridges = [fixed.ridge] if fixed.ridge is not None else list(RIDGES)
-        if self._shell is None:
+        if self._outer is None:
             rank = ranks[0]
             fit = ridge(phi[:, :, :rank], context.y - mean, fixed.ridge if fixed.ridge is not None else 1e-5)
             return _PCAdapted(self._components, context, fit, rank, None)
-        error, hardness, added = self._shell.errors(context, ranks, ridges)
+        error, hardness, added = self._outer.errors(context, ranks, ridges)
         harder, p = np.maximum(hardness, 1.0), len(context.x)
         expected = error.mean((2, 3)) * harder ** (p / (p + 8)) + added
         r, c = (int(i) for i in np.unravel_index(int(np.argmin(expected)), expected.shape))
         fit = ridge(phi[:, :, : ranks[r]], context.y - mean, ridges[c])
         error = error[r, c] * harder[r, c]
-        shell = interpolator(self._shell.grid, error, "linear")
-        return _PCAdapted(self._components, context, fit, ranks[r], shell)
+        outer = interpolator(self._outer.grid, error, "linear")
+        return _PCAdapted(self._components, context, fit, ranks[r], outer)
 
 
 class _PCAdapted(Adapted):
-    def __init__(self, components: Components, context: Context, fit: Ridge, rank: int, shell: Curve | None) -> None:
-        self._components, self._context, self._fit, self._rank, self._shell = components, context, fit, rank, shell
+    def __init__(self, components: Components, context: Context, fit: Ridge, rank: int, outer: Curve | None) -> None:
+        self._components, self._context, self._fit, self._rank, self._outer = components, context, fit, rank, outer
         residual = float(np.sqrt(np.mean(fit.residual() ** 2)))
         text = f"{rank} component{'s' * (rank > 1)}, ridge {fit.ridge:g}: " + ", ".join(f"{z:z.3g}" for z in fit.coef)
         self.decompositions = (Decomposition(None, text, residual),)
 
     def _error(self, x: Array) -> Array | float:
-        return 0.0 if self._shell is None else np.maximum(self._shell(x), 0.0)
+        return 0.0 if self._outer is None else np.maximum(self._outer(x), 0.0)
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         mean, phi = self._components(x)

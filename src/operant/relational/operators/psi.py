@@ -144,9 +144,9 @@ class _Learned(Fitted):
         return some
 
     def expected(self, context: Context, scale2: Array) -> Array:
-        """Squared error to expect where the squared scale of the context residual is ``scale2``, from the shell.
+        """Squared error to expect where the squared scale of the context residual is ``scale2``, from the outer split.
 
-        v^2 (scale^2 + shell's scale^2) / 2: a single point may lie on an anchor by chance.
+        v^2 (scale^2 + outer split's scale^2) / 2: a single point may lie on an anchor by chance.
         """
         ratio, usual = self.error[:, min(len(context.x), LARGEST) - 1]
         return ratio * (scale2 + usual) / 2
@@ -177,7 +177,7 @@ class Psi(RelationalOperator):
     of the context's scale s = rms(r): twice the residual, twice the answer, but for log s, which is an input too.
 
     sd^2 = variance over ``members`` networks and the anchors + v^2 (s^2 + s_0^2) / 2 + e^2, v^2 the mean squared error
-    on the held-out shell over its mean squared scale s_0^2, for as many context points, e^2 the mean squared error on
+    on the held-out tasks over their mean squared scale s_0^2, for as many context points, e^2 the mean squared error on
     the context itself.
 
     Args:
@@ -359,7 +359,7 @@ class _BilinearAdapted(Adapted):
         )
 
     def _expected(self) -> Array:
-        """(A, 1, 1) squared error by the shell."""
+        """(A, 1, 1) squared error by the outer split."""
         return self._fitted.expected(self._context, self._scale2)[:, None, None]
 
     def predict(self, x: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from operant.core.checks import OperantError
 from operant.relational.bank.csvtable import RelationalWarning
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Context
-from operant.relational.selection.backtest import Rehearsal, spread_of
+from operant.relational.selection.backtest import Backtest, spread_of
 from operant.relational.selection.choose import Calibration, misfit
 
 SIGNIFICANT = 0.05
@@ -33,7 +33,7 @@ class Applicability:
     Args:
         applicable: False if the evidence speaks against it.
         score: log leave-one-out error on the context relative to its spread, of the operators that do best on the
-            bank's shell; larger is worse. NaN with a single context point.
+            bank's outer split; larger is worse. NaN with a single context point.
         p_value: probability of such a score for a member of the bank's family, if the noise is as large as the context
             lets it be or as was said; NaN where it cannot be said.
         reason: "residual", "combination", "anchor coverage", "too few points", or "".
@@ -47,7 +47,7 @@ class Applicability:
     text: str = ""
 
 
-def judge(
+def assess(
     bank: TaskBank, context: Context, left_out: dict[str, float], calibration: Calibration, covered: float
 ) -> Applicability:
     """Weigh the evidence.
@@ -56,10 +56,10 @@ def judge(
         bank: in scaled units.
         context: of the target.
         left_out: name -> leave-one-out error on the context.
-        calibration: of the same on the bank's shell.
+        calibration: of the same on the bank's outer split.
         covered: share of the query where the operators use what is known.
     """
-    score = misfit(calibration.judges, left_out, spread_of(context.y))
+    score = misfit(calibration.reference, left_out, spread_of(context.y))
     s = calibration.statistic[np.isfinite(calibration.statistic)]
     p = calibration.p_value(score)
     combined = combination_p(bank, context)
@@ -83,19 +83,19 @@ def judge(
     return Applicability(True, score, p, "", "Nothing speaks against a bank task and a known transformation.")
 
 
-def rehearsed(rehearsal: Rehearsal | None) -> str:
-    """What the evidence rests on where the shell could not be asked at the target's own points; else nothing."""
-    if rehearsal is None:
+def backtest_remark(backtest: Backtest | None) -> str:
+    """What the evidence rests on where the outer split could not be asked at the target's own points; else nothing."""
+    if backtest is None:
         return (
-            "Nothing could be rehearsed on the bank: operators are weighed by their leave-one-out errors on the "
+            "Nothing could be backtested on the bank: operators are weighed by their leave-one-out errors on the "
             "context alone, and the intervals are not calibrated."
         )
-    used = rehearsal.seen.any(1)
-    moved, count = int((rehearsal.moved & used).sum()), int(used.sum())
+    used = backtest.seen.any(1)
+    moved, count = int((backtest.moved & used).sum()), int(used.sum())
     if 2 * moved <= count:
         return ""
     return (
-        f"{moved} of the {count} rehearsals on the bank's outer tasks took the nearest points where these are known, "
+        f"{moved} of the {count} backtests on the bank's outer tasks took the nearest points where these are known, "
         "since they are not known at the context and the queries."
     )
 

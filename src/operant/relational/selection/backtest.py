@@ -1,4 +1,4 @@
-"""The rehearsal: every operator predicts the bank's own outer shell, as the target will be predicted from the bank."""
+"""The backtest: every operator predicts the bank's own outer split, as the target will be predicted from the bank."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, CannotAdaptError, Context, Fitted, RelationalOperator
 from operant.relational.selection.placement import Placement, place
 
-SHELL_TASKS = 12
-"""Tasks of the shell that are predicted, at most."""
+OUTER_TASKS = 12
+"""Tasks of the outer split that are predicted, at most."""
 SMALL = 40
-"""Banks up to this size are rehearsed several times."""
+"""Banks up to this size are backtested several times."""
 RACE = (4, 20.0)
 """After so many tasks, operators are dropped whose error is so many times the smallest."""
 TINY = 1e-6
@@ -29,30 +29,30 @@ TINY = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One operator on the shell.
+    """One operator on the outer split.
 
     Args:
         mean: (S, Q, C) predictions; NaN where it could not.
         sd: (S, Q, C) standard deviations.
         error: (S,) root mean square error over the query points.
         left_out: (S,) root mean square leave-one-out error on the context.
-        doubt: (S,) root mean square standard deviation over the query points.
+        predictive_sd: (S,) root mean square standard deviation over the query points.
     """
 
     mean: Array
     sd: Array
     error: Array
     left_out: Array
-    doubt: Array
+    predictive_sd: Array
 
 
 @dataclass(frozen=True, eq=False)
-class Rehearsal:
-    """Every operator on the shell of the bank.
+class Backtest:
+    """Every operator on the outer split of the bank.
 
     Args:
-        why: how the shell was taken.
-        truth: (S, Q, C) values of the shell tasks at the query points.
+        why: how the outer split was taken.
+        truth: (S, Q, C) values of the outer tasks at the query points.
         seen: (S, Q) which of them count: where the task is known.
         spread: (S,) spread of the context values.
         trials: by label of the operator.
@@ -78,7 +78,7 @@ class Direction:
     """Where a target lies, seen from the bank.
 
     Args:
-        name: the same for targets that share a shell.
+        name: the same for targets that share an outer split.
         along: (F,) how far each task lies in that direction; None where it cannot be said.
     """
 
@@ -90,9 +90,9 @@ def toward(bank: TaskBank, context: Context) -> Direction:
     """By the order of the target, its known parameters, or its values at the context points.
 
     Parameters are compared in standard deviations of the bank's, values in the plane of their first two principal
-    components. Directions are rounded, so that neighbouring targets share a rehearsal.
+    components. Directions are rounded, so that neighboring targets share a backtest.
     """
-    if "order" in context.facts and all("order" in t.labels for t in bank.tasks):
+    if "order" in context.labels and all("order" in t.labels for t in bank.tasks):
         return Direction("order", np.array([float(t.labels["order"]) for t in bank.tasks]))
     if context.params is not None and bank.varying.any():
         z, target = bank.standardized(bank.params), bank.standardized(context.params)
@@ -116,16 +116,16 @@ def toward(bank: TaskBank, context: Context) -> Direction:
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
-    """A bank without its shell, and the operators fitted to it.
+class Fold:
+    """A bank without its outer split, and the operators fitted to it.
 
     Args:
-        tasks: of the shell.
+        tasks: of the outer split.
         count: the first so many of them are predicted.
         fitted: by label.
         alone: labels of operators that know nothing of the bank.
         notes: label -> why an operator cannot be used.
-        why: how the shell was taken.
+        why: how the outer split was taken.
     """
 
     tasks: TaskBank
@@ -136,12 +136,12 @@ class Stage:
     why: str
 
 
-def set_stages(
+def make_folds(
     bank: TaskBank, operators: Mapping[str, RelationalOperator], direction: Direction, share: float
-) -> list[Stage]:
-    """Take a shell out in this direction, and fit every operator to the rest.
+) -> list[Fold]:
+    """Take an outer split out in this direction, and fit every operator to the rest.
 
-    Of a small bank several shells are taken, see :func:`operant.relational.bank.splits.ahead`; without a direction two.
+    A small bank has several outer splits, see :func:`operant.relational.bank.splits.ahead`; without a direction, two.
 
     Raises:
         DataError: if the bank is too small.
@@ -150,16 +150,16 @@ def set_stages(
     alone = frozenset(label for label, op in operators.items() if not op.uses_bank)
     if small and direction.along is not None:
         return [
-            Stage(test, count, *_fitted(operators, known, alone), f"{why} along {direction.name}")
+            Fold(test, count, *_fitted(operators, known, alone), f"{why} along {direction.name}")
             for known, test, count, why in ahead(bank, direction.along, share=1.5 * share)
         ]
     end: Literal["both", "high"] = "both" if direction.along is None else "high"
-    stages = []
+    folds = []
     for part in (share, 1.5 * share) if small and 1.5 * share < 0.8 else (share,):
         split = outer(bank, share=part, end=end, along=direction.along)
-        test = _spread(split.test, SHELL_TASKS)
-        stages.append(Stage(test, len(test), *_fitted(operators, split.train, alone), split.why))
-    return stages
+        test = _spread(split.test, OUTER_TASKS)
+        folds.append(Fold(test, len(test), *_fitted(operators, split.train, alone), split.why))
+    return folds
 
 
 def _fitted(
@@ -169,17 +169,17 @@ def _fitted(
     return fitted, alone, notes
 
 
-def join(rehearsals: Sequence[Rehearsal]) -> Rehearsal:
-    """The shell tasks of several rehearsals as one."""
-    first = rehearsals[0]
-    names = {n for r in rehearsals for n in r.trials}
-    trials = {n: _join_trials([r.trials.get(n) or blank_trial(r.truth.shape) for r in rehearsals]) for n in names}
-    notes = {n: t for r in rehearsals for n, t in r.notes.items() if n not in names}
+def join(backtests: Sequence[Backtest]) -> Backtest:
+    """The outer tasks of several backtests as one."""
+    first = backtests[0]
+    names = {n for r in backtests for n in r.trials}
+    trials = {n: _join_trials([r.trials.get(n) or blank_trial(r.truth.shape) for r in backtests]) for n in names}
+    notes = {n: t for r in backtests for n, t in r.notes.items() if n not in names}
     truth, seen, spread, moved = (
-        np.concatenate([getattr(r, f) for r in rehearsals]) for f in ("truth", "seen", "spread", "moved")
+        np.concatenate([getattr(r, f) for r in backtests]) for f in ("truth", "seen", "spread", "moved")
     )
     in_order = {n: trials[n] for n in sorted(names)}
-    return Rehearsal(first.why, truth, seen, spread, moved, in_order, first.points, first.alone, notes)
+    return Backtest(first.why, truth, seen, spread, moved, in_order, first.points, first.alone, notes)
 
 
 def _join_trials(trials: Sequence[Trial]) -> Trial:
@@ -191,20 +191,20 @@ def blank_trial(shape: tuple[int, ...]) -> Trial:
     return Trial(*(np.full(s, np.nan) for s in (shape, shape, shape[0], shape[0], shape[0])))
 
 
-def rehearse(stage: Stage, context: Context, query: Array, *, layout: Array, noise: float, seed: int) -> Rehearsal:
-    """Predict the shell of the bank from its inside, as the target will be predicted from the whole.
+def run_backtest(fold: Fold, context: Context, query: Array, *, layout: Array, noise: float, seed: int) -> Backtest:
+    """Predict the outer split of the bank from its inside, as the target will be predicted from the whole.
 
     Args:
-        stage: in scaled units.
+        fold: in scaled units.
         context: of the target; of its values nothing is used.
         query: (Q, D) points that matter.
         layout: see :func:`layout_of`.
         noise: standard deviation of the values of the target's context.
         seed: of the noise and of the context points where they vary.
     """
-    tasks, fitted, notes = stage.tasks, dict(stage.fitted), dict(stage.notes)
+    tasks, fitted, notes = fold.tasks, dict(fold.fitted), dict(fold.notes)
     rng = numpy_generator(seed, "rehearse", len(context.x), round(noise, 9))
-    s, q, c = stage.count, len(query), tasks.c
+    s, q, c = fold.count, len(query), tasks.c
     truth, seen, spread = tasks.values(query)[:s], np.zeros((s, q), dtype=bool), np.zeros(s)
     moved = np.zeros(s, dtype=bool)
     blank = {name: blank_trial((s, q, c)) for name in fitted}
@@ -227,8 +227,8 @@ def rehearse(stage: Stage, context: Context, query: Array, *, layout: Array, noi
         if j + 1 == RACE[0]:
             fitted = _race(fitted, blank, j + 1)
     done = {name: t for name, t in blank.items() if np.isfinite(t.error).sum() >= min(2, s)}
-    notes |= {name: "failed on the shell" for name in blank if name not in done}
-    return Rehearsal(stage.why, truth, seen, spread, moved, done, len(context.x), stage.alone, notes)
+    notes |= {name: "failed in the backtest" for name in blank if name not in done}
+    return Backtest(fold.why, truth, seen, spread, moved, done, len(context.x), fold.alone, notes)
 
 
 def fit_all(operators: Mapping[str, RelationalOperator], bank: TaskBank) -> tuple[dict[str, Fitted], dict[str, str]]:
@@ -262,7 +262,7 @@ def _try(f: Fitted, inner: Context, query: Array, j: int, seen: Array, truth: Ar
         return
     out.mean[j], out.sd[j] = adapted.predict(query)
     out.error[j] = rms((out.mean[j] - truth)[seen])
-    out.left_out[j], out.doubt[j] = gap(adapted, inner), rms(out.sd[j][seen])
+    out.left_out[j], out.predictive_sd[j] = loo_rmse(adapted, inner), rms(out.sd[j][seen])
 
 
 def rms(x: Array) -> float:
@@ -270,14 +270,14 @@ def rms(x: Array) -> float:
     return float(np.sqrt(np.mean(x**2)))
 
 
-def gap(adapted: Adapted, context: Context) -> float:
+def loo_rmse(adapted: Adapted, context: Context) -> float:
     """Root mean square of the leave-one-out errors; NaN if there are none."""
     error = adapted.left_out()[0] - context.y
     fine = np.isfinite(error)
     return rms(error[fine]) if fine.any() else float("nan")
 
 
-def gap_refitted(fitted: Fitted, context: Context) -> float:
+def loo_rmse_refitted(fitted: Fitted, context: Context) -> float:
     """The same, with the operator adapted anew without each point; NaN if it cannot be.
 
     Where an operator has about as many factors as there are points, the closed form of :meth:`Adapted.left_out`
@@ -304,7 +304,7 @@ def _race(fitted: dict[str, Fitted], trials: dict[str, Trial], count: int) -> di
 def _context(
     tasks: TaskBank, j: int, context: Context, x: Array, noise: float, rng: np.random.Generator
 ) -> Context | None:
-    """Context of a shell task at those of the points ``x`` where it is known."""
+    """Context of an outer task at those of the points ``x`` where it is known."""
     task = tasks.tasks[j]
     x = x[tasks.covers(x)[j]]
     if not len(x):
@@ -312,8 +312,8 @@ def _context(
     y = tasks.values(x)[j]
     y = y + noise * rng.standard_normal(y.shape)
     known = task.params if tasks.param_names and context.params is not None else None
-    facts = {**context.facts, **{k: task.labels[k] for k in context.facts if k in task.labels}}
-    return Context(x, y, known, facts, context.noise)
+    labels = {**context.labels, **{k: task.labels[k] for k in context.labels if k in task.labels}}
+    return Context(x, y, known, labels, context.noise)
 
 
 def _spread(bank: TaskBank, limit: int) -> TaskBank:

@@ -1,22 +1,21 @@
-"""Choosing operators for a target without its answers: rehearse on the bank's own outer shell.
+"""Choosing operators for a target without its answers: backtest them on the bank's own outer split.
 
 The bank tasks that lie furthest in the direction of the target are taken out, and every operator predicts them from the
 rest, with context points where the target has its own, as noisy as the target's seem to be. What an operator's error
-will be on the target follows from how it did on the shell, how well it predicts the target's context points, each from
-the others, and how sure it says it is:
+will be on the target follows from how it did on the outer split, how well it predicts the target's context points,
+each from the others, and its own standard deviation:
 
     log e_jk = t_j + a_k + beta rho_k log(r_jk / c) + gamma log s_jk + noise,      a_k ~ N(m, tau^2)
 
-with e_jk the error of operator k on shell task j, t_j what makes the task hard for all operators alike, r_jk the
+with e_jk the error of operator k on outer task j, t_j what makes the task hard for all operators alike, r_jk the
 leave-one-out error, c a typical one, and s_jk the operator's own standard deviation at the query points. The weight of
 an operator is the probability that its error is the smallest. The prediction is the mean of the operators without the
 quarter of the weight at either end, point by point, since the one that goes astray is not known beforehand.
 
-With noise, the shell is predicted a second time without it, which says what an operator cannot express, b_k. Of that
-the leave-one-out errors speak, and hardly of what the noise does: rho_k = b_k / e_k, 1 without noise, and r_jk^2 has
-the variance of the noise added, since one below the other is luck. And a target lies further out than the shell does
-from the rest of the bank, where b_k will be larger while the noise will not: a_k is for the error
-sqrt(e_k^2 + (FURTHER^2 - 1) b_k^2).
+With noise, a second backtest without it measures b_k, the error of what an operator cannot express. Leave-one-out
+errors measure that bias, not noise: rho_k = b_k / e_k, 1 without noise. The variance of the noise is added to r_jk^2,
+since an error below the noise is luck. A target lies further out than the outer split does, where b_k is larger and the
+noise is not: a_k is for the error sqrt(e_k^2 + (FURTHER^2 - 1) b_k^2).
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ from scipy.stats import t as student
 from operant.core.rng import numpy_generator
 from operant.relational.bank.curves import Array
 from operant.relational.operators.warp.operator import CHI2_MEDIAN
-from operant.relational.selection.backtest import TINY, Rehearsal, Trial, log_mean
+from operant.relational.selection.backtest import TINY, Backtest, Trial, log_mean
 
 BETA_GAMMA, WEIGHT = np.array([0.7, 0.0]), 100.0
-"""What beta and gamma are before the shell has spoken, with the weight of how much variation of rho log r and log s."""
+"""Prior values of beta and gamma, and the weight of the prior: that of so much variation of rho log r and log s."""
 FURTHER = 2.0
-"""How many times larger what an operator cannot express is taken to be on a target than on the shell."""
+"""How many times larger what an operator cannot express is taken to be on a target than on the outer split."""
 TRIM = 0.25
 """Part of the weight that is left out at either end of the operators' predictions."""
 TRANSFER = 0.3
-"""Standard deviation of what changes between the shell and the target, an operator's log error."""
+"""Standard deviation of what changes between the outer split and the target, an operator's log error."""
 DRAWS = 1000
 """Draws from which the probability of the smallest error is taken."""
-JUDGES = 3
+REFERENCES = 3
 """Operators that say whether a target is one of the bank's family, at most."""
 MISFIT = 0.2
 """Leave-one-out errors above this part of the context's spread are misfit, not noise, unless the noise is given or what
@@ -55,12 +54,12 @@ Z90 = 1.6448536269514722
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """What the shell says of errors to come.
+    """What the outer split says of errors to come.
 
     Args:
         level: name -> a_k.
         sd: name -> standard deviation of that.
-        left_out: name -> mean log leave-one-out error on the shell, NaN if it has none.
+        left_out: name -> mean log leave-one-out error on the outer split, NaN if it has none.
         rho: name -> part of the error that is not due to noise.
         center: log c, the median of the ``left_out``.
         beta: how much of the leave-one-out error goes into the error.
@@ -77,30 +76,34 @@ class Rule:
     gamma: float
     noise: float = 0.0
 
-    def predicted(self, left_out: Mapping[str, float], doubt: Mapping[str, float], points: int) -> dict[str, float]:
+    def predicted(
+        self, left_out: Mapping[str, float], predictive_sd: Mapping[str, float], points: int
+    ) -> dict[str, float]:
         """name -> predicted log error of a target with these leave-one-out errors and own standard deviations.
 
         A few context points can agree by chance: of so many ``points``, r^2 is taken as
-        (points r^2 + r_shell^2) / (points + 1).
+        (points r^2 + r_typical^2) / (points + 1).
         """
         log_r: dict[str, float] = {}
-        for name, shell in self.left_out.items():
+        for name, usual in self.left_out.items():
             r = np.hypot(left_out.get(name, np.nan), self.noise)
-            if np.isfinite(shell) and np.isfinite(r):
-                log_r[name] = 0.5 * float(np.log((points * r**2 + np.exp(2 * shell)) / (points + 1) + TINY**2))
+            if np.isfinite(usual) and np.isfinite(r):
+                log_r[name] = 0.5 * float(np.log((points * r**2 + np.exp(2 * usual)) / (points + 1) + TINY**2))
         moves = [r - self.left_out[n] for n, r in log_r.items()]
         typical = float(np.median(moves)) if moves else 0.0
         predicted: dict[str, float] = {}
-        for n in (n for n in self.level if n in doubt):
+        for n in (n for n in self.level if n in predictive_sd):
             move = log_r.get(n, self.left_out[n] + typical) - self.center
             predicted[n] = self.level[n] + self.beta * self.rho[n] * (move if np.isfinite(move) else typical)
-            own = float(np.log(doubt[n] + TINY)) if np.isfinite(doubt[n]) else np.inf
+            own = float(np.log(predictive_sd[n] + TINY)) if np.isfinite(predictive_sd[n]) else np.inf
             predicted[n] += self.gamma * own if self.gamma else 0.0
         return predicted
 
-    def weights(self, left_out: Mapping[str, float], doubt: Mapping[str, float], points: int) -> dict[str, float]:
+    def weights(
+        self, left_out: Mapping[str, float], predictive_sd: Mapping[str, float], points: int
+    ) -> dict[str, float]:
         """name -> probability of the smallest error, those above 1 % of the largest; sums to 1."""
-        log_error = {n: e for n, e in self.predicted(left_out, doubt, points).items() if n in left_out}
+        log_error = {n: e for n, e in self.predicted(left_out, predictive_sd, points).items() if n in left_out}
         if not log_error:
             return {}
         names = list(log_error)
@@ -113,7 +116,7 @@ class Rule:
 
 
 def flat_rule(left_out: Mapping[str, float], points: int) -> Rule:
-    """Without a shell: the error is the leave-one-out error.
+    """Without a backtest: the error is the leave-one-out error.
 
     The logarithm of a root mean square of P normal errors has a standard deviation of 1 / sqrt(2 P).
     """
@@ -133,16 +136,18 @@ def _log(error: float) -> float:
 
 
 def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None, *, noise: float = 0.0) -> Rule:
-    """beta, gamma and the a_k, shrunk to each other as far as the shell does not tell them apart.
+    """beta, gamma and the a_k, shrunk to each other as far as the outer split does not tell them apart.
 
     Args:
-        trials: name -> errors on the shell. Operators that were dropped on the way are not in the rule.
+        trials: name -> errors on the outer split. Operators that were dropped on the way are not in the rule.
         clean: the same without noise.
         noise: standard deviation of the values of the context.
     """
     count = {n: int(np.isfinite(t.error).sum()) for n, t in trials.items()}
     names = [n for n, c in count.items() if c > max(count.values()) / 2]
-    e, r, own = (np.stack([getattr(trials[n], f) for n in names], axis=1) for f in ("error", "left_out", "doubt"))
+    e, r, own = (
+        np.stack([getattr(trials[n], f) for n in names], axis=1) for f in ("error", "left_out", "predictive_sd")
+    )
     r = np.hypot(r, noise)  # (S, K), as e and own
     left_out = {n: _mean_log(v) for n, v in zip(names, r.T, strict=True)}
     rho = {n: biased(n, trials, clean) for n in names}
@@ -172,7 +177,7 @@ def learn_rule(trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = 
 
 def _slopes(log_e: Array, features: Array) -> tuple[float, float]:
     """beta and gamma by ridge regression within operators and tasks: (S, K) errors, (2, S, K) features."""
-    y, *x = (_centred(np.where(np.isfinite(log_e), v, np.nan)) for v in (log_e, *features))
+    y, *x = (_centered(np.where(np.isfinite(log_e), v, np.nan)) for v in (log_e, *features))
     fine = np.isfinite(y)
     phi = np.stack([v[fine] for v in x])
     gram = phi @ phi.T + WEIGHT * np.eye(2)
@@ -180,7 +185,7 @@ def _slopes(log_e: Array, features: Array) -> tuple[float, float]:
     return float(beta), float(gamma)
 
 
-def _centred(x: Array) -> Array:
+def _centered(x: Array) -> Array:
     """(S, K) without the means of columns and rows; NaN are left out."""
     x = x - np.nanmean(x, axis=0)
     fine = np.isfinite(x).any(1)
@@ -195,14 +200,14 @@ def _task_effects(rest: Array) -> Array:
 
 
 def biased(name: str, trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None) -> float:
-    """Error without noise over that with it, 1 at most, and where there is no shell without noise."""
+    """Error without noise over that with it, 1 at most, and where there is no backtest without noise."""
     if clean is None or name not in clean:
         return 1.0
     return float(np.exp(min(log_mean(clean[name].error) - log_mean(trials[name].error), 0.0)))
 
 
 def further_out(rho: float) -> float:
-    """log of the factor by which an operator's error grows from the shell to the target."""
+    """log of the factor by which an operator's error grows from the outer split to the target."""
     return float(0.5 * np.log1p((FURTHER**2 - 1) * rho**2))
 
 
@@ -225,12 +230,12 @@ def mix(means: Sequence[Array], sds: Sequence[Array], weights: Sequence[float]) 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What the mixture itself did on the shell.
+    """What the mixture itself did on the outer split.
 
     Args:
-        ratio: |error| / sd of all points of all shell tasks, sorted.
-        tasks: number of shell tasks.
-        statistic: (S,) log leave-one-out error of the judges relative to the spread of the context.
+        ratio: |error| / sd of all points of all outer tasks, sorted.
+        tasks: number of outer tasks.
+        statistic: (S,) log leave-one-out error of the reference operators relative to the spread of the context.
         errors: (S,) root mean square errors of the mixture.
     """
 
@@ -238,14 +243,14 @@ class Calibration:
     tasks: int
     statistic: Array
     errors: Array
-    judges: dict[str, float] = field(default_factory=dict)
-    """Operators that use the bank and do best on its shell, with weights: a target that they cannot explain is not one
-    of the bank's family, even if a polynomial can."""
+    reference: dict[str, float] = field(default_factory=dict)
+    """Reference operators, with weights: those that use the bank and do best on its outer split. A target that they
+    cannot explain is not one of the bank's family, even if a polynomial can."""
 
     def factor(self, level: float) -> float:
         """Half width of the interval in standard deviations, the quantile of the ratio: conformal prediction.
 
-        Without a shell, as if errors were normal.
+        Without a backtest, as if errors were normal.
         """
         if not len(self.ratio):
             return float(norm.ppf(0.5 + level / 2))
@@ -261,34 +266,36 @@ class Calibration:
         return float(student.sf((statistic - s.mean()) / sd, len(s) - 1))
 
 
-def calibrate(rehearsal: Rehearsal, rule: Rule, clean: Mapping[str, Trial] | None = None) -> Calibration:
-    """The mixture on each shell task, with the weights that its own context gives it."""
+def calibrate(backtest: Backtest, rule: Rule, clean: Mapping[str, Trial] | None = None) -> Calibration:
+    """The mixture on each outer task, with the weights that its own context gives it."""
     ratios, statistic, errors = [], [], []
-    judges = choose_judges(rehearsal.trials, clean, alone=rehearsal.alone)
-    trials = rehearsal.trials
-    for j in range(len(rehearsal.truth)):
+    reference = choose_reference(backtest.trials, clean, alone=backtest.alone)
+    trials = backtest.trials
+    for j in range(len(backtest.truth)):
         did = {n: t for n, t in trials.items() if np.isfinite(t.error[j])}
-        left_out, doubt = ({n: float(getattr(t, f)[j]) for n, t in did.items()} for f in ("left_out", "doubt"))
-        weights = rule.weights(left_out, doubt, rehearsal.points)
-        seen = rehearsal.seen[j]
+        left_out, predictive_sd = (
+            {n: float(getattr(t, f)[j]) for n, t in did.items()} for f in ("left_out", "predictive_sd")
+        )
+        weights = rule.weights(left_out, predictive_sd, backtest.points)
+        seen = backtest.seen[j]
         if not weights or not seen.any():
             continue
         mean, sd = mix([trials[n].mean[j] for n in weights], [trials[n].sd[j] for n in weights], list(weights.values()))
-        gap = np.abs(mean - rehearsal.truth[j])[seen]
+        gap = np.abs(mean - backtest.truth[j])[seen]
         ratios.append((gap / np.maximum(sd[seen], 1e-12)).ravel())
         errors.append(float(np.sqrt(np.mean(gap**2))))
-        statistic.append(misfit(judges, left_out, float(rehearsal.spread[j])))
+        statistic.append(misfit(reference, left_out, float(backtest.spread[j])))
     flat = np.sort(np.concatenate(ratios)) if ratios else np.empty(0)
-    return Calibration(flat, len(ratios), np.array(statistic), np.array(errors), judges)
+    return Calibration(flat, len(ratios), np.array(statistic), np.array(errors), reference)
 
 
-def choose_judges(
+def choose_reference(
     trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None, *, alone: frozenset[str] = frozenset()
 ) -> dict[str, float]:
-    """Operators that use the bank, at most JUDGES of them, with errors up to half above the smallest on the shell.
+    """At most REFERENCES operators that use the bank, with errors up to half above the smallest on the outer split.
 
     Args:
-        trials: name -> errors on the shell.
+        trials: name -> errors on the outer split.
         clean: the same without noise.
         alone: names of the operators that do not use the bank.
     """
@@ -297,7 +304,7 @@ def choose_judges(
         for n, t in trials.items()
         if n not in alone and np.isfinite(t.left_out).any()
     }
-    best = sorted(error, key=lambda n: error[n])[:JUDGES]
+    best = sorted(error, key=lambda n: error[n])[:REFERENCES]
     kept = [n for n in best if error[n] <= error[best[0]] + np.log(1.5)]
     return {n: 1 / len(kept) for n in kept}
 
@@ -325,7 +332,7 @@ def noise_level(
     bank: if a smooth curve through the points leaves less, the rest is no noise.
 
     Args:
-        weights: name -> weight of an operator by a rehearsal without noise: of those that would be right then. Of all
+        weights: name -> weight of an operator by a backtest without noise: of those that would be right then. Of all
             operators some predict a few points well by chance.
         left_out: name -> leave-one-out error, finite.
         spread: of the context.

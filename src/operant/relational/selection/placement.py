@@ -1,6 +1,6 @@
 """Where the points of a target lie on a bank task that is not known there.
 
-A rehearsal gives a bank task the context points of the target. Where the task is not known at them, the target's points
+A backtest gives a bank task the context points of the target. Where the task is not known at them, the target's points
 are moved onto it as a whole, so that the number of points, their order, and which of them are asked for stay the same.
 """
 
@@ -72,7 +72,7 @@ def place(known: Array, context: Array, query: Array) -> Placement:
 def layout_of(bank: TaskBank, context: Context) -> Array:
     """(P, D) the context's points; (2, D) their rounded ends where the bank is dense, since then others are as good.
 
-    All that a rehearsal takes from the points: what it gives must not depend on which target came first.
+    All that a backtest takes from the points: what it gives must not depend on which target came first.
     """
     if len(context.x) > 2 and bank_is_dense(bank, len(context.x)):
         return np.stack([np.floor(2 * context.x.min(0) + 0.25), np.ceil(2 * context.x.max(0) - 0.25)]) / 2

@@ -1,4 +1,4 @@
-"""Measured anchors beyond their ends: relations against the truth and slow roads, doubts, weights a point."""
+"""Measured anchors beyond their ends: relations against the truth and slow roads, their sd, weights a point."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_curves_go_on_as_their_family_does(name: str) -> None:
     assert bank.units is not None
     reach, units = Reach.of(bank), bank.units
     for q in (np.linspace(10, 15, 41), np.linspace(-5, 0, 41)):
-        got, doubt = reach.values(np.arange(7), units.x_in(q[:, None]))
+        got, anchor_sd = reach.values(np.arange(7), units.x_in(q[:, None]))
         truth = np.stack([units.y_in(f(q[:, None], r)) for r in RATES])
         assert np.abs(got - truth).max() < 2e-3
-        assert (np.abs(got - truth) <= 3 * doubt + 1e-6).mean() > 0.9
+        assert (np.abs(got - truth) <= 3 * anchor_sd + 1e-6).mean() > 0.9
         assert all(reach.covers(i, units.x_in(q[:, None])).all() for i in range(7))
 
 
@@ -72,12 +72,12 @@ def test_a_curve_goes_on_along_another_that_was_measured_further() -> None:
     reach, units = Reach.of(bank), bank.units
     q = np.linspace(10, 11.2, 13)[:, None]
     for i in range(4):
-        got, doubt = reach.values(np.array([i]), units.x_in(q))
+        got, anchor_sd = reach.values(np.array([i]), units.x_in(q))
         assert np.abs(got[0] - units.y_in(master(q + starts[i]))).max() < 0.05
-        assert reach.covers(i, units.x_in(q)).mean() > 0.5 and (doubt[0] < 0.3).all()
+        assert reach.covers(i, units.x_in(q)).mean() > 0.5 and (anchor_sd[0] < 0.3).all()
 
 
-def test_where_nothing_repeats_the_doubt_is_that_of_going_straight_on() -> None:
+def test_where_nothing_repeats_the_sd_is_that_of_going_straight_on() -> None:
     bank = random_curves(outputs=2)
     reach = Reach.of(bank)
     steps, errors = reach._grown[1]
@@ -92,8 +92,8 @@ def test_where_nothing_repeats_the_doubt_is_that_of_going_straight_on() -> None:
         assert (errors[h] >= np.sqrt(np.mean(square, axis=0)) - 1e-12).all()
     assert (np.diff(errors, axis=0) >= 0).all() and not errors[0].any() and not steps[:1].any()
     far = np.array([[1.02], [1.2], [1.6], [2.8], [9.0]])
-    doubt = reach.values(np.arange(9), far)[1].mean((0, 2))
-    assert (np.diff(doubt) > 0).all() and doubt[0] < 0.3 and doubt[2] > 0.5
+    anchor_sd = reach.values(np.arange(9), far)[1].mean((0, 2))
+    assert (np.diff(anchor_sd) > 0).all() and anchor_sd[0] < 0.3 and anchor_sd[2] > 0.5
 
 
 def slow_value(reach: Reach, i: int, x: float, side: int) -> Array:
@@ -109,12 +109,12 @@ def test_chains_and_tables_against_recursion(side: int) -> None:
     bank = scaled([(X, np.sin(r * X) + 0.1 * r * X) for r in RATES])
     reach = Reach.of(bank)
     x = side * np.linspace(1.001, 2.9, 23)
-    table, doubt = reach.values(np.arange(7), x[:, None])
+    table, anchor_sd = reach.values(np.arange(7), x[:, None])
     for i in range(7):
         slow = np.array([slow_value(reach, i, float(v), side) for v in x])
         got, _ = reach._chain(i, x, side)
         assert got == pytest.approx(slow, abs=1e-9)
-        assert (np.abs(table[i] - slow) <= doubt[i] + 1e-5).all()
+        assert (np.abs(table[i] - slow) <= anchor_sd[i] + 1e-5).all()
 
 
 def test_ends_are_alike() -> None:
@@ -145,26 +145,28 @@ def test_ways_to_ask_agree_and_nothing_changes_within_the_range() -> None:
     own = [np.sort(rng.uniform(0, 10, 40)) for _ in RATES]
     for bank in (random_curves(7), scaled([(x, np.sin(r * x)) for x, r in zip(own, RATES, strict=True)])):
         reach, q = Reach.of(bank), np.linspace(-2, 2, 41)[:, None]
-        got, doubt = reach.values(np.arange(7), q)
+        got, anchor_sd = reach.values(np.arange(7), q)
         for i in range(7):
             value, sd = reach.at(np.array([i]), q[None])
-            assert value[0] == pytest.approx(got[i], abs=1e-12) and sd[0] == pytest.approx(doubt[i], abs=1e-12)
+            assert value[0] == pytest.approx(got[i], abs=1e-12) and sd[0] == pytest.approx(anchor_sd[i], abs=1e-12)
         inside = bank.covers(q)
-        assert np.array_equal(got[inside], bank.values(q)[inside]) and not doubt[inside].any()
+        assert np.array_equal(got[inside], bank.values(q)[inside]) and not anchor_sd[inside].any()
         fine = np.linspace(-2, 2, 20001)[:, None]
         assert np.abs(np.diff(reach.values(np.arange(7), fine)[0], axis=1)).max() < 0.02
 
 
 def test_callables_are_known_everywhere_and_surfaces_go_on_as_before() -> None:
     functions = TaskBank.from_callables([np.sin, np.cos], X[:, None])
-    value, doubt = Reach.of(functions).at(np.array([1]), np.array([[[40.0]]]))
-    assert value[0, 0, 0] == np.cos(40.0) and not doubt.any() and Reach.of(functions).covers(0, X[:, None] + 50).all()
+    value, anchor_sd = Reach.of(functions).at(np.array([1]), np.array([[[40.0]]]))
+    assert (
+        value[0, 0, 0] == np.cos(40.0) and not anchor_sd.any() and Reach.of(functions).covers(0, X[:, None] + 50).all()
+    )
     plane = np.random.default_rng(0).uniform(-1, 1, (30, 2))
     surfaces = scaled([(plane, np.sin(k * plane[:, 0]) + plane[:, 1]) for k in (1, 2, 3)])
     far = np.array([[[2.0, 0.0]]])
-    value, doubt = Reach.of(surfaces).at(np.array([0]), far)
+    value, anchor_sd = Reach.of(surfaces).at(np.array([0]), far)
     near = surfaces.curve(0)(np.clip(far[0], surfaces.tasks[0].x.min(0), surfaces.tasks[0].x.max(0)))
-    assert doubt[0] == pytest.approx(0.5 * np.abs(value[0] - near))
+    assert anchor_sd[0] == pytest.approx(0.5 * np.abs(value[0] - near))
 
 
 def test_cubics_through_four_knots() -> None:
@@ -240,7 +242,7 @@ def test_each_point_is_predicted_by_what_covers_it() -> None:
 
 
 def test_context_beyond_an_anchor_does_not_spoil_its_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Going straight on, the anchor gives way to points that it does not know; in doubt, it is fitted to the others."""
+    """Going straight on, the anchor gives way to points that it does not know; with its sd, it fits the others."""
     monkeypatch.setattr(warpfit, "IGNORANT", 0.0)
     bank, _ = split_curve()
     layout = Layout.of(Scale() * XShift(), bank)
@@ -255,12 +257,12 @@ def test_context_beyond_an_anchor_does_not_spoil_its_fit(monkeypatch: pytest.Mon
     }
     start, anchor = layout.identity()[None], np.array([4])
     among = refine(bank, layout, x, y, anchor, start, counts=known[None], steps=40, **given)
-    doubted = refine(bank, layout, x, y, anchor, start, reach=Reach.of(bank), steps=40, **given)
+    with_sd = refine(bank, layout, x, y, anchor, start, reach=Reach.of(bank), steps=40, **given)
     spoiled = refine(bank, layout, x, y, anchor, start, steps=40, **given)
     assert among.theta[0] == pytest.approx([0.02, 1.3], abs=5e-3)
-    assert doubted.theta[0] == pytest.approx(among.theta[0], abs=5e-3)
+    assert with_sd.theta[0] == pytest.approx(among.theta[0], abs=5e-3)
     assert np.abs(spoiled.theta[0] - [0.02, 1.3]).max() > 0.05
-    assert not doubted.doubt[0][known].any() and doubted.doubt[0][~known].min() > 0
+    assert not with_sd.anchor_sd[0][known].any() and with_sd.anchor_sd[0][~known].min() > 0
 
 
 def test_pinned_factors_of_x_are_used_where_the_others_are_linear() -> None:

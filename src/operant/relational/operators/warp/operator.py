@@ -4,7 +4,8 @@ For each anchor the warp (a, b) is searched on a grid, with the linear part (s, 
 the best nodes are refined by Levenberg-Marquardt. The transformation has a Gaussian prior: what was seen between tasks
 of the bank, or what the known parameters of the target let one expect. Anchors are weighed by their evidence
 (Laplace's approximation), and the prediction is the mixture, at each point of those above all that know their anchor
-there: beyond its measured range an anchor goes on as :mod:`operant.relational.operators.warp.reach` says, with a doubt.
+there. Beyond its measured range :mod:`operant.relational.operators.warp.reach` continues an anchor, with a standard
+deviation.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ INFLATIONS = (1.5, 8.0)
 MOST = 16
 """Candidates that are mixed, at most."""
 VAGUE = 1.0
-"""Doubt about an anchor beyond its range that halves a candidate's weight there, in standard deviations of the bank."""
+"""The standard deviation of a continued anchor, in those of the bank, that halves a candidate's weight there."""
 CHI2_MEDIAN = 0.455
 """Median of chi^2 with one degree of freedom: makes a variance of a median of squares."""
 Z90 = 1.6448536269514722
@@ -236,7 +237,7 @@ class AdaptedWarp(Adapted):
 
     @cached_property
     def decompositions(self) -> tuple[Decomposition, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """See :attr:`Adapted.decompositions`; made when asked for, since a rehearsal never asks."""
+        """See :attr:`Adapted.decompositions`; made when asked for, since a backtest never asks."""
         return tuple(self._decomposition(i, w) for i, w in zip(self.kept, self.weights, strict=True))
 
     def _twins(self, i: int, k: int) -> bool:
@@ -261,32 +262,32 @@ class AdaptedWarp(Adapted):
         )
 
     def _each(self, x: Array) -> tuple[Array, Array, Array, Array]:
-        """(B, Q, C) means, (B, Q, C, T) Jacobians, (B, Q, C) doubts and (B, Q, 1) weights of the candidates kept."""
+        """(B, Q, C) means, (B, Q, C, T) Jacobians, (B, Q, C) anchor_sd and (B, Q, 1) weights of the candidates kept."""
         f, fitted = self.found, self.fitted
         reach = Reach.of(fitted.bank)
-        m, jacobian, doubt = model(fitted.bank, fitted.layout, f.anchor[self.kept], f.theta[self.kept], x, reach)
-        return m, jacobian, doubt, self._weights(doubt)
+        m, jacobian, anchor_sd = model(fitted.bank, fitted.layout, f.anchor[self.kept], f.theta[self.kept], x, reach)
+        return m, jacobian, anchor_sd, self._weights(anchor_sd)
 
-    def _weights(self, doubt: Array) -> Array:
-        """(B, Q, 1) weights at points where the anchors are in doubt (B, Q, C): moved to those that are not."""
-        w = self.weights[:, None] / (1 + (doubt**2).mean(2) / VAGUE**2)
+    def _weights(self, anchor_sd: Array) -> Array:
+        """(B, Q, 1) weights at points, moved away from anchors whose standard deviation there (B, Q, C) is large."""
+        w = self.weights[:, None] / (1 + (anchor_sd**2).mean(2) / VAGUE**2)
         return (w / w.sum(0))[..., None]
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """See :meth:`Adapted.predict`."""
-        m, jacobian, doubt, w = self._each(x)
+        m, jacobian, anchor_sd, w = self._each(x)
         v = np.einsum("bqct,btu,bqcu->bqc", jacobian, self.found.covariance[self.kept], jacobian)
         mean = (w * m).sum(0)
-        return mean, np.sqrt((w * (v + doubt**2 + (m - mean) ** 2)).sum(0) + self.fitted.prior.noise**2)
+        return mean, np.sqrt((w * (v + anchor_sd**2 + (m - mean) ** 2)).sum(0) + self.fitted.prior.noise**2)
 
     def sample(self, x: Array, n: int, rng: np.random.Generator) -> Array:
         """See :meth:`Adapted.sample`: a candidate by its weight, then its linearised posterior.
 
-        What the transformation leaves unexplained, and doubt beyond the anchor's range, move a curve as a whole. Where
-        the weights change along x, a curve passes from one candidate to another.
+        What the transformation leaves unexplained, and an anchor's error beyond its range, move a curve as a whole.
+        Where the weights change along x, a curve passes from one candidate to another.
         """
-        m, jacobian, doubt, w = self._each(x)
-        rest = np.hypot(doubt, self.fitted.prior.noise)
+        m, jacobian, anchor_sd, w = self._each(x)
+        rest = np.hypot(anchor_sd, self.fitted.prior.noise)
         which = (rng.random((n, 1)) > np.cumsum(w[..., 0], axis=0)[:-1, None]).sum(0)  # (n, Q)
         z, draws = rng.standard_normal((n, 1, m.shape[-1])), np.empty((n, *m.shape[1:]))
         for i in np.unique(which):
@@ -312,7 +313,7 @@ class AdaptedWarp(Adapted):
         lever = np.einsum("bpct,btu,bpcu->bpc", f.jacobian[kept], f.covariance[kept], f.jacobian[kept]) / total**2
         left = np.where(lever < 1 - 1e-6, 1 - lever, np.nan)  # a point that fixes the fit cannot speak
         m, v = self.context.y - f.residual[kept] / left, total**2 / left
-        w = self._weights(f.doubt[kept])
+        w = self._weights(f.anchor_sd[kept])
         mean = (w * m).sum(0)
         return mean, np.sqrt((w * (v + (m - mean) ** 2)).sum(0))
 

@@ -63,21 +63,21 @@ class Reach:
     def at(self, which: NDArray[np.intp], x: Array) -> tuple[Array, Array]:
         """(B, .., C) the same of each task at its own points (B, .., D).
 
-        With several inputs, the doubt is half of what a curve adds beyond its range.
+        With several inputs, anchor_sd is half of what a curve adds beyond its range.
         """
-        out, doubt = np.empty((*x.shape[:-1], self.bank.c)), np.zeros((*x.shape[:-1], self.bank.c))
+        out, anchor_sd = np.empty((*x.shape[:-1], self.bank.c)), np.zeros((*x.shape[:-1], self.bank.c))
         for i in np.unique(which):
             rows, curve, points = which == i, self.bank.curve(int(i)), self.bank.tasks[i].x
             at, shape = x[rows].reshape(-1, self.bank.d), out[rows].shape
             out[rows] = curve(at).reshape(shape)
             if not (self.tabled or self.bank.callable):
                 near = curve(np.clip(at, points.min(0), points.max(0))).reshape(shape)
-                doubt[rows] = 0.5 * np.abs(out[rows] - near)
+                anchor_sd[rows] = 0.5 * np.abs(out[rows] - near)
         if not self.tabled:
-            return out, doubt
+            return out, anchor_sd
         flat = out.reshape(len(which), -1, self.bank.c)
-        values, doubt = self._continued(which, x.reshape(len(which), -1), flat)
-        return values.reshape(out.shape), doubt.reshape(out.shape)
+        values, anchor_sd = self._continued(which, x.reshape(len(which), -1), flat)
+        return values.reshape(out.shape), anchor_sd.reshape(out.shape)
 
     def covers(self, i: int, x: Array) -> NDArray[np.bool_]:
         """(Q,) where task i was measured, or where relations carry it on with an error below TRUSTED."""
@@ -85,13 +85,13 @@ class Reach:
         if not self.tabled or inside.all():
             return inside
         which = np.array([i])
-        doubt = self.at(which, x[None])[1][0]
+        anchor_sd = self.at(which, x[None])[1][0]
         related = np.where(x[:, 0] > self._ends[i, 1], *(self._hops[side].source[i] >= 0 for side in (1, -1)))
-        return inside | (related & (doubt < TRUSTED).all(1))
+        return inside | (related & (anchor_sd < TRUSTED).all(1))
 
     def _continued(self, which: NDArray[np.intp], x: Array, straight: Array) -> tuple[Array, Array]:
-        """(B, Q, C) values and doubts at (B, Q): ``straight`` within the range, from the tables beyond it."""
-        doubt = np.zeros_like(straight)
+        """(B, Q, C) values and anchor_sd at (B, Q): ``straight`` within the range, from the tables beyond it."""
+        anchor_sd = np.zeros_like(straight)
         for side, end in ((-1, self._ends[which, :1]), (1, self._ends[which, 1:])):
             steps = side * (x - end) / self._step
             beyond = steps > 0
@@ -106,13 +106,13 @@ class Reach:
             further = np.maximum(z - (KNOTS - 1), 0.0)[:, None]
             m = np.minimum(z.astype(np.intp), KNOTS - 2)
             part = np.minimum(z - m, 1.0)[:, None]
-            straight = straight if doubt.any() else straight.copy()
+            straight = straight if anchor_sd.any() else straight.copy()
             straight[beyond] = sum(w * value[row, m + k] for k, w in enumerate(_lagrange(part)))
             straight[beyond] += further * (value[row, KNOTS] - value[row, KNOTS - 1])
-            doubt[beyond] = (1 - part) * sd[row, m + 1] + part * sd[row, m + 2]
+            anchor_sd[beyond] = (1 - part) * sd[row, m + 1] + part * sd[row, m + 2]
             if further.any():
-                doubt[beyond] += self._strayed(further[:, 0] * self._step, side)
-        return straight, doubt
+                anchor_sd[beyond] += self._strayed(further[:, 0] * self._step, side)
+        return straight, anchor_sd
 
     def _beyond(self, i: int, x: Array, side: int) -> tuple[Array, Array]:
         """(Q, C) values and standard deviations of task i at even points (Q,): by relations and straight on, mixed."""
@@ -210,8 +210,8 @@ class Reach:
     def _learned(self, which: NDArray[np.intp]) -> tuple[NDArray[np.intp], Array]:
         """(F,) rows of tasks in the tables, with those of ``which``; and the tables, (2, 2, A, KNOTS + 2, C).
 
-        By side, value or doubt, task, and knot from one before the end on. They are made anew when something is added,
-        since other threads may be reading.
+        By side, value or anchor_sd, task, and knot from one before the end on. Adding something makes new tables, since
+        other threads may be reading the old ones.
         """
         rows, tables = self._tables
         if (rows[which] >= 0).all():

@@ -33,8 +33,8 @@ GRID_NOISE = 0.03
 KEEP = 8
 """Candidates that are refined."""
 IGNORANT = 1.0
-"""Doubt about an anchor, in standard deviations of the bank, that a fit takes no notice of: only what is worse than
-knowing nothing counts. With 0, fits on real curves, whose straight continuations are good, are up to twice as bad."""
+"""anchor_sd below this, in standard deviations of the bank, is ignored by a fit: only what is worse than knowing
+nothing counts. With 0, fits on real curves, whose straight continuations are good, are up to twice as bad."""
 STEP = 1e-5
 """Half width of the difference that gives an anchor's slope, in scaled units."""
 
@@ -50,7 +50,7 @@ class Candidates:
         jacobian: (B, P, C, T).
         covariance: (B, T, T).
         noise: (B, C).
-        doubt: (B, P, C) of the anchor beyond its range, above IGNORANT, added to the noise.
+        anchor_sd: (B, P, C) standard deviation of the anchor beyond its range, above IGNORANT, added to the noise.
         evidence: (B,) log N(y; prediction, noise) + log N(theta; prior) + log |2 pi covariance| / 2 (Laplace), with the
             noise of the best candidate.
     """
@@ -61,13 +61,13 @@ class Candidates:
     jacobian: Array
     covariance: Array
     noise: Array
-    doubt: Array
+    anchor_sd: Array
     evidence: Array
 
     @property
     def total(self) -> Array:
-        """(B, P, C) noise and doubt."""
-        return np.hypot(self.noise[:, None], self.doubt)
+        """(B, P, C) noise and anchor_sd."""
+        return np.hypot(self.noise[:, None], self.anchor_sd)
 
 
 def model(
@@ -78,9 +78,9 @@ def model(
     x: Array,
     reach: Reach | None = None,
 ) -> tuple[Array, Array, Array]:
-    """(B, Q, C) transformed anchors at (Q, D), their Jacobians (B, Q, C, T), and their doubts (B, Q, C).
+    """(B, Q, C) transformed anchors at (Q, D), their Jacobians (B, Q, C, T), and their standard deviations (B, Q, C).
 
-    Anchors go straight on beyond their range, without doubt, or as ``reach`` says.
+    Anchors go straight on beyond their range, without anchor_sd, or as ``reach`` says.
     """
     d, q, c = layout.d, len(x), layout.c
     a, b = layout.warp(theta)
@@ -88,11 +88,11 @@ def model(
     slope = None
     if layout.nonlinear:
         steps = STEP * np.concatenate([np.zeros((1, d)), np.eye(d), -np.eye(d)])
-        f, doubt = _values(bank, anchor, at[:, None] + steps[:, None], reach)  # (B, 2 D + 1, Q, C)
+        f, anchor_sd = _values(bank, anchor, at[:, None] + steps[:, None], reach)  # (B, 2 D + 1, Q, C)
         slope = np.moveaxis((f[:, 1 : d + 1] - f[:, d + 1 :]) / (2 * STEP), 1, -1)  # (B, Q, C, D)
-        f, doubt = f[:, 0], doubt[:, 0]
+        f, anchor_sd = f[:, 0], anchor_sd[:, 0]
     else:
-        f, doubt = _values(bank, anchor, at, reach)
+        f, anchor_sd = _values(bank, anchor, at, reach)
     columns, offset = layout.design(f, x)
     mean = offset + (columns * layout.linear(theta)[:, None]).sum(-1)
     jacobian = np.zeros((*mean.shape, layout.size))
@@ -107,12 +107,12 @@ def model(
                 place = slice(start + i * width, start + (i + 1) * width)
                 jacobian[:, :, i, place] = columns[:, :, i, done : done + width]
             done += width
-    doubt = doubt * np.abs(layout.gain(theta))[:, None]
-    return mean, jacobian.reshape(len(theta), q, c, layout.size), doubt
+    anchor_sd = anchor_sd * np.abs(layout.gain(theta))[:, None]
+    return mean, jacobian.reshape(len(theta), q, c, layout.size), anchor_sd
 
 
 def _values(bank: TaskBank, anchor: NDArray[np.intp], x: Array, reach: Reach | None) -> tuple[Array, Array]:
-    """(B, .., C) each candidate's anchor at its own points (B, .., D), and the doubt about it."""
+    """(B, .., C) each candidate's anchor at its own points (B, .., D), and its standard deviation."""
     if reach is not None:
         return reach.at(anchor, x)
     out = np.empty((*x.shape[:-1], bank.c))
@@ -140,7 +140,7 @@ def refine(
 ) -> Candidates:
     """Levenberg-Marquardt on residuals / noise and (theta - mean) / sd, for all candidates side by side.
 
-    Where an anchor is asked beyond its range, its doubt d above IGNORANT is part of the noise. With unknown noise,
+    Where an anchor is asked beyond its range, its anchor_sd d above IGNORANT is part of the noise. With unknown noise,
     sigma^2 = (sum w r^2 + floor^2) / (sum w - tr H + 1) follows the residuals, w = sigma^2 / (sigma^2 + d^2).
 
     Args:
@@ -163,28 +163,28 @@ def refine(
     sigma = np.tile(sigma, (len(theta), 1))
     damp = np.full(len(theta), 1e-3)
     live = np.ones(len(theta), dtype=bool)  # what has settled stays, whatever is refined beside it
-    residual, jacobian, doubt = fit.residual(theta)
+    residual, jacobian, anchor_sd = fit.residual(theta)
     for _ in range(steps):
-        move = fit.step(theta, residual, jacobian, np.hypot(sigma[:, None], doubt), damp)
-        new_residual, new_jacobian, new_doubt = fit.residual(theta + move)
-        cost = fit.cost(residual, theta, sigma, doubt) * (1 + 1e-12) + 1e-20
-        better = live & (fit.cost(new_residual, theta + move, sigma, new_doubt) <= cost)
+        move = fit.step(theta, residual, jacobian, np.hypot(sigma[:, None], anchor_sd), damp)
+        new_residual, new_jacobian, new_anchor_sd = fit.residual(theta + move)
+        cost = fit.cost(residual, theta, sigma, anchor_sd) * (1 + 1e-12) + 1e-20
+        better = live & (fit.cost(new_residual, theta + move, sigma, new_anchor_sd) <= cost)
         theta = np.where(better[:, None], theta + move, theta)
         residual = np.where(better[:, None, None], new_residual, residual)
-        doubt = np.where(better[:, None, None], new_doubt, doubt)
+        anchor_sd = np.where(better[:, None, None], new_anchor_sd, anchor_sd)
         jacobian = np.where(better[:, None, None, None], new_jacobian, jacobian)
         damp = np.clip(np.where(better, damp / 30, damp * 100), 1e-14, 1e10)
         settled = better & (np.abs(move).max(1, initial=0.0) < 1e-7) | (damp >= 1e9)
         if noise is None:
-            updated = np.where(live[:, None], fit.noise(residual, jacobian, sigma, doubt, floor), sigma)
+            updated = np.where(live[:, None], fit.noise(residual, jacobian, sigma, anchor_sd, floor), sigma)
             settled &= (np.abs(np.log(updated / sigma)) < 0.05).all(1)
             sigma = updated
         live &= ~settled
         if not live.any():
             break
-    _, upper = fit.triangle(jacobian, np.hypot(sigma[:, None], doubt))
+    _, upper = fit.triangle(jacobian, np.hypot(sigma[:, None], anchor_sd))
     root = np.linalg.inv(upper)
-    each = fit.cost(residual, theta, sigma, doubt) + 2 * fit.weight.sum(1) * np.log(sigma).sum(1)
+    each = fit.cost(residual, theta, sigma, anchor_sd) + 2 * fit.weight.sum(1) * np.log(sigma).sum(1)
     return Candidates(
         anchor,
         theta,
@@ -192,8 +192,8 @@ def refine(
         jacobian,
         root @ root.swapaxes(1, 2),
         sigma,
-        doubt,
-        fit.evidence(residual, jacobian, theta, sigma[np.argmin(each)], doubt),
+        anchor_sd,
+        fit.evidence(residual, jacobian, theta, sigma[np.argmin(each)], anchor_sd),
     )
 
 
@@ -218,13 +218,13 @@ class _Fit:
         self.prior = np.eye(layout.size) / sd[:, None, :]
 
     def residual(self, theta: Array) -> tuple[Array, Array, Array]:
-        value, jacobian, doubt = model(self.bank, self.layout, self.anchor, theta, self.x, self.reach)
-        doubt = np.maximum(doubt - IGNORANT, 0.0)
-        return (self.y - value) * self.weight[..., None], jacobian * self.weight[..., None, None], doubt
+        value, jacobian, anchor_sd = model(self.bank, self.layout, self.anchor, theta, self.x, self.reach)
+        anchor_sd = np.maximum(anchor_sd - IGNORANT, 0.0)
+        return (self.y - value) * self.weight[..., None], jacobian * self.weight[..., None, None], anchor_sd
 
-    def cost(self, residual: Array, theta: Array, sigma: Array, doubt: Array) -> Array:
+    def cost(self, residual: Array, theta: Array, sigma: Array, anchor_sd: Array) -> Array:
         """-2 log of likelihood and prior, without the logarithm of sigma."""
-        vague = 1 + (doubt / sigma[:, None]) ** 2
+        vague = 1 + (anchor_sd / sigma[:, None]) ** 2
         misfit = ((residual / sigma[:, None]) ** 2 / vague + self.weight[..., None] * np.log(vague)).sum((1, 2))
         return misfit + (((theta - self.mean) / self.sd) ** 2).sum(1)
 
@@ -247,21 +247,21 @@ class _Fit:
         """QR factors of the whitened Jacobian over the prior's: J^T J + Lambda = R^T R."""
         return np.linalg.qr(np.concatenate([self._whitened(jacobian, total), self.prior], axis=1))
 
-    def noise(self, residual: Array, jacobian: Array, sigma: Array, doubt: Array, floor: Array) -> Array:
+    def noise(self, residual: Array, jacobian: Array, sigma: Array, anchor_sd: Array, floor: Array) -> Array:
         """(B, C) the noise that goes with the residuals."""
-        q, _ = self.triangle(jacobian, np.hypot(sigma[:, None], doubt))
+        q, _ = self.triangle(jacobian, np.hypot(sigma[:, None], anchor_sd))
         hat = (q[:, : residual[0].size] ** 2).sum(-1).reshape(residual.shape).sum(1)
-        clear = self.weight[..., None] / (1 + (doubt / sigma[:, None]) ** 2)
+        clear = self.weight[..., None] / (1 + (anchor_sd / sigma[:, None]) ** 2)
         left = np.maximum(clear.sum(1) - hat, 0.0)
         return np.maximum(np.sqrt(((clear * residual**2).sum(1) + floor**2) / (left + 1)), floor)
 
-    def evidence(self, residual: Array, jacobian: Array, theta: Array, sigma: Array, doubt: Array) -> Array:
+    def evidence(self, residual: Array, jacobian: Array, theta: Array, sigma: Array, anchor_sd: Array) -> Array:
         each = np.tile(sigma, (len(theta), 1))
-        _, upper = self.triangle(jacobian, np.hypot(sigma, doubt))
+        _, upper = self.triangle(jacobian, np.hypot(sigma, anchor_sd))
         # The QR factor keeps its digits where I + J^T J would lose them: factors can be redundant, noise 1e-7.
         volume = 2 * np.log(np.abs(np.diagonal(upper, axis1=1, axis2=2)) * self.sd).sum(1)
         rest = self.weight.sum(1) * np.log(sigma).sum()
-        return -0.5 * (self.cost(residual, theta, each, doubt) + volume) - rest
+        return -0.5 * (self.cost(residual, theta, each, anchor_sd) + volume) - rest
 
 
 def search(
@@ -301,11 +301,11 @@ def search(
     at = (a[:, None, :] * x + b[:, None, :]).reshape(w * p, layout.d)
     if reach is None:
         f = bank.subset(tuple(int(i) for i in which)).values(at)[: len(which)].reshape(-1, w, p, layout.c)
-        precise: Array = 1 / noise**2  # (C,), or (A, W, P, C) with the doubt about each value
+        precise: Array = 1 / noise**2  # (C,), or (A, W, P, C) with the standard deviation of each value
         vague = 0.0
     else:
-        f, doubt = (v.reshape(-1, w, p, layout.c) for v in reach.values(which, at))  # (A, W, P, C)
-        precise = 1 / (noise**2 + np.maximum(doubt - IGNORANT, 0.0) ** 2)
+        f, anchor_sd = (v.reshape(-1, w, p, layout.c) for v in reach.values(which, at))  # (A, W, P, C)
+        precise = 1 / (noise**2 + np.maximum(anchor_sd - IGNORANT, 0.0) ** 2)
         vague = -np.log(precise * noise**2).sum((2, 3))
     columns, offset = layout.design(f, x)
     linear_mean, linear_sd = layout.linear(mean)[:, None], layout.linear(sd)[:, None]  # (A, 1, C, L)

@@ -208,7 +208,7 @@ def _against_true(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
 
 
 def choice_figure(targets: Sequence[Record]) -> Figure | None:
-    """Expected errors and those on the outer shell, a row an operator, a dot a target; None if there are none."""
+    """Expected errors and those of the backtest, a row an operator, a dot a target; None if there are none."""
     names = ranked(targets)
     rows: list[Datum] = []
     for t in targets:
@@ -216,7 +216,7 @@ def choice_figure(targets: Sequence[Record]) -> Figure | None:
             error = expected(c)
             if error is not None and error > 0:
                 kind = CHOSEN if c["operator"] == leading(t) else PLAIN if c["plain"] else RELATIONAL
-                ends = {k: _positive(c[f"shell_{k}"], error) for k in ("low", "high")}
+                ends = {k: _positive(c[f"backtest_{k}"], error) for k in ("low", "high")}
                 about = {"series": kind, "operator": c["operator"], "target": name_of(t)}
                 rows.append(about | {"error": error, **ends})
     if not rows:
@@ -238,7 +238,7 @@ def _bars(rows: Sequence[Datum], names: Sequence[str], keys: Mapping[str, Key]) 
     ends = extent(rows, "low", "error", "high")
     scale = alt.Scale(type="log", nice=False, padding=12)
     axis = alt.Axis(grid=True, format="~g", values=log_ticks(*ends))
-    title = "error: dot, expected on the target; bar, 90 % of tasks on the outer shell"
+    title = "error: dot, expected on the target; bar, 90 % of the backtest"
     base = chart(rows).encode(y=y, color=color(keys))
     bar = base.mark_rule(strokeWidth=2, opacity=0.25 if several else 1)
     numbers = [alt.Tooltip(f"{k}:Q", format=".3g") for k in ("error", "low", "high")]

@@ -44,7 +44,14 @@ def load_extrapolation(folder: Path) -> SavedExtrapolation:
     """
     found = read_finished(folder, "extrapolate", "bank", "target")
     bank = found.last("bank")
-    return SavedExtrapolation(found, bank, found.every("target"), (*found.texts("note"), *bank["notes"]))
+    targets = tuple(map(_current, found.every("target")))
+    return SavedExtrapolation(found, bank, targets, (*found.texts("note"), *bank["notes"]))
+
+
+def _current(target: Record) -> Record:
+    """A target's record with today's names: the errors of the backtest were called ``shell_error`` once."""
+    names = {f"shell_{k}": f"backtest_{k}" for k in ("error", "low", "high")}
+    return {**target, "choice": [{names.get(k, k): v for k, v in c.items()} for c in target["choice"]]}
 
 
 def name_of(target: Record) -> str:
@@ -59,7 +66,7 @@ def anchor_of(found: Record) -> str:
 
 def of(target: Record, operator: str) -> Record:
     """What the choice of a target says of an operator; unknown values where it says nothing."""
-    unknown = dict.fromkeys(("shell_error", "shell_low", "shell_high", "context_error"))
+    unknown = dict.fromkeys(("backtest_error", "backtest_low", "backtest_high", "context_error"))
     return next((c for c in target["choice"] if c["operator"] == operator), unknown | {"weight": 0.0, "plain": False})
 
 
@@ -95,9 +102,9 @@ def mixture(target: Record, most: int = 3) -> str:
 
 
 def expected(choice: Record) -> float | None:
-    """The error that an operator should have on the target; its error on the outer shell where none is given."""
+    """The error that an operator should have on the target; its error in the backtest where none is given."""
     predicted = choice.get("predicted_error")
-    return choice["shell_error"] if predicted is None else predicted
+    return choice["backtest_error"] if predicted is None else predicted
 
 
 def ranked(targets: Sequence[Record]) -> list[str]:
@@ -161,7 +168,7 @@ def _why(target: Record) -> list[str]:
         return told
     return [
         *told,
-        f"By the outer shell of the bank and the context, {leading(target)} should err by "
+        f"By the backtest and the context, {leading(target)} should err by "
         f"{brief(expected(chosen))}; {plain['operator']}, the best {'other ' if chosen['plain'] else ''}plain "
         f"baseline, by {brief(expected(plain))}.",
     ]

@@ -126,7 +126,7 @@ def _target_caption(target: Record) -> str:
 def _choice_caption(run: SavedExtrapolation) -> str:
     dots = "A dot a target. " if len(run.targets) > 1 else ""
     return (
-        f"{dots}Every operator predicted tasks at the end of the bank, the outer shell, from the others, as the target "
+        f"{dots}Every operator predicted the outermost tasks of the bank from the others, as the target "
         "is predicted from the bank. Its errors there, and its error on the target's own context points, each left out "
         "in turn, give the error to expect, and this its weight in the mixture. The target's other values were not "
         "looked at. A star marks the largest weight; errors are in the units of the output."

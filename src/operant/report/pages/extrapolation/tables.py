@@ -24,7 +24,7 @@ from operant.report.records import Record
 
 MOST_ROWS = 8
 """Predictions of a target that are shown; all of them stand in predictions.csv."""
-CHOICE_LEGEND = "* the largest weight; expected: error on the target, from those on the outer shell and on the context"
+CHOICE_LEGEND = "* the largest weight; expected: error on the target, from those in the backtest and on the context"
 MOST_COLUMNS = 3
 """Targets with columns of their own in the table of operators."""
 
@@ -74,11 +74,11 @@ def known_at(target: Record) -> list[list[float] | None]:
 def choice_rows(targets: Sequence[Record]) -> list[list[str]]:
     """Head and rows of the table of operators that could be used; the heaviest of a target carry a star."""
     if len(targets) == 1:
-        head = ["operator", "outer shell", "range", "context", "expected", "weight"]
+        head = ["operator", "backtest", "range", "context", "expected", "weight"]
     elif len(targets) <= MOST_COLUMNS:
-        head = ["operator", "outer shell", *(h for t in targets for h in (f"{name_of(t)}: expected", "weight"))]
+        head = ["operator", "backtest", *(h for t in targets for h in (f"{name_of(t)}: expected", "weight"))]
     else:
-        head = ["operator", "outer shell", "context", "expected", "weight", "chosen for"]
+        head = ["operator", "backtest", "context", "expected", "weight", "chosen for"]
     rows = [head]
     for name in ranked(targets):
         about = [of(t, name) for t in targets]
@@ -90,15 +90,15 @@ def choice_rows(targets: Sequence[Record]) -> list[list[str]]:
 
 def _choice_cells(about: Sequence[Record], chosen: int) -> list[str]:
     """What one operator did for every target; medians, and the mean weight, for many."""
-    shell, context = (brief(median([a[k] for a in about])) for k in ("shell_error", "context_error"))
+    backtest, context = (brief(median([a[k] for a in about])) for k in ("backtest_error", "context_error"))
     here, weights = [expected(a) for a in about], [a["weight"] or 0.0 for a in about]
     if len(about) == 1:
-        ends = interval(about[0]["shell_low"], about[0]["shell_high"], brief) or MISSING
-        return [shell, ends, context, brief(here[0]), share(weights[0])]
+        ends = interval(about[0]["backtest_low"], about[0]["backtest_high"], brief) or MISSING
+        return [backtest, ends, context, brief(here[0]), share(weights[0])]
     if len(about) <= MOST_COLUMNS:
         each = zip(here, weights, strict=True)
-        return [shell, *(text for error, w in each for text in (brief(error), share(w)))]
-    return [shell, context, brief(median(here)), share(statistics.mean(weights)), str(chosen)]
+        return [backtest, *(text for error, w in each for text in (brief(error), share(w)))]
+    return [backtest, context, brief(median(here)), share(statistics.mean(weights)), str(chosen)]
 
 
 def choice_notes(targets: Sequence[Record]) -> list[str]:
