@@ -13,6 +13,7 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.selection.choose import Z90, mix
+from operant.report import target_chart
 
 X = np.linspace(0, 3, 13)
 QUERY = np.linspace(0, 3.5, 21)
@@ -151,9 +152,10 @@ def test_the_record_of_an_anchor() -> None:
 
 def test_the_chart(target: AdaptedTask) -> None:
     altair = pytest.importorskip("altair")
-    chart = target.plot(truth=(QUERY, curve(2.2, QUERY)))
+    chart = target_chart(target.records(truth=(QUERY, curve(2.2, QUERY))))
     assert isinstance(chart, altair.TopLevelMixin)
-    json.dumps(chart.to_dict())
+    assert '"truth"' in json.dumps(chart.to_dict())
+    assert target_chart(target).to_dict() == target_chart(target.records()).to_dict()
 
 
 def test_bad_queries(target: AdaptedTask) -> None:

@@ -275,15 +275,11 @@ class AdaptedTask:
         mean = self._adapted[name].predict(self._scaling.x_in(points))[0]
         return {"name": name, "mean": self._scaling.y_out(mean).tolist()}
 
-    def plot(self, x: ArrayLike | None = None, *, truth: tuple[ArrayLike, ArrayLike] | None = None) -> Any:
-        """Anchor, context, prediction with its band, and the best plain baseline, as an Altair chart.
-
-        Raises:
-            ImportError: if the extra ``operant[report]`` is not installed.
-        """
-        from operant.report import target_chart
-
-        return target_chart([bank_record(self._bank, self._scaling), self.record(x, truth)])
+    def records(
+        self, x_query: ArrayLike | None = None, truth: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> list[dict[str, Any]]:
+        """The record of the bank and :meth:`record`: what :func:`operant.report.target_chart` draws."""
+        return [bank_record(self._bank, self._scaling), self.record(x_query, truth)]
 
 
 def bank_record(bank: TaskBank, scaling: Scaling, limit: int = 80) -> dict[str, Any]:

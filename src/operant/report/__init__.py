@@ -57,11 +57,12 @@ def target_chart(source: Any) -> Any:
 
     Args:
         source: the record of a target; or records, of a target and of its bank, as ``operant extrapolate`` writes
-            them; or an object whose ``record()`` returns either. Without a bank no known tasks are drawn.
+            them; or an object whose ``records()`` returns these, as an adapted task does.
+            Without a bank no known tasks are drawn.
 
     Raises:
         ImportError: if the extra ``operant[report]`` is not installed.
     """
     from operant.report.pages.extrapolation.charts import target_chart as draw
 
-    return draw(source.record() if hasattr(source, "record") else source)
+    return draw(source.records() if hasattr(source, "records") else source)

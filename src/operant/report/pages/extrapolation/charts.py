@@ -286,15 +286,8 @@ def _tips(x_name: str, y_name: str, *more: str) -> list[alt.Tooltip]:
     return [*first, alt.Tooltip("y:Q", title=y_name, format=form), *(alt.Tooltip(f"{k}:Q", format=form) for k in more)]
 
 
-def target_chart(source: Any) -> Any:
-    """A target among the known tasks, as an Altair chart of its own size.
-
-    Args:
-        source: the record of a target; or records, of a target and of its bank, as ``operant extrapolate`` writes
-            them; or an object whose ``record()`` gives either. Without a bank no known tasks are drawn.
-    """
-    if hasattr(source, "record"):
-        source = source.record()
+def target_chart(source: Record | Sequence[Record]) -> Any:
+    """See :func:`operant.report.target_chart`, for the record of a target, or records of a target and its bank."""
     records = [source] if isinstance(source, Mapping) else list(source)
     target = next(r for r in records if r["kind"] == "target")
     bank = next((r for r in records if r["kind"] == "bank"), {"curves": []})
