@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForSeque
 import operant.hf.train.run
 from operant import cli
 from operant.core.record import read_records
-from operant.hf.rollouts.embedded import embedded_model, embedded_tokenizer
+from operant.hf.rollouts.policy import embedded_model, embedded_tokenizer
 from operant.hf.train.run_job import run_job
 from operant.hf.train.settings import checked
 from operant.objectives.advantage import check_group

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 # Imported once, here: every trial is a fork of this process.
-import operant.hf.rollouts.measure
+import operant.hf.rollouts.collect
 import operant.hf.train.rl_job
 import operant.hf.train.sft_job
 import operant.published.audit  # noqa: F401

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import operant.cli
 from operant.core.record import append_record, read_records
 from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
-from operant.hf.rollouts.evaluate import outcomes_of, score_rollouts
 from operant.hf.rollouts.plan import plan
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
+from operant.hf.rollouts.rows import outcomes_of, verify_rows
 from operant.hf.train.settings import checked
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.run import ExtrapolateConfig, read_bank, read_targets
@@ -101,7 +101,7 @@ def rollout_files(draw: st.DrawFn) -> bytes:
 def rollouts(data: bytes) -> None:
     """Rewards are finite numbers in a rectangle."""
     Path("r.jsonl").write_bytes(data)
-    rows, _ = score_rollouts(read_records(Path("r.jsonl"), torn=False), "exact")
+    rows = verify_rows(read_records(Path("r.jsonl"), torn=False), "exact")
     ids, outcomes = outcomes_of(rows)
     assert outcomes.reward.shape == (len(ids), outcomes.m)
     if random.Random(len(data)).random() < 0.02:

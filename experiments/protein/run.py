@@ -19,9 +19,9 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from operant.core.rng import child_seed
-from operant.hf.rollouts.policy import Encoded, Policy, load_policy, sample
+from operant.hf.rollouts.policy import Encoded, Policy, load_policy
+from operant.hf.rollouts.sampling import RolloutSettings, sample
 from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer
-from operant.strategies.sampler import Sampler
 from recipes.protein import conditional, pairs, unconditional
 
 ALONE = {"prompt": "[HEAVY][HUMAN]", "source": ""}
@@ -67,8 +67,8 @@ def pool(policy: Policy, rows: Rows, config: dict[str, Any], seed: int) -> list[
     """Rewards of fresh samples, one list a prompt."""
     encoded = [Encoded(policy.tokenizer(r["prompt"])["input_ids"], []) for r in rows]
     length, many = config["train"]["max_completion_length"], config["samples"]
-    settings = {"rollouts": many, "sampler": Sampler(), "max_new_tokens": length, "batch_size": 8}
-    chunks = sample(policy, encoded, **settings, seed=child_seed(seed, "protein", "pool"))
+    settings = RolloutSettings(many, length, batch_size=8, seed=child_seed(seed, "protein", "pool"))
+    chunks = sample(policy, encoded, settings)
     texts = [policy.text(tokens) for chunk in chunks for tokens in chunk]
     return [rewards(texts[many * i : many * (i + 1)], [row["source"]] * many) for i, row in enumerate(rows)]
 

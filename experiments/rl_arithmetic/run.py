@@ -20,7 +20,7 @@ from operant.core.record import append_record, environment
 from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.rollouts.prompts import DataConfig
 from operant.hf.workers import workers
-from operant.strategies import BestOf, Majority, Outcomes, Sampler, curve, parse
+from operant.strategies import BestOf, Majority, Outcomes, curve, parse
 from operant.verify import Prompt
 
 FIXED = {"report_to": "none", "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True}
@@ -52,7 +52,8 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
-    from operant.hf.rollouts.policy import answer_log_probs, encode, load_policy
+    from operant.hf.rollouts.logprobs import answer_log_probs
+    from operant.hf.rollouts.policy import encode, load_policy
     from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer
     from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 
@@ -104,11 +105,13 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
 
 def evaluate(policy: object, test: list[Prompt], c: dict) -> dict:
     """Exact pass@k; maj@k and best@k (of the graded score) from rollouts."""
-    from operant.hf.rollouts.policy import answer_log_probs, encode, sample
+    from operant.hf.rollouts.logprobs import answer_log_probs
+    from operant.hf.rollouts.policy import encode
+    from operant.hf.rollouts.sampling import RolloutSettings, sample
 
     rows, m = encode(policy, test, DataConfig(), 32), c["rollouts"]
     columns = pass_at(answer_log_probs(policy, rows, batch_size=500), c["budgets"])
-    chunks = sample(policy, rows, rollouts=m, sampler=Sampler(), max_new_tokens=5, batch_size=150, seed=0)
+    chunks = sample(policy, rows, RolloutSettings(m, max_new_tokens=5, batch_size=150))
     texts = [policy.text(t) for chunk in chunks for t in chunk]
     groups = [texts[i * m : (i + 1) * m] for i in range(len(test))]
     pairs = [[(text, p.target) for text in g] for g, p in zip(groups, test, strict=True)]

@@ -13,21 +13,20 @@ from operant.core.checks import DataError, OperantError
 from operant.core.record import read_records
 from operant.hf.config import EvaluateConfig, TrainConfig
 from operant.hf.rollouts.chat import end_of_turn
-from operant.hf.rollouts.embedded import embedded_model, embedded_tokenizer
+from operant.hf.rollouts.collect import SuccessRate
 from operant.hf.rollouts.evaluate import evaluate
-from operant.hf.rollouts.measure import SuccessRate
+from operant.hf.rollouts.logprobs import answer_log_probs, target_log_probs
 from operant.hf.rollouts.policy import (
     Encoded,
     Policy,
     add_lora,
-    answer_log_probs,
+    embedded_model,
+    embedded_tokenizer,
     encode,
     load_policy,
-    sample,
-    target_log_probs,
-    trim,
 )
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
+from operant.hf.rollouts.sampling import RolloutSettings, sample, trim
 from operant.hf.train import rl_job as rl_run
 from operant.hf.train.evaluator import Evaluator
 from operant.hf.train.run import make_jobs
@@ -139,8 +138,8 @@ def test_gradients_pass_through_the_sum(chatty):
 def test_rollouts_stop_at_every_end_and_have_one_text(chatty):
     """Frequencies of the texts agree with the exact probabilities of the answers; nothing follows an end."""
     prompt, n = [4, 5, 13, 6], 2000
-    settings = dict(rollouts=n, sampler=Sampler(), max_new_tokens=3, batch_size=1, seed=1)
-    (drawn,) = sample(chatty, [Encoded(prompt, [])], **settings)
+    settings = RolloutSettings(rollouts=n, max_new_tokens=3, batch_size=1, seed=1)
+    (drawn,) = sample(chatty, [Encoded(prompt, [])], settings)
     assert all(t not in (EOS, END) for tokens in drawn for t in tokens[:-1])
     stops = [tokens[-1] for tokens in drawn if chatty.finished(tokens)]
     assert {EOS, END} == set(stops) and min(stops.count(EOS), stops.count(END)) > n / 40
@@ -187,8 +186,8 @@ def test_the_same_rollout_gets_one_text_and_one_reward(tmp_path, chatty):
     policy = load_policy(str(tmp_path / "model"), device="cpu")
     prompts = load_prompts(data)[1]
     encoded = encode(policy, prompts, data, 64)
-    settings = dict(rollouts=40, sampler=Sampler(), max_new_tokens=2, batch_size=3, seed=0)
-    drawn = [t for chunk in sample(policy, encoded, **settings) for t in chunk]
+    settings = RolloutSettings(rollouts=40, max_new_tokens=2, batch_size=3)
+    drawn = [t for chunk in sample(policy, encoded, settings) for t in chunk]
     assert [r["completion"] for r in rows] == policy.tokenizer.batch_decode(drawn, skip_special_tokens=True)
     assert [r["finished"] for r in rows] == [t[-1] in (EOS, END) for t in drawn]
     assert {t[-1] for t in drawn} >= {EOS, END}
@@ -200,7 +199,7 @@ def test_the_same_rollout_gets_one_text_and_one_reward(tmp_path, chatty):
             seen.extend(texts)
             return check(prompts, texts)
 
-        rate = SuccessRate(policy, prompts, encoded, spy, rollouts=40, max_new_tokens=2, batch_size=3, seed=0)()
+        rate = SuccessRate(policy, prompts, encoded, spy, settings, fresh=False)()
     assert not any("<" in text for text in seen)
     exact = answer_log_probs(policy, encoded, batch_size=4).exp()
     values = [r["values"]["exact pass@1"] for r in read_records(folder / "prompts.jsonl")]

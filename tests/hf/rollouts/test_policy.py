@@ -10,18 +10,10 @@ from operant.core.checks import DataError
 from operant.core.record import read_records
 from operant.hf.config import EvaluateConfig
 from operant.hf.rollouts.evaluate import evaluate
-from operant.hf.rollouts.policy import (
-    Encoded,
-    add_lora,
-    answer_log_probs,
-    collate,
-    encode,
-    load_policy,
-    sample,
-    target_log_probs,
-    trim,
-)
+from operant.hf.rollouts.logprobs import answer_log_probs, collate, target_log_probs
+from operant.hf.rollouts.policy import Encoded, add_lora, encode, load_policy
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
+from operant.hf.rollouts.sampling import RolloutSettings, sample, trim
 from operant.verify import Prompt
 
 
@@ -51,7 +43,7 @@ def test_samples_come_with_their_exact_probability(policy):
     row = Encoded([4, 5, 13, 6, 7, 14], [])
     ids = torch.tensor([row.prompt])
     p = policy.model(ids).logits[0, -1].softmax(-1)
-    draws = next(sample(policy, [row], rollouts=4000, sampler=Sampler(), max_new_tokens=1, batch_size=1, seed=1))
+    draws = next(sample(policy, [row], RolloutSettings(rollouts=4000, max_new_tokens=1, batch_size=1, seed=1)))
     count = torch.bincount(torch.tensor([d[0] for d in draws]), minlength=len(p)) / 4000
     assert ((count - p).abs() <= 4 * (p * (1 - p) / 4000).sqrt()).all()
 
@@ -62,8 +54,8 @@ def test_cold_samples_are_greedy_for_prompts_of_any_length(policy):
         policy.model.lm_head.weight.mul_(20)
     rows = [Encoded(ids, []) for ids in ([4], [4, 5, 13, 6, 7, 14], [6, 7, 8])]
     for batch in (rows, rows[:1]):
-        settings = dict(rollouts=3, sampler=Sampler(1e-4), max_new_tokens=5, batch_size=3, seed=0)
-        (drawn,) = sample(policy, batch, **settings)
+        settings = RolloutSettings(rollouts=3, sampler=Sampler(1e-4), max_new_tokens=5, batch_size=3)
+        (drawn,) = sample(policy, batch, settings)
         for i, row in enumerate(batch):
             ids = torch.tensor([row.prompt])
             out = policy.model.generate(ids, do_sample=False, max_new_tokens=5, pad_token_id=0, eos_token_id=1)
@@ -71,11 +63,12 @@ def test_cold_samples_are_greedy_for_prompts_of_any_length(policy):
 
 
 def test_sampling_continues_where_it_stopped(policy, encoded):
-    settings = dict(rollouts=3, sampler=Sampler(), max_new_tokens=4, batch_size=5, seed=2)
-    whole = list(sample(policy, encoded[:20], **settings))
-    assert list(sample(policy, encoded[:20], **settings, skip=2)) == whole[2:]
+    settings = RolloutSettings(rollouts=3, max_new_tokens=4, batch_size=5, seed=2)
+    whole = list(sample(policy, encoded[:20], settings))
+    assert list(sample(policy, encoded[:20], settings, start=2)) == whole[2:]
+    assert list(sample(policy, encoded[:20], settings, start=1, step=2)) == whole[1::2]
     state = torch.get_rng_state()
-    list(sample(policy, encoded[:5], **settings))
+    list(sample(policy, encoded[:5], settings))
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -96,12 +89,12 @@ def test_sampling_continues_where_it_stopped(policy, encoded):
 )
 @pytest.mark.parametrize("adapted", [False, True])
 def test_the_generation_settings_that_a_model_ships_do_not_count(policy, encoded, name, value, adapted):
-    settings = dict(rollouts=8, sampler=Sampler(), max_new_tokens=3, batch_size=4, seed=2)
-    want = list(sample(policy, encoded[:4], **settings))
+    settings = RolloutSettings(rollouts=8, max_new_tokens=3, batch_size=4, seed=2)
+    want = list(sample(policy, encoded[:4], settings))
     if adapted:
         policy = add_lora(policy, rank=2, alpha=2, seed=0)  # a fresh adapter is the identity
     setattr(policy.model.generation_config, name, value)
-    assert list(sample(policy, encoded[:4], **settings)) == want
+    assert list(sample(policy, encoded[:4], settings)) == want
     assert getattr(policy.model.generation_config, name) == value
 
 
@@ -171,8 +164,8 @@ def test_samples_come_with_the_probability_of_their_sampler(policy):
     policy.model.generation_config.repetition_penalty = 3.0
     policy.model.generation_config.min_p = 0.5
     prompt, count = [4, 5, 13, 6, 7, 14], 3000
-    settings = dict(rollouts=count, sampler=sampler, max_new_tokens=2, batch_size=1, seed=1)
-    drawn = Counter(tuple(d) for d in next(sample(policy, [Encoded(prompt, [])], **settings)))
+    settings = RolloutSettings(rollouts=count, sampler=sampler, max_new_tokens=2, batch_size=1, seed=1)
+    drawn = Counter(tuple(d) for d in next(sample(policy, [Encoded(prompt, [])], settings)))
     pairs = [(a, b) for a in range(len(policy.tokenizer)) for b in range(len(policy.tokenizer))]
     log_p = answer_log_probs(policy, [Encoded(prompt, [*pair]) for pair in pairs], batch_size=64, sampler=sampler)
     inside = {pair: p for pair, p in zip(pairs, log_p.exp().tolist(), strict=True) if p > 0}

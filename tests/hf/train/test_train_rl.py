@@ -15,8 +15,7 @@ from operant.core.checks import BudgetError, DataError, InputError, OperantError
 from operant.core.record import read_records
 from operant.hf.config import TrainConfig
 from operant.hf.folder import exact_columns
-from operant.hf.rollouts.embedded import embedded_model, embedded_tokenizer
-from operant.hf.rollouts.policy import Policy, encode
+from operant.hf.rollouts.policy import Policy, embedded_model, embedded_tokenizer, encode
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
 from operant.hf.rollouts.rewardmodel import RewardModel
 from operant.hf.train import rl_job as rl_run

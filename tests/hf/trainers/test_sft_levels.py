@@ -12,8 +12,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from operant import Sampler
 from operant.core.checks import DataError, InputError
-from operant.hf.rollouts.measure import RATES, SuccessRate
-from operant.hf.rollouts.policy import Encoded, Policy, answer_log_probs
+from operant.hf.rollouts.collect import SuccessRate
+from operant.hf.rollouts.logprobs import answer_log_probs
+from operant.hf.rollouts.policy import Encoded, Policy
+from operant.hf.rollouts.sampling import RolloutSettings
+from operant.hf.trainers.rates import RATES
 from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 from operant.verify import Prompt, Verdict, verify
 
@@ -285,9 +288,8 @@ def odd(prompts, completions):
 def rate_of(policy, check=exact, *, rollouts=64, targets=("1", "2", "3", "4"), **settings):
     prompts = [Prompt(str(i), text, target) for i, (text, target) in enumerate(zip(PROMPTS, targets, strict=True))]
     encoded = [Encoded(ids(policy, p.text), [*ids(policy, p.target), 1]) for p in prompts]
-    return SuccessRate(
-        policy, prompts, encoded, check, rollouts=rollouts, max_new_tokens=4, **{"batch_size": 3, **settings}
-    )
+    drawn = RolloutSettings(rollouts, max_new_tokens=4, batch_size=3, **settings)
+    return SuccessRate(policy, prompts, encoded, check, drawn, fresh="seed" not in settings)
 
 
 def spelled(policy, token, length=4):

@@ -8,7 +8,8 @@ from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
 from operant.core.checks import ConfigError, DataError, InputError, NotDefinedError
-from operant.hf.rollouts.policy import answer_log_probs, collate, load_policy
+from operant.hf.rollouts.logprobs import answer_log_probs, collate
+from operant.hf.rollouts.policy import load_policy
 from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 
 COMMON = dict(

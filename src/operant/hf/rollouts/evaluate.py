@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -20,7 +18,7 @@ from operant.hf.config import EvaluateConfig, config_dict
 from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.rollouts.families import Family, families_of
 from operant.hf.rollouts.prompts import load_prompts
-from operant.hf.rollouts.rows import check_rollouts
+from operant.hf.rollouts.rows import Row, outcomes_of, verify_rows, warnings_of
 from operant.strategies import (
     AllOf,
     BestOf,
@@ -36,10 +34,7 @@ from operant.strategies import (
     WeightedVote,
     parse,
 )
-from operant.verify import Prompt, Verdict, clean_target, make_verifier
-
-if TYPE_CHECKING:  # transformers takes seconds to import
-    from operant.hf.rollouts.policy import Policy
+from operant.verify import Prompt, make_verifier
 
 SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
 """Families that need no member to name them."""
@@ -91,77 +86,37 @@ def _evaluate(
         rows = read_records(config.rollouts_file, torn=False)
     else:
         rows, exact, chat = _sample(config, sampler, folder, prompts)
-    rows, failures = score_rollouts(rows, config.verifier, prompts)
+    rows = verify_rows(rows, config.verifier, prompts)
     if config.reward_model:
-        rows = with_scores(rows, config.reward_model, _asked(rows, prompts, chat=chat))
+        rows = _with_scores(rows, config.reward_model, _asked(rows, prompts, chat=chat))
     write_records(folder / "rollouts.jsonl", rows)
-    warnings = [
-        f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
-        for kind, count in failures.items()
-    ]
     cut_at = "their limit" if config.rollouts_file is not None else f"max_new_tokens = {config.max_new_tokens}"
-    for text in [*cut_warning(rows, cut_at), *warnings]:
+    for text in warnings_of(rows, cut_at):
         append_record(record, "warning", text=text)
         Console().print(f"[bold yellow]warning[/] {escape(text)}")
     ids, outcomes = outcomes_of(rows)
     _write_curves(folder, config, strategies, ids, outcomes, exact)
 
 
-def outcomes_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Any], Outcomes]:
-    """Prompt ids and (B, M) outcomes from scored rollouts.
-
-    Raises:
-        DataError: if prompts have unequal numbers of rollouts.
-    """
-    groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["prompt"]].append(row)
-    sizes = Counter(len(group) for group in groups.values())
-    if len(sizes) != 1:
-        raise DataError(f"expected as many rollouts for every prompt, got {dict(sizes)} (rollouts: prompts).")
-    reward, answer, score = [], [], []
-    for group in groups.values():
-        classes: dict[str, int] = {}
-        reward.append([float(r["reward"] or 0.0) for r in group])
-        answer.append([-1 if r.get("answer") is None else classes.setdefault(r["answer"], len(classes)) for r in group])
-        score.append([r.get("score") for r in group])
-    has_score = [s is not None for line in score for s in line]
-    if any(has_score) and not all(has_score):
-        raise DataError("some rollouts have a score and some have none; give one to all or to none.")
-    return list(groups), Outcomes(
-        torch.tensor(reward, dtype=torch.float64),
-        torch.tensor(answer),
-        torch.tensor(score, dtype=torch.float64) if all(has_score) else None,
-    )
-
-
 def _sample(
     config: EvaluateConfig, sampler: Sampler, folder: Path, prompts: Sequence[Prompt]
-) -> tuple[list[dict[str, Any]], Tensor | None, bool]:
+) -> tuple[list[Row], Tensor | None, bool]:
     """Sample, chunk by chunk into sampling.jsonl; a chunk that is there already is not sampled again."""
     from operant.hf.rollouts.chat import is_chat
-    from operant.hf.rollouts.policy import answer_log_probs, encode, load_policy, sample
+    from operant.hf.rollouts.collect import sampled
+    from operant.hf.rollouts.logprobs import answer_log_probs
+    from operant.hf.rollouts.policy import encode, load_policy
+    from operant.hf.rollouts.sampling import RolloutSettings
 
     policy = load_policy(config.model, seed=config.seed)
     encoded = encode(policy, prompts, config.data, config.max_tokens)
     partial = folder / "sampling.jsonl"
     stored = [r for r in read_records(partial) if r["kind"] == "chunk"] if partial.is_file() else []
     rows = [row for chunk in stored for row in chunk["rows"]]
-    chunks = sample(
-        policy,
-        encoded,
-        rollouts=config.rollouts,
-        sampler=sampler,
-        max_new_tokens=config.max_new_tokens,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        skip=len(stored),
-    )
+    settings = RolloutSettings(config.rollouts, config.max_new_tokens, config.batch_size, config.seed, sampler)
+    chunks = sampled(policy, prompts, encoded, settings, start=len(stored))
     count = -(-len(encoded) // config.batch_size) - len(stored)
-    for i, tokens in enumerate(track(chunks, "sampling", total=count), start=len(stored)):
-        here = prompts[i * config.batch_size : (i + 1) * config.batch_size]
-        owners = [p for p in here for _ in range(config.rollouts)]
-        new = [_row(p, t, policy) for p, t in zip(owners, tokens, strict=True)]
+    for new in track(chunks, "sampling", total=count):
         append_record(partial, "chunk", rows=new)
         rows += new
     exact = None
@@ -170,73 +125,16 @@ def _sample(
     return rows, exact, is_chat(policy.tokenizer, config.data)
 
 
-def _row(prompt: Prompt, tokens: list[int], policy: Policy) -> dict[str, Any]:
-    """One rollout as it is stored."""
-    return {
-        "prompt": prompt.id,
-        "target": prompt.target,
-        "completion": policy.text(tokens),
-        "tokens": len(tokens),
-        "finished": policy.finished(tokens),
-    }
-
-
-def cut_warning(rows: Sequence[Mapping[str, Any]], limit: str) -> list[str]:
-    """A warning where most of the rollouts that say whether they finished did not; ``limit`` names what cut them."""
-    known = [bool(row["finished"]) for row in rows if row.get("finished") is not None]
-    cut = known.count(False)
-    if 2 * cut <= len(known):
-        return []
-    return [
-        f"{cut} of {len(known)} completions ({100 * cut / len(known):.0f} %) were cut at {limit} before they ended. An "
-        "answer that comes later is not seen: raise the limit, or ask for a shorter answer."
-    ]
-
-
-def score_rollouts(
-    rows: list[dict[str, Any]], verifier: str, prompts: Sequence[Prompt] = ()
-) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Add reward and answer where a row has no reward; rows that have one keep it.
-
-    Args:
-        rows: rollouts with a prompt (its id), completion and target; with info where the verifier needs it.
-        verifier: see ``make_verifier``.
-        prompts: the prompts themselves, where they are known.
-
-    Raises:
-        DataError: for rows that lack something, naming the first.
-    """
-    check_rollouts(rows)
-    todo = [row for row in rows if "reward" not in row]
-    verdicts: list[Verdict] = []
-    if todo:
-        known = {p.id: p for p in prompts}
-        asked = [known.get(row["prompt"]) or _prompt(i, row) for i, row in enumerate(rows) if "reward" not in row]
-        with Console().status(f"verifying {len(todo)} completions"), make_verifier(verifier) as check:
-            verdicts = check(asked, [row["completion"] for row in todo])
-    fresh = iter(verdicts)
-    scored = [row if "reward" in row else {**row, **asdict(next(fresh))} for row in rows]
-    return scored, Counter(row["failure"] for row in scored if row.get("failure"))
-
-
-def _prompt(i: int, row: Mapping[str, Any]) -> Prompt:
-    """The prompt of a rollout that stands in a file; its target is cleaned as in a prompt set."""
-    target = clean_target(row["target"], f"rollout {i + 1}, target")
-    return Prompt(row["prompt"], "", target, row.get("info") or {})
-
-
-def with_scores(rows: list[dict[str, Any]], reward_model: str, asked: Sequence[Any]) -> list[dict[str, Any]]:
+def _with_scores(rows: list[Row], reward_model: str, questions: Sequence[Any]) -> list[Row]:
     """Add the reward model's score to every rollout, given the text or the conversation that it answers."""
-    from operant.hf.rollouts.chat import answers
+    from operant.hf.rollouts.collect import scored
     from operant.hf.rollouts.rewardmodel import RewardModel
 
     model = RewardModel(reward_model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    chat = not isinstance(asked[0], str)
-    scores = model(asked, answers([row["completion"] for row in rows], chat=chat))
-    return [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
+    return scored(rows, questions, model)
 
 
-def _asked(rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt], *, chat: bool) -> list[Any]:
+def _asked(rows: Sequence[Row], prompts: Sequence[Prompt], *, chat: bool) -> list[Any]:
     """What each rollout answers: its prompt, or the text or conversation that stands in a file of rollouts."""
     from operant.hf.rollouts.chat import asked
 

@@ -21,9 +21,9 @@ from operant.core.checks import BudgetError, DataError, InputError
 from operant.core.record import claim_folder, extend_records, read_records, write_records
 from operant.core.rng import numpy_generator
 from operant.hf.config import PlanConfig, config_dict
-from operant.hf.rollouts.evaluate import outcomes_of, score_rollouts
 from operant.hf.rollouts.families import Family, families_of, needs_verifier
 from operant.hf.rollouts.recommend import Candidate, Evidence, quantiles, recommend
+from operant.hf.rollouts.rows import failure_warnings, outcomes_of, verify_rows
 from operant.hf.rollouts.signals import (
     BINS,
     bin_of,
@@ -64,13 +64,10 @@ def plan(config: PlanConfig) -> Path:
 def _write(config: PlanConfig, rows: list[dict[str, Any]]) -> None:
     """The record comes last: a folder without one holds no plan."""
     folder = config.output_dir
-    rows, failures = score_rollouts(rows, config.verifier)
+    rows = verify_rows(rows, config.verifier)
     ids, outcomes = outcomes_of(rows)
     records, prompts = make_plan(config, ids, outcomes)
-    told = [
-        {"kind": "note", "text": f"{count} of {len(rows)} completions could not be verified ({kind}): they count as 0."}
-        for kind, count in failures.items()
-    ]
+    told = [{"kind": "note", "text": text} for text in failure_warnings(rows)]
     write_records(folder / "prompts.jsonl", prompts)
     extend_records(folder / "record.jsonl", [*told, *records])
 

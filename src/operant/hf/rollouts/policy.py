@@ -1,29 +1,23 @@
-"""A language model as a policy: load, encode, log-probability of an answer, sample."""
+"""A language model as a policy: load it, and encode prompts for it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from operant.core.checks import DataError
 from operant.core.rng import child_seed
 from operant.hf.rollouts.chat import asked, end_of_turn, is_chat, prompt_tokens
-from operant.hf.rollouts.embedded import embedded_model, embedded_tokenizer
 from operant.hf.rollouts.prompts import EMBEDDED, DataConfig
-from operant.strategies.sampler import Sampler
 from operant.verify import Prompt
-
-NEUTRAL: dict[str, Any] = {"top_k": 0, "num_beams": 1}
-"""Defaults of transformers that would sample from another distribution than stated."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +136,35 @@ def _loaded(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
     return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)  # pyright: ignore
 
 
+def embedded_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a character: digits, '*', '='."""
+    vocabulary = {c: i for i, c in enumerate(["<pad>", "<eos>", "<unk>", *"0123456789*="])}
+    tokenizer: Any = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+def embedded_model(seed: int) -> LlamaForCausalLM:
+    """A Llama of 100,096 parameters with random weights from ``seed``."""
+    tokenizer: Any = embedded_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=172,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=32,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(child_seed(seed, "embedded model"))
+        return LlamaForCausalLM(config)
+
+
 def add_lora(policy: Policy, *, rank: int, alpha: int, seed: int) -> Policy:
     """LoRA on all linear layers, initialised from ``seed``."""
     torch.manual_seed(child_seed(seed, "lora"))
@@ -173,193 +196,3 @@ def encode(policy: Policy, prompts: Sequence[Prompt], data: DataConfig, max_toke
             "They are not cut: raise max_tokens, or remove them."
         )
     return encoded
-
-
-def target_log_probs(
-    model: torch.nn.Module,
-    input_ids: Tensor,
-    attention_mask: Tensor | None,
-    labels: Tensor,
-    sampler: Sampler = Sampler(),  # noqa: B008
-    ends: Sequence[int] = (),
-) -> Tensor:
-    """Log-probability of each row's target under a sampler: the sum over tokens with a label, (B, T) -> (B,) float32.
-
-    Only the positions that predict a target token anywhere in the batch go through the vocabulary layer. -inf where
-    a token of the target lies outside the nucleus: this sampler never returns the target.
-
-    Args:
-        model: causal language model.
-        input_ids: (B, T), right-padded.
-        attention_mask: (B, T).
-        labels: (B, T), -100 outside the target.
-        sampler: temperature and nucleus.
-        ends: tokens that end a completion all alike. A target whose last token is one of them gets the probability
-            of its text: log sum_e p(a, e) over the ends e after the answer a.
-    """
-    keep = (labels[:, 1:] != -100).any(0).nonzero()[:, 0]  # (k,) positions before a target token
-    logits = model(
-        input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=keep, use_cache=False
-    ).logits  # (B, k, V)
-    target, logits = labels[:, keep + 1], sampler.warp(logits.float())
-    nll = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), target.flatten(), ignore_index=-100, reduction="none"
-    ).view_as(target)  # (B, k)
-    if len(ends) > 1:
-        row = torch.arange(len(target), device=target.device)
-        places = torch.arange(1, target.shape[1] + 1, device=target.device)
-        last = ((target != -100) * places).argmax(-1)  # (B,)
-        any_end = logits[row, last].log_softmax(-1)[:, list(ends)].logsumexp(-1)
-        closed = torch.isin(target[row, last], target.new_tensor(ends))
-        nll = nll.index_put((row, last), torch.where(closed, -any_end, nll[row, last]))
-    return -nll.sum(-1)
-
-
-@torch.no_grad()
-def completion_log_probs(
-    model: torch.nn.Module,
-    prompt_ids: Tensor,
-    prompt_mask: Tensor,
-    completion_ids: Tensor,
-    completion_mask: Tensor,
-    *,
-    sampler: Sampler,
-    batch_size: int,
-) -> Tensor:
-    """(B, T) log-probability of every sampled token, 0 where masked; prompts (B, P) are left-padded."""
-    ids, mask = torch.cat([prompt_ids, completion_ids], 1), torch.cat([prompt_mask, completion_mask], 1)
-    width = completion_ids.shape[1]
-    parts = []
-    for rows in torch.arange(len(ids), device=ids.device).split(batch_size):
-        out = model(input_ids=ids[rows], attention_mask=mask[rows], logits_to_keep=width + 1, use_cache=False)
-        logits = sampler.warp(out.logits[:, :-1].float())
-        nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), completion_ids[rows].flatten(), reduction="none")
-        parts.append(torch.where(completion_mask[rows] > 0, -nll.view(-1, width), 0.0))
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def answer_log_probs(
-    policy: Policy,
-    encoded: Sequence[Encoded],
-    *,
-    batch_size: int,
-    sampler: Sampler = Sampler(),  # noqa: B008
-) -> Tensor:
-    """Exact log-probability that the sampler returns each target: (len(encoded),) float64, -inf where it cannot.
-
-    The target may end with any of the policy's end tokens: a rollout that stops at another one has the same text.
-    """
-    was_training = policy.model.training
-    policy.model.eval()
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt) + len(encoded[i].target))
-    log_p = torch.empty(len(encoded), dtype=torch.float64)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = collate([encoded[i] for i in rows], policy.pad)
-        batch = {name: value.to(policy.device) for name, value in batch.items()}
-        log_p[rows] = target_log_probs(policy.model, **batch, sampler=sampler, ends=policy.ends).double().cpu()
-    policy.model.train(was_training)
-    return log_p
-
-
-def collate(rows: Sequence[Encoded], pad: int) -> dict[str, Tensor]:
-    """Right-padded input_ids, attention_mask and labels (-100 outside the target), each (B, T)."""
-    width = max(len(r.prompt) + len(r.target) for r in rows)
-    batch = {
-        "input_ids": torch.full((len(rows), width), pad),
-        "attention_mask": torch.zeros(len(rows), width, dtype=torch.long),
-        "labels": torch.full((len(rows), width), -100),
-    }
-    for i, r in enumerate(rows):
-        size = len(r.prompt) + len(r.target)
-        batch["input_ids"][i, :size] = torch.tensor(r.prompt + r.target)
-        batch["attention_mask"][i, :size] = 1
-        batch["labels"][i, len(r.prompt) : size] = torch.tensor(r.target)
-    return batch
-
-
-@torch.no_grad()
-def sample(
-    policy: Policy,
-    encoded: Sequence[Encoded],
-    *,
-    rollouts: int,
-    sampler: Sampler,
-    max_new_tokens: int,
-    batch_size: int,
-    seed: int,
-    skip: int = 0,
-) -> Iterator[list[list[int]]]:
-    """Yield, chunk by chunk of prompts, ``rollouts`` completions for each prompt as token lists.
-
-    They are i.i.d. from the sampler, whatever generation settings the model was saved with.
-    Every chunk has its own seed, so a run that is continued after ``skip`` chunks samples what it would have
-    sampled. A completion stops at any of the policy's ends, which is kept where the model produced it.
-    """
-    policy.model.eval()
-    device = policy.device
-    for chunk, first in list(enumerate(range(0, len(encoded), batch_size)))[skip:]:
-        rows = encoded[first : first + batch_size]
-        width = max(len(r.prompt) for r in rows)
-        ids = torch.full((len(rows), width), policy.pad)
-        mask = torch.zeros(len(rows), width, dtype=torch.long)
-        for i, r in enumerate(rows):
-            ids[i, width - len(r.prompt) :] = torch.tensor(r.prompt)
-            mask[i, width - len(r.prompt) :] = 1
-        ids, mask = ids.to(device), mask.to(device)
-        cache = DynamicCache(config=policy.model.config)
-        if width > 1:
-            _prefill(policy, ids[:, :-1], mask[:, :-1], cache)
-            cache.batch_repeat_interleave(rollouts)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _plain(policy.model):
-            torch.manual_seed(child_seed(seed, "sample", chunk))
-            out = policy.model.generate(
-                input_ids=ids.repeat_interleave(rollouts, 0),
-                attention_mask=mask.repeat_interleave(rollouts, 0),
-                past_key_values=cache,
-                do_sample=True,
-                temperature=sampler.temperature,
-                top_p=sampler.top_p,
-                **NEUTRAL,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=policy.pad,
-                eos_token_id=list(policy.ends),
-            )
-        new = out[:, width:].tolist()
-        yield [trim(tokens, policy.ends) for tokens in new]
-
-
-@contextmanager
-def _plain(model: Any) -> Generator[None]:
-    """The model without the generation settings that it was saved with.
-
-    generate takes from them what it is not told. Some would change the distribution (suppress_tokens, min_length,
-    sequence_bias), some would stop it (cache_implementation, which gemma ships).
-    """
-    holders: list[Any] = [model, model.get_base_model()] if isinstance(model, PeftModel) else [model]
-    kept = [holder.generation_config for holder in holders]
-    try:
-        for holder in holders:
-            holder.generation_config = GenerationConfig()
-        yield
-    finally:
-        for holder, config in zip(holders, kept, strict=True):
-            holder.generation_config = config
-
-
-def _prefill(policy: Policy, ids: Tensor, mask: Tensor, cache: DynamicCache) -> None:
-    """Keys and values of the prompts, computed once and not once per rollout; (B, T) left-padded."""
-    policy.model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-
-
-def trim(tokens: list[int], ends: Collection[int]) -> list[int]:
-    """Tokens up to and including the first end."""
-    return tokens[: next((i + 1 for i, token in enumerate(tokens) if token in ends), None)]

@@ -18,14 +18,17 @@ from operant.core.checks import ConfigError, NotDefinedError
 from operant.core.rng import child_seed
 from operant.hf.config import TrainConfig
 from operant.hf.folder import Column, exact_columns
-from operant.hf.rollouts.chat import answers, asked, is_chat
-from operant.hf.rollouts.evaluate import cut_warning, outcomes_of
+from operant.hf.rollouts.chat import is_chat
+from operant.hf.rollouts.collect import Collector
 from operant.hf.rollouts.families import families_of
-from operant.hf.rollouts.policy import Encoded, Policy, answer_log_probs, sample
+from operant.hf.rollouts.logprobs import answer_log_probs
+from operant.hf.rollouts.policy import Encoded, Policy
+from operant.hf.rollouts.rows import outcomes_of, warnings_of
+from operant.hf.rollouts.sampling import RolloutSettings
 from operant.hf.workers import rank, world_size
 from operant.strategies import AllOf, Outcomes, PassAt, Sampler, Strategy, parse
 from operant.strategies.mixture import budgets_of
-from operant.verify import Check, Prompt, failures, make_verifier
+from operant.verify import Check, Prompt, make_verifier
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,8 @@ class Evaluator:
         if not self.config.eval_rollouts:
             log_p = self._exact(policy)
             return Result(exact_columns(log_p, exact_metrics(self.config)), {"log_p": log_p})
-        training = policy.model.training
-        rows = self._sampled(policy)
-        policy.model.train(training)
-        kinds = failures([row["verdict"] for row in rows if row["verdict"] is not None])
-        warnings = [
-            f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
-            for kind, count in kinds.items()
-        ]
-        warnings += cut_warning(rows, f"max_completion_length = {self.config.max_completion_length}")
+        rows = self._collector()(policy, self.prompts, self.rows)
+        warnings = warnings_of(rows, f"max_completion_length = {self.config.max_completion_length}")
         return Result(sampled_columns(self.config, outcomes_of(rows)[1]), warnings=warnings)
 
     def _shares(self) -> list[list[int]]:
@@ -111,43 +107,24 @@ class Evaluator:
         log_p = answer_log_probs(policy, mine, batch_size=self.config.eval_batch_size, sampler=self._sampler())
         return torch.tensor(self._gathered(log_p.tolist()), dtype=torch.float64)
 
-    def _sampled(self, policy: Policy) -> list[dict[str, Any]]:
-        """M rollouts of every prompt, verified and scored."""
-        m, share = self.config.eval_rollouts, self._shares()[rank()]
-        chunks = sample(
-            policy,
-            [self.rows[i] for i in share],
-            rollouts=m,
+    def _collector(self) -> Collector:
+        """M rollouts of every prompt, verified and scored; workers and reward model live as long as this object."""
+        config = self.config
+        if config.verifier:
+            self._check = self._check or make_verifier(config.verifier)
+        if config.reward_model and self._scorer is None:
+            from operant.hf.rollouts.rewardmodel import RewardModel
+
+            self._scorer = RewardModel(config.reward_model, self.policy.device)
+        settings = RolloutSettings(
+            rollouts=config.eval_rollouts,
+            max_new_tokens=config.max_completion_length or 1,
+            batch_size=max(1, config.eval_batch_size // config.eval_rollouts),
+            seed=child_seed(config.data.seed, "evaluation", 0),
             sampler=self._sampler(),
-            max_new_tokens=self.config.max_completion_length or 1,
-            batch_size=max(1, self.config.eval_batch_size // m),
-            seed=child_seed(self.config.data.seed, "evaluation", rank()),
         )
-        drawn = [tokens for chunk in chunks for tokens in chunk]
-        owners = [self.prompts[i] for i in share for _ in range(m)]
-        lines = self._scored(policy, owners, [policy.text(tokens) for tokens in drawn])
-        for line, tokens in zip(lines, drawn, strict=True):
-            line["finished"] = policy.finished(tokens)
-        grouped = self._gathered([lines[i : i + m] for i in range(0, len(lines), m)])
-        return [line for group in grouped for line in group]
-
-    def _scored(self, policy: Policy, owners: list[Prompt], texts: list[str]) -> list[dict[str, Any]]:
-        lines: list[dict[str, Any]] = [{"prompt": p.id, "verdict": None} for p in owners]
-        if self.config.reward_model:
-            for line, score in zip(lines, self._scores(policy, owners, texts), strict=True):
-                line |= {"reward": score, "score": score}
-        if self.config.verifier:
-            self._check = self._check or make_verifier(self.config.verifier)
-            for line, verdict in zip(lines, self._check(owners, texts), strict=True):
-                line |= {"verdict": verdict, "reward": verdict.reward, "answer": verdict.answer}
-        return lines
-
-    def _scores(self, policy: Policy, owners: list[Prompt], texts: list[str]) -> list[float]:
-        from operant.hf.rollouts.rewardmodel import RewardModel
-
-        self._scorer = self._scorer or RewardModel(self.config.reward_model, policy.device)
-        chat = is_chat(policy.tokenizer, self.config.data)
-        return self._scorer(asked(owners, chat=chat), answers(texts, chat=chat))
+        chat = is_chat(self.policy.tokenizer, config.data)
+        return Collector(settings, self._check, self._scorer, chat)
 
 
 def exact_metrics(config: TrainConfig) -> list[Strategy]:

@@ -8,8 +8,9 @@ from typing import Any
 from datasets import Dataset
 
 from operant.hf.config import TrainConfig
-from operant.hf.rollouts.measure import SuccessRate
+from operant.hf.rollouts.collect import SuccessRate
 from operant.hf.rollouts.policy import Encoded, Policy
+from operant.hf.rollouts.sampling import RolloutSettings
 from operant.hf.train.job import Job, build
 from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 from operant.strategies import Sampler
@@ -51,10 +52,12 @@ def trainer(
             [prompts[i] for i in first],
             [rows[i] for i in first],
             make_verifier(config.verifier),
-            rollouts=config.rollouts,
-            max_new_tokens=config.max_completion_length or 1,
-            batch_size=max(1, config.eval_batch_size // config.rollouts),
-            sampler=Sampler(config.temperature, config.top_p),
+            RolloutSettings(
+                rollouts=config.rollouts,
+                max_new_tokens=config.max_completion_length or 1,
+                batch_size=max(1, config.eval_batch_size // config.rollouts),
+                sampler=Sampler(config.temperature, config.top_p),
+            ),
         )
     else:
         data = data.remove_columns("prompt_index")

@@ -27,7 +27,7 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from operant.core.checks import ConfigError, InputError
-from operant.hf.rollouts.policy import completion_log_probs
+from operant.hf.rollouts.logprobs import completion_log_probs
 from operant.hf.trainers.resample import resample
 from operant.hf.trainers.sft_settings import default_folder
 from operant.hf.trainers.trl_compat import check_attributes, check_methods, check_output

@@ -23,7 +23,7 @@ from trl.data_utils import pack_dataset
 
 from operant.core.checks import ConfigError, DataError
 from operant.core.rng import torch_generator
-from operant.hf.rollouts.measure import Rates, with_prompt_index
+from operant.hf.trainers.rates import Rates, with_prompt_index
 from operant.hf.trainers.sft_settings import AlignedSFTConfig, Level, check_settings, default_folder
 from operant.hf.trainers.targets import Targets, add, model_inputs, sequences, target_tokens
 from operant.hf.trainers.trl_compat import SFT_METHODS, check_methods
