@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
-from operant.hf.config import PlanConfig
 from operant.hf.rollouts.plan import make_plan
-from operant.strategies import Outcomes
+from operant.strategies import Outcomes, parse
 
 
 def rollouts(b=40, m=16, seed=0):
@@ -25,9 +24,9 @@ def successes(counts, m):
 
 
 def planned(outcomes, **settings):
-    config = PlanConfig(rollouts="unused", **settings)
-    records, prompts = make_plan(config, [f"q{i}" for i in range(len(outcomes.reward))], outcomes)
-    return records, prompts
+    if "strategies" in settings:
+        settings["strategies"] = [parse(text) for text in settings["strategies"]]
+    return make_plan([f"q{i}" for i in range(len(outcomes.reward))], outcomes, **settings)
 
 
 def advice(outcomes, **settings):

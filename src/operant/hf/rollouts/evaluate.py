@@ -16,7 +16,7 @@ from operant.core.checks import BudgetError, DataError, check_int
 from operant.core.record import append_record, claim_folder, read_records, write_records
 from operant.hf.config import EvaluateConfig, config_dict
 from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
-from operant.hf.rollouts.families import Family, families_of
+from operant.hf.rollouts.families import StrategyFamily, families_of
 from operant.hf.rollouts.prompts import load_prompts
 from operant.hf.rollouts.rows import Row, outcomes_of, verify_rows, warnings_of
 from operant.strategies import (
@@ -173,7 +173,7 @@ def _write_curves(
     write_prompts(folder, ids, columns)
 
 
-def _families(strategies: Sequence[Strategy], budgets: list[int], outcomes: Outcomes) -> list[Family]:
+def _families(strategies: Sequence[Strategy], budgets: list[int], outcomes: Outcomes) -> list[StrategyFamily]:
     """The families that these rollouts allow; what is left out is said."""
     votes = outcomes.answer is not None and bool((outcomes.answer >= 0).any())
     kept: list[Strategy] = []

@@ -15,7 +15,7 @@ from operant.strategies import AllOf, BestOf, Majority, Outcomes, PassAt, Strate
 
 
 @dataclass(frozen=True)
-class Family:
+class StrategyFamily:
     """A strategy over budgets; ``fixed`` if it has its own, as a mixture, and so is a single point."""
 
     strategy: Strategy
@@ -51,7 +51,7 @@ class Family:
 
 def families_of(
     outcomes: Outcomes, strategies: Sequence[Strategy] | None, budgets: Sequence[int] | None
-) -> list[Family]:
+) -> list[StrategyFamily]:
     """The families asked for, or every default one that the rollouts allow, with the budgets that each has.
 
     Args:
@@ -77,7 +77,7 @@ def families_of(
     return families
 
 
-def _family(s: Strategy, budgets: Sequence[int], m: int) -> Family:
+def _family(s: Strategy, budgets: Sequence[int], m: int) -> StrategyFamily:
     """A member that cannot be built (at least 3 of 2) is no budget of the family."""
     possible: list[int] = []
     for n in budgets:
@@ -86,13 +86,13 @@ def _family(s: Strategy, budgets: Sequence[int], m: int) -> Family:
         except NotDefinedError:
             if s.n > m:
                 raise BudgetError(f"{s} needs at least {s.n} rollouts a prompt, got M = {m}. Sample more.") from None
-            return Family(s, (s.n,), fixed=True)
+            return StrategyFamily(s, (s.n,), fixed=True)
         except BudgetError:
             continue
         possible.append(n)
     if not possible:
         raise BudgetError(f"{s} has no member with a budget among {list(budgets)}. Give others.")
-    return Family(s, tuple(possible))
+    return StrategyFamily(s, tuple(possible))
 
 
 def needs_verifier(s: Strategy, outcomes: Outcomes) -> bool:

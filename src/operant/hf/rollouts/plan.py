@@ -21,8 +21,8 @@ from operant.core.checks import BudgetError, DataError, InputError
 from operant.core.record import claim_folder, extend_records, read_records, write_records
 from operant.core.rng import numpy_generator
 from operant.hf.config import PlanConfig, config_dict
-from operant.hf.rollouts.families import Family, families_of, needs_verifier
-from operant.hf.rollouts.recommend import Candidate, Evidence, quantiles, recommend
+from operant.hf.rollouts.families import StrategyFamily, families_of, needs_verifier
+from operant.hf.rollouts.recommend import Evidence, MeasuredFamily, quantiles, recommend
 from operant.hf.rollouts.rows import failure_warnings, outcomes_of, verify_rows
 from operant.hf.rollouts.signals import (
     BINS,
@@ -35,9 +35,9 @@ from operant.hf.rollouts.signals import (
     spread,
     success_rate,
 )
-from operant.strategies import BestOf, Outcomes, PassAt, credit, parse
+from operant.strategies import BestOf, Outcomes, PassAt, Strategy, credit, parse
 
-LEAST = 4
+_LEAST = 4
 """Rollouts a prompt that a plan needs: N = 2, trained with M = 2 N."""
 
 
@@ -66,38 +66,66 @@ def _write(config: PlanConfig, rows: list[dict[str, Any]]) -> None:
     folder = config.output_dir
     rows = verify_rows(rows, config.verifier)
     ids, outcomes = outcomes_of(rows)
-    records, prompts = make_plan(config, ids, outcomes)
+    records, prompts = make_plan(
+        ids,
+        outcomes,
+        strategies=None if config.strategies is None else [parse(text) for text in config.strategies],
+        budgets=config.budgets,
+        price=config.price,
+        confidence=config.confidence,
+        seed=config.seed,
+    )
     told = [{"kind": "note", "text": text} for text in failure_warnings(rows)]
     write_records(folder / "prompts.jsonl", prompts)
     extend_records(folder / "record.jsonl", [*told, *records])
 
 
 def make_plan(
-    config: PlanConfig, ids: Sequence[Any], outcomes: Outcomes
+    ids: Sequence[Any],
+    outcomes: Outcomes,
+    *,
+    strategies: Sequence[Strategy] | None = None,
+    budgets: Sequence[int] | None = None,
+    price: float = 0.0,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The records of a plan, and one line for every prompt: its success rate and its share of each signal."""
-    if outcomes.m < LEAST:
+    """The records of a plan, and one line for every prompt: its success rate and its share of each signal.
+
+    Args:
+        ids: the B prompts.
+        outcomes: (B, M).
+        strategies: one member of each family to compare. Default: pass, maj, best and pass^, where the rollouts allow.
+        budgets: of the curves, at most M. Default: powers of two.
+        price: of one sample, in reward.
+        confidence: level of the intervals.
+        seed: of the bootstrap and of the random subsets.
+
+    Raises:
+        BudgetError: for fewer than 4 rollouts a prompt, or larger budgets than M.
+        InputError: for two members of one family.
+    """
+    if outcomes.m < _LEAST:
         raise BudgetError(
-            f"a plan needs at least {LEAST} rollouts a prompt, got M = {outcomes.m}: credit of N = 2 takes "
+            f"a plan needs at least {_LEAST} rollouts a prompt, got M = {outcomes.m}: credit of N = 2 takes "
             "M = 2 N. Sample more rollouts."
         )
-    chosen = None if config.strategies is None else [parse(text) for text in config.strategies]
-    families = families_of(outcomes, chosen, config.budgets)
+    families = families_of(outcomes, strategies, budgets)
     rate = success_rate(outcomes)
-    candidates = _candidates(families, outcomes, config.seed)
-    records = [_facts(config, outcomes, rate), *(_curve_record(c, config, len(ids)) for c in candidates)]
+    measured = _measured(families, outcomes, seed)
+    records = [_about(outcomes, rate, confidence), *(_curve_record(c, confidence, len(ids)) for c in measured)]
     shares: dict[str, Tensor] = {}
     jobs = [(f, n) for f in families for n in f.budgets if 2 * n <= outcomes.m]
     for family, n in track(jobs, "credits"):
         s = family.at(n)
         weights = credit(s, outcomes)
         shares[str(s)] = share = signal_shares(weights)
-        dead = dead_shares(s, outcomes, weights, seed=config.seed)
+        dead = dead_shares(s, outcomes, weights, seed=seed)
         about = {"kind": "signal", "strategy": family.label, "n": n, "name": str(s)}
         about |= {"dead": dead, "exact": counts_successes(s, outcomes)}
         records.append(about | spread(share, rate, ids))
-    evidence = _evidence(config, outcomes, rate)
-    records += [{"kind": "recommendation", **vars(advice)} for advice in recommend(candidates, evidence)]
+    evidence = _evidence(outcomes, rate, price=price, confidence=confidence, seed=seed)
+    records += [{"kind": "recommendation", **vars(advice)} for advice in recommend(measured, evidence)]
     prompts = [
         {"prompt": p, "rate": rate[i].item(), "signal": {k: s[i].item() for k, s in shares.items()}}
         for i, p in enumerate(ids)
@@ -105,12 +133,12 @@ def make_plan(
     return records, prompts
 
 
-def _candidates(families: Sequence[Family], outcomes: Outcomes, seed: int) -> list[Candidate]:
+def _measured(families: Sequence[StrategyFamily], outcomes: Outcomes, seed: int) -> list[MeasuredFamily]:
     """What was measured of every family, with the same resamples for all."""
     values = [f.values(outcomes) for f in track(families, "curves")]
     draws = resampled(torch.cat(values, dim=1), seed).split([len(f.budgets) for f in families], dim=1)
     return [
-        Candidate(
+        MeasuredFamily(
             label=f.label,
             budgets=f.budgets,
             at=f.at,
@@ -123,7 +151,7 @@ def _candidates(families: Sequence[Family], outcomes: Outcomes, seed: int) -> li
     ]
 
 
-def _evidence(config: PlanConfig, outcomes: Outcomes, rate: Tensor) -> Evidence:
+def _evidence(outcomes: Outcomes, rate: Tensor, *, price: float, confidence: float, seed: int) -> Evidence:
     """What the rules ask, bound to these rollouts."""
     one = PassAt(1) if outcomes.binary else BestOf(1)  # either is worth the mean reward
     same = (outcomes.reward == outcomes.reward[:, :1]).all(-1)
@@ -131,13 +159,13 @@ def _evidence(config: PlanConfig, outcomes: Outcomes, rate: Tensor) -> Evidence:
     return Evidence(
         prompts=len(outcomes.reward),
         rollouts=outcomes.m,
-        price=config.price,
-        confidence=config.confidence,
+        price=price,
+        confidence=confidence,
         binary=outcomes.binary,
         one=one,
         never=int((same & ~earns).sum()),
         always=int((same & earns).sum()),
-        dead=lambda s, m: dead_share(s, outcomes, m, seed=config.seed),
+        dead=lambda s, m: dead_share(s, outcomes, m, seed=seed),
         overlap=lambda s: compare_signals(credit(one, outcomes), credit(s, outcomes), rate),
     )
 
@@ -148,21 +176,21 @@ def resampled(values: Tensor, seed: int) -> Tensor:
     return torch.from_numpy(means.T)
 
 
-def _facts(config: PlanConfig, outcomes: Outcomes, rate: Tensor) -> dict[str, Any]:
+def _about(outcomes: Outcomes, rate: Tensor, confidence: float) -> dict[str, Any]:
     return {
         "kind": "rollouts",
         "prompts": len(outcomes.reward),
         "rollouts": outcomes.m,
         "binary": outcomes.binary,
-        "confidence": config.confidence,
+        "confidence": confidence,
         "bins": BINS,
         "prompts_in_bins": torch.bincount(bin_of(rate), minlength=len(BINS)).double().div(len(rate)).tolist(),
     }
 
 
-def _curve_record(c: Candidate, config: PlanConfig, prompts: int) -> dict[str, Any]:
+def _curve_record(c: MeasuredFamily, confidence: float, prompts: int) -> dict[str, Any]:
     def interval(draws: Tensor) -> dict[str, float | None]:
-        low, high = quantiles(draws, config.confidence) if prompts > 1 else (None, None)
+        low, high = quantiles(draws, confidence) if prompts > 1 else (None, None)
         return {"low": low, "high": high}
 
     points = [

@@ -22,8 +22,8 @@ SHARE_OF_ONE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
-    """A family with what was measured of it.
+class MeasuredFamily:
+    """A strategy over budgets with what was measured of it.
 
     Args:
         label: name of the family.
@@ -53,6 +53,7 @@ class Advice:
         verdict: "train"; "nothing to train for", where every group of rollouts is dead; "nothing to gain" from more
             samples; or "unknown".
         deploy: the strategy to deploy.
+        family: its family, with N in the place of its budget.
         train: the objective to train for: the same, or its mixture with one sample.
         n: budget N of the deployed strategy.
         m: rollouts a prompt in RL training; None where nothing is to be trained for.
@@ -62,6 +63,7 @@ class Advice:
     case: str
     verdict: Literal["train", "nothing to train for", "nothing to gain", "unknown"]
     deploy: str | None
+    family: str | None
     train: str | None
     n: int | None
     m: int | None
@@ -105,7 +107,7 @@ def quantiles(draws: Tensor, confidence: float) -> tuple[float, float]:
     return (0.0 if abs(low) < ROUNDING else low), (0.0 if abs(high) < ROUNDING else high)
 
 
-def recommend(candidates: Sequence[Candidate], evidence: Evidence) -> list[Advice]:
+def recommend(families: Sequence[MeasuredFamily], evidence: Evidence) -> list[Advice]:
     """One advice; a second one without a verifier, where the first needs one and another family does not.
 
     1. N of a family starts at its smallest budget and moves to the next larger one whose gain over the present N has
@@ -121,7 +123,7 @@ def recommend(candidates: Sequence[Candidate], evidence: Evidence) -> list[Advic
     Values and intervals are of the model that made the rollouts: they say what more samples buy from it, and where
     a gradient would come from, not what training will reach.
     """
-    curves = [c for c in candidates if len(c.budgets) > 1]
+    curves = [c for c in families if len(c.budgets) > 1]
     if not curves:
         return [_unknown("No family has two budgets, so nothing can be compared.")]
     if evidence.prompts < 2:
@@ -135,13 +137,13 @@ def recommend(candidates: Sequence[Candidate], evidence: Evidence) -> list[Advic
     return [replace(best, case="with a verifier"), replace(other, case="without a verifier")]
 
 
-def _ranked(candidates: Sequence[Candidate], evidence: Evidence) -> list[tuple[Candidate, int]]:
+def _ranked(families: Sequence[MeasuredFamily], evidence: Evidence) -> list[tuple[MeasuredFamily, int]]:
     """Rule 2: every family with the index of its N, the best first; a tie goes to the first."""
-    found = [(c, _budget(c, evidence)) for c in candidates]
+    found = [(c, _budget(c, evidence)) for c in families]
     return sorted(found, key=lambda cj: -round(cj[0].values[cj[1]] - evidence.price * cj[0].costs[cj[1]], 9))
 
 
-def _budget(c: Candidate, evidence: Evidence) -> int:
+def _budget(c: MeasuredFamily, evidence: Evidence) -> int:
     """Rule 1: the index of N."""
     at = 0
     while worth := [j for j in _larger(c, at, evidence) if _pays(c, j, at, evidence)]:
@@ -149,17 +151,17 @@ def _budget(c: Candidate, evidence: Evidence) -> int:
     return at
 
 
-def _larger(c: Candidate, at: int, evidence: Evidence) -> list[int]:
+def _larger(c: MeasuredFamily, at: int, evidence: Evidence) -> list[int]:
     """Indices of the larger budgets that leave M >= 2N."""
     return [j for j in range(at + 1, len(c.budgets)) if 2 * c.budgets[j] <= evidence.rollouts]
 
 
-def _pays(c: Candidate, j: int, at: int, evidence: Evidence) -> bool:
+def _pays(c: MeasuredFamily, j: int, at: int, evidence: Evidence) -> bool:
     gain = _gain(c, j, at, evidence)
     return gain.low > 0 and gain.mean > evidence.price * (c.costs[j] - c.costs[at])
 
 
-def _advise(ranked: Sequence[tuple[Candidate, int]], evidence: Evidence) -> Advice:
+def _advise(ranked: Sequence[tuple[MeasuredFamily, int]], evidence: Evidence) -> Advice:
     """The first of the ranked families, with its reasons."""
     c, j = ranked[0]
     s, first, last = (c.at(n) for n in (c.budgets[j], c.budgets[0], c.budgets[-1]))
@@ -168,20 +170,20 @@ def _advise(ranked: Sequence[tuple[Candidate, int]], evidence: Evidence) -> Advi
         flat = f", which is not measurable.{_why_flat(c, evidence)}" if total.low <= 0 <= total.high else "."
         reasons = [f"Over {s}, {last} gains {total}{flat}", *_why_no_more(c, j, evidence)]
         reasons += [_why_dead(evidence.one, evidence)] if _is_dead(evidence.one, evidence) else []
-        return Advice("", "nothing to gain", str(s), None, s.n, None, tuple(reasons))
+        return Advice("", "nothing to gain", str(s), c.label, None, s.n, None, tuple(reasons))
     most = f", the most of {len(ranked)} families, each at its own N" if len(ranked) > 1 else ""
     value = f"{_percent(c.values[j])} %" if evidence.binary else f"{c.values[j]:z.3g}"
     reasons = [f"{s} is worth {value}{most}: {_gain(c, j, 0, evidence)} over {first}."]
     train, why_train = _objective(s, evidence)
     if _is_dead(train, evidence):
         reasons += [*_rival(ranked, evidence), *_why_no_more(c, j, evidence), _why_dead(train, evidence)]
-        return Advice("", "nothing to train for", str(s), None, s.n, None, tuple(reasons))
+        return Advice("", "nothing to train for", str(s), c.label, None, s.n, None, tuple(reasons))
     m, why_m = _group(train, s.n, evidence)
     reasons += [*_rival(ranked, evidence), *_why_no_more(c, j, evidence), why_train, why_m]
-    return Advice("", "train", str(s), str(train), s.n, m, tuple(r for r in reasons if r))
+    return Advice("", "train", str(s), c.label, str(train), s.n, m, tuple(r for r in reasons if r))
 
 
-def _rival(ranked: Sequence[tuple[Candidate, int]], evidence: Evidence) -> list[str]:
+def _rival(ranked: Sequence[tuple[MeasuredFamily, int]], evidence: Evidence) -> list[str]:
     """Whether the runner-up is measurably behind, less what its samples cost."""
     if len(ranked) < 2:
         return []
@@ -195,7 +197,7 @@ def _rival(ranked: Sequence[tuple[Candidate, int]], evidence: Evidence) -> list[
     return [f"That is {ahead} ahead of {second.at(second.budgets[k])}{less}{unclear}."]
 
 
-def _why_no_more(c: Candidate, at: int, evidence: Evidence) -> list[str]:
+def _why_no_more(c: MeasuredFamily, at: int, evidence: Evidence) -> list[str]:
     """Why N stops where it does."""
     larger, last = _larger(c, at, evidence), len(c.budgets) - 1
     if larger:
@@ -303,11 +305,11 @@ class _Gain:
         return f"{_points(self.mean, self.evidence)} ({level} {low} to {high})"
 
 
-def _gain(c: Candidate, j: int, less: int, evidence: Evidence) -> _Gain:
+def _gain(c: MeasuredFamily, j: int, less: int, evidence: Evidence) -> _Gain:
     return _Gain.of(c.values[j] - c.values[less], c.draws[:, j] - c.draws[:, less], evidence)
 
 
-def _why_flat(c: Candidate, evidence: Evidence) -> str:
+def _why_flat(c: MeasuredFamily, evidence: Evidence) -> str:
     if max(map(abs, c.values)) < ROUNDING:
         return " No rollout earns anything: sample more, take easier prompts, or train on answers first."
     if min(c.values) > 1 - ROUNDING and evidence.binary:
@@ -316,7 +318,7 @@ def _why_flat(c: Candidate, evidence: Evidence) -> str:
 
 
 def _unknown(reason: str) -> Advice:
-    return Advice("", "unknown", None, None, None, None, (reason,))
+    return Advice("", "unknown", None, None, None, None, None, (reason,))
 
 
 def _signed(x: float, evidence: Evidence) -> str:
