@@ -70,7 +70,7 @@ def draw_panel(
 ) -> Panel:
     """Bank, context, truth, prediction with its band; ``name`` are the predictions of others, or a curve."""
     keys = KEYS | {name: OTHER}
-    colour = alt.Color("series:N", scale=alt.Scale(domain=list(keys)), title=None)
+    color = alt.Color("series:N", scale=alt.Scale(domain=list(keys)), title=None)
     dash = alt.Scale(domain=list(keys), range=[list(k.dash) or [1, 0] for k in keys.values()])
     asked = {key: np.linspace(x[n - 1], x[-1], 25) for key, (x, _) in tasks.items()}
     auto = predicted(targets, asked)
@@ -82,7 +82,7 @@ def draw_panel(
 
     def chart(data: list[dict[str, Any]]) -> alt.Chart:
         y = alt.Y("y:Q", title=axes[1], scale=scale, axis=alt.Axis(tickCount=6))
-        return alt.Chart(alt.Data(values=data)).encode(x=x, y=y, color=colour, detail="part:N")
+        return alt.Chart(alt.Data(values=data)).encode(x=x, y=y, color=color, detail="part:N")
 
     def line(series: str, curves: Curves, width: float) -> alt.Chart:
         return (
@@ -104,7 +104,7 @@ def draw_panel(
     area = alt.Chart(alt.Data(values=band)).mark_area(opacity=0.12, clip=True, strokeWidth=0)
     layers: list[alt.Chart] = [
         line(BANK, bank, 1),
-        area.encode(x=x, y=alt.Y("low:Q", title=axes[1], scale=scale), y2="high:Q", color=colour, detail="part:N"),
+        area.encode(x=x, y=alt.Y("low:Q", title=axes[1], scale=scale), y2="high:Q", color=color, detail="part:N"),
         line(AUTO, auto, 2),
         line(name, more, 2),
     ]
@@ -157,7 +157,7 @@ def run_page(blocks: Iterable[str], folder: Path) -> dict[str, Any]:
 
 
 def write(figure: Figure, temporary: Path, images: Path) -> Path:
-    """The picture with a palette of 64 colours, a third of the size."""
+    """The picture with a palette of 64 colors, a third of the size."""
     png, _ = save(figure, temporary)
     with Image.open(png) as picture:
         picture.convert("RGB").quantize(64).save(images / png.name, optimize=True)

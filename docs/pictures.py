@@ -23,7 +23,7 @@ from operant.objectives.rl import dead_share
 from operant.objectives.sft import elasticity
 from operant.published.audit import audit
 from operant.published.rules import RULES, credit_of
-from operant.report.theme import GREY, Figure, Key, Panel, cycle, panel, save
+from operant.report.theme import GRAY, Figure, Key, Panel, cycle, panel, save
 from operant.strategies import Strategy, Verified, expected_draws
 
 IMAGES = Path(__file__).parent / "images"
@@ -45,22 +45,22 @@ def vote(s: Strategy, p: torch.Tensor, rivals: int) -> torch.Tensor:
 
 
 def keys(names: Iterable[str]) -> dict[str, Key]:
-    """Colours of the lines, in order."""
+    """Colors of the lines, in order."""
     return {name: replace(key, width=WIDTH) for name, key in cycle(names).items()}
 
 
 def lines(points: Iterable[Point], domain: Iterable[str], x: alt.X, y: alt.Y, *, dots: bool = False) -> alt.Chart:
     """One line per name; with dots where only the points are members."""
     rows = [{"branch": name, "x": a, "y": b} for name, a, b in points]
-    colour = alt.Color("branch:N", scale=alt.Scale(domain=list(domain)), title=None)
-    chart = alt.Chart(alt.Data(values=rows)).encode(x=x, y=y, color=colour)
+    color = alt.Color("branch:N", scale=alt.Scale(domain=list(domain)), title=None)
+    chart = alt.Chart(alt.Data(values=rows)).encode(x=x, y=y, color=color)
     return chart.mark_line(strokeWidth=WIDTH, clip=True, point={"size": 40} if dots else False)
 
 
-def grey(points: Iterable[tuple[float, float]]) -> alt.Chart:
+def gray(points: Iterable[tuple[float, float]]) -> alt.Chart:
     """A dashed line without a legend."""
     chart = alt.Chart(alt.Data(values=[{"x": a, "y": b} for a, b in points]))
-    mark = chart.mark_line(strokeDash=[5, 4], strokeWidth=1.5, color=GREY.light, clip=True)
+    mark = chart.mark_line(strokeDash=[5, 4], strokeWidth=1.5, color=GRAY.light, clip=True)
     return mark.encode(x="x:Q", y="y:Q")
 
 
@@ -91,7 +91,7 @@ def success_curves() -> Figure:
     ]
     names = [*map(str, counted), *votes]
     x, y = axis_x("p, success of one sample", domain=[0, 1]), axis_y("success of what is deployed", [0, 1])
-    ceiling = grey((p, Verified(16, 0.1, 0.2).ceiling(p)) for p in P.tolist())
+    ceiling = gray((p, Verified(16, 0.1, 0.2).ceiling(p)) for p in P.tolist())
     threshold = [point for point in points if point[0] == "threshold@16:9"]
     panels = (
         panel(
@@ -162,7 +162,7 @@ def dead_groups() -> Figure:
     panels: list[Panel] = []
     for s in (parse("pass@8"), parse("threshold@8:5")):
         points = [(name, m, dead_share(s, m, p)) for name, p in rates.items() for m in range(9, 65)]
-        rule = grey([(16, 0), (16, 1)])
+        rule = gray([(16, 0), (16, 1)])
         panels.append(panel(f"{s} (dashed: M = 2N)", rule, lines(points, names, x, y)))
     return Figure("strategies_dead", "Groups that teach nothing", tuple(panels), keys(names))
 
@@ -179,7 +179,7 @@ def audited() -> Figure:
     x = axis_x("p, success of one sample", domain=[0, 1])
     y = axis_y("slope over slope of pass@4 (1 at p = 0.1)", [0.3, 100], values=[0.3, 1, 3, 10, 30, 100], log=True)
     chart = panel("", lines(points, chosen, x, y))
-    return Figure("strategies_audit", "What 8 rollouts are made to optimise, beside pass@4", (chart,), keys(chosen))
+    return Figure("strategies_audit", "What 8 rollouts are made to optimize, beside pass@4", (chart,), keys(chosen))
 
 
 def early_stops() -> Figure:

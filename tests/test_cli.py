@@ -217,7 +217,7 @@ def test_audit_prints_and_draws_what_each_rule_optimises(tmp_path):
     folder = tmp_path / "audit"
     run = operant("audit", "--n=3", "--m=6", "--rules=[grpo, pkpo-centered]", f"--output_dir={folder}")
     rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines() if line}
-    assert "2 of 4 rules optimise pass@3 from 6 rollouts" in run.stdout and {"operant", "grpo"} <= set(rows)
+    assert "2 of 4 rules optimize pass@3 from 6 rollouts" in run.stdout and {"operant", "grpo"} <= set(rows)
     page = (folder / "report" / "index.html").read_bytes()
     assert (folder / "report" / "one-sample.png").stat().st_size > 1000
     again = inside("audit", f"--output_dir={folder}", check=False)

@@ -92,7 +92,7 @@ def test_every_family_has_its_panel(specs: list[dict]) -> None:
     assert [i for i in ids if i.startswith("training")] == [f"training-{i}" for i in range(4)]
 
 
-def test_no_chart_is_empty_and_colours_match_their_branches(specs: list[dict]) -> None:
+def test_no_chart_is_empty_and_colors_match_their_branches(specs: list[dict]) -> None:
     for chart in specs:
         layers = json.dumps(chart["spec"])
         assert layers.count('"branch": ') >= 2, chart["id"]
@@ -120,7 +120,7 @@ def test_warning_and_notes(full: Path) -> None:
     assert "pass@16: its weights are constant." in html
     assert html.count('class="warning"') == 1
     assert "IS the baseline up to a scale" in html
-    assert "Not finished, left out of every number (no prompts.jsonl): seed-0/still-running." in html
+    assert "Not finished and left out of every number (no prompts.jsonl): seed-0/still-running." in html
 
 
 def test_settings_are_grouped(full: Path) -> None:

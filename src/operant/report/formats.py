@@ -1,4 +1,4 @@
-"""Numbers, tables and foreign text as they are printed, on pages and in the terminal."""
+"""How numbers, tables and text from files are printed, on pages and in the terminal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def percent(fraction: float | None, *, sign: bool = False) -> str:
 
 
 def _signed(text: str, sign: bool) -> str:
-    """A number that was printed with its plus, which only a difference other than zero keeps."""
+    """Remove the plus of a printed number, unless a sign is wanted and the number does not print as zero."""
     return text if sign and float(text) else text.removeprefix("+")
 
 
@@ -51,7 +51,7 @@ def share(fraction: float | None) -> str:
 
 
 def ratio(x: float | None) -> str:
-    """Two or three digits; beyond 10,000 and below 0.001 only the bound, because such ratios are wrong enough.
+    """Two or three digits; beyond 10,000 and below 0.001 only the bound, because more says nothing about a rule.
 
     >>> [ratio(x) for x in (0.0123, 0.5, 12.34, 4321.0, 1.68e8, 3e-9, 0.0, None)]
     ['0.0123', '0.50', '12.3', '4,321', '>10,000', '<0.001', '0.00', '–']

@@ -1,8 +1,8 @@
-"""The shell of every page: one HTML file that loads nothing from anywhere, with its charts beside it.
+"""The frame of every page: one HTML file that loads nothing, with its charts as files beside it.
 
-All text passes through ``html.escape`` here; the charts' specifications are JSON with ``<`` escaped, and charts are
-found by their place on the page, never by a name out of a file. Control characters and lone surrogates, which no HTML,
-SVG or UTF-8 may hold, become U+FFFD. A content security policy in the page forbids the browser to fetch anything.
+All text passes through ``html.escape`` here, and the charts' specifications are JSON with ``<`` escaped. Charts are
+found by their place on the page, never by a name from a file. Control characters and lone surrogates, which HTML, SVG
+and UTF-8 forbid, become U+FFFD. The page's content security policy forbids the browser to fetch anything.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from operant.report.style import CSS, JS
 from operant.report.theme import Figure, Key, page_spec, save, theme, vega_bundle
 
 _LONG = 60
-"""Characters of a cell that make a line of a table too long for a page of 1,040 pixels."""
+"""Characters from which a cell is broken into lines; longer ones push tables beyond the page's 1,040 pixels."""
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 
 
 @dataclass(frozen=True)
 class Page:
-    """What stands on a page.
+    """The content of a page.
 
     Args:
         kind: which page of operant it is, such as "report".
         title: the heading.
         origin: the line above it.
         findings: the result, a sentence each.
-        asides: what must be known before the numbers, as HTML of :func:`aside`.
+        asides: notes that belong before the numbers, as HTML of :func:`aside`.
         sections: as HTML of :func:`section` and :func:`figure_section`.
-        figures: what the sections draw, and what is saved beside the page.
+        figures: all figures of the sections; each is saved beside the page too.
         config: settings of what is shown.
         environment: versions and platform.
         reading: how to read the page.
@@ -58,7 +58,7 @@ def write(page: Page, folder: Path) -> Path:
     """Write ``index.html`` and each figure as PNG and SVG into ``folder``; return the page's path.
 
     Raises:
-        ValueError: for two figures with one name: they would be one file.
+        ValueError: for two figures with one name, because they would be one file.
     """
     names = [figure.name for figure in page.figures]
     if len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""The style sheet and the script of the page, as text: the page is one file and loads nothing."""
+"""The style sheet and the script of a page, as text, because the page is one file that loads nothing."""
 
 from __future__ import annotations
 

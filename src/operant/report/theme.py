@@ -1,7 +1,7 @@
-"""How every chart looks, and how it leaves: as a specification for the page, as PNG and as SVG.
+"""The look of every chart, and its three forms: a specification for the page, PNG and SVG.
 
-A chart names its series only; their colours come from :func:`theme`, so that one specification serves light and
-dark mode and the files. Needs the extra ``operant[report]``.
+A chart names its series; :func:`theme` holds their colors, so one specification serves light mode, dark mode and the
+files. Needs the extra ``operant[report]``.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ except ImportError as error:
         "Run: pip install 'operant[report]'"
     ) from error
 
-# Okabe & Ito's colour-blind-safe set without yellow and black, then two of Tol's muted set; lighter on a
-# dark ground. From the ninth branch on colours repeat: tooltips and tables tell the branches apart.
+# Okabe and Ito's color-blind-safe set without yellow and black, which do not read on both grounds, then two of Tol's
+# muted set. The dark ground has lighter tones of the same hues. From the ninth series on colors repeat; tooltips and
+# tables still tell the series apart.
 LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 DARK = ("#4aa8e8", "#ff8a4c", "#2fc49a", "#e3a0c6", "#f2bd4b", "#9bd3f5", "#cf6f9d", "#c9c95a")
 INK = {
     "light": {"text": "#1f2933", "soft": "#5b6673", "grid": "#e6e9ee", "ground": "#ffffff"},
     "dark": {"text": "#e7ebf0", "soft": "#a3acb9", "grid": "#2d3541", "ground": "#171c23"},
 }
-LEGEND_CHARACTERS = 105  # that fit one row under a chart
+LEGEND_CHARACTERS = 105
+"""Characters of a legend that fit one row under a chart of 840 points at 13 points a letter."""
 UNQUOTABLE = str.maketrans({"\\": "\u29f5", **dict.fromkeys("\n\r\u2028\u2029", " ")})
-"""A look-alike for the backslash, and spaces for line breaks."""
+"""A look-alike for the backslash, and spaces for line breaks: Vega puts titles into quotes unescaped."""
 FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -43,7 +45,7 @@ Mode = Literal["light", "dark"]
 
 @dataclass(frozen=True)
 class Key:
-    """How a series is drawn: its colours, and for a line of its own style the dashes and the width in pixels."""
+    """The look of a series: its colors and, for a line of its own style, dashes and width in pixels."""
 
     light: str
     dark: str
@@ -51,11 +53,11 @@ class Key:
     width: float = 0.0
 
 
-GREY, PALE = Key("#6b7280", "#a3acb9"), Key("#b4bac4", "#5d6673")
+GRAY, PALE = Key("#6b7280", "#a3acb9"), Key("#b4bac4", "#5d6673")
 
 
 def cycle(names: Iterable[str]) -> dict[str, Key]:
-    """Name -> key, in the order of the colour sets."""
+    """Name -> key: the colors in their order, again from the first after the last."""
     return {name: Key(LIGHT[i % len(LIGHT)], DARK[i % len(DARK)]) for i, name in enumerate(names)}
 
 
@@ -68,16 +70,16 @@ class Panel:
 
 
 def panel(title: str, *layers: Any) -> Panel:
-    """A panel of Altair charts above each other."""
-    spec: dict[str, Any] = alt.layer(*layers).to_dict(validate=False)  # its parts were checked when they were built
+    """A panel of Altair charts, the first at the bottom."""
+    spec: dict[str, Any] = alt.layer(*layers).to_dict(validate=False)  # Altair checked the parts when they were built
     return Panel(title, {k: _quotable(v) for k, v in spec.items() if k != "config"})
 
 
 def _quotable(value: Any) -> Any:
-    r"""The specification with texts that Vega can quote, the same text always in the same way.
+    r"""The specification with texts that Vega can quote; equal texts stay equal.
 
-    Vega-Lite writes titles and names into expressions, for orders and for the descriptions that screen readers read. It
-    escapes no backslash and no line break there: a title that ends in a backslash would end the quote.
+    Vega-Lite writes titles and names into expressions, for sort orders and for screen readers. It escapes no backslash
+    and no line break there, so a title that ends in a backslash would break the expression.
     """
     if isinstance(value, str):
         return legible(value).translate(UNQUOTABLE)
@@ -88,10 +90,13 @@ def _quotable(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels under one title; ``keys`` are the series of their colour scale.
+    """Panels under one title.
 
-    ``name`` is the stem of its files and of its ids in the page: lower-case letters, digits, _ and hyphens, never text
-    out of a file.
+    Args:
+        name: stem of its files and of its ids in the page: a-z, 0-9, _ and hyphens. It never comes from a file.
+        title: the heading.
+        panels: its charts.
+        keys: the series of the color scale, which all panels share.
     """
 
     name: str
@@ -100,20 +105,20 @@ class Figure:
     keys: Mapping[str, Key]
 
     def __post_init__(self) -> None:
-        """Refuse a name that could be markup or a path."""
+        """Reject a name that could be markup or a path."""
         if not FIGURE_NAME.fullmatch(self.name):
-            raise ValueError(f"the name of a figure is of a-z, 0-9, _ and hyphens, got {self.name!r}.")
+            raise ValueError(f"the name of a figure consists of a-z, 0-9, _ and hyphens, got {self.name!r}.")
 
     @property
     def description(self) -> str:
-        """What it shows, for those who do not see it: the title, the panels and the series."""
+        """What it shows, for screen readers: the title, the panels and the series."""
         titles = [p.title for p in self.panels if p.title]
         shown = f", by panel: {'; '.join(titles)}" if titles else ""
         return f"{self.title}{shown}. Series: {'; '.join(self.keys)}."
 
     @property
     def legend(self) -> Mapping[str, Key]:
-        """The series to explain; none where each has a panel of its own name."""
+        """The series that need a legend; none where each panel is titled by its series."""
         titles = tuple(p.title for p in self.panels)
         return {} if len(titles) > 1 and titles == tuple(self.keys) else self.keys
 
@@ -168,7 +173,7 @@ def save(figure: Figure, folder: Path) -> list[Path]:
 
 
 def image_spec(figure: Figure) -> dict[str, Any]:
-    """A specification with a size of its own: panels side by side, three a row at most, a legend, a white ground."""
+    """A specification with a fixed size: at most three panels a row, a legend, a white ground."""
     across = min(3, len(figure.panels))
     size = {"width": (840 - 70 * (across - 1)) // across, "height": 300}
     charts = [{**p.spec, **size, "title": p.title} for p in figure.panels]
@@ -203,5 +208,5 @@ def _image_legend(figure: Figure) -> dict[str, Any]:
 
 @cache
 def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that may stand in a ``<script>`` element."""
+    """Vega, Vega-Lite and Vega-Embed as one script for a ``<script>`` element."""
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")

@@ -45,7 +45,7 @@ def test_nothing_is_trained_where_every_group_is_dead(counts, m, told):
     )
     assert f"Of {len(counts)} prompts, {told}" in found["reasons"][-1]
     assert "pass@1 has weights on" in found["reasons"][-1]
-    assert headline(found) == "Deploy pass@2; there is nothing to train for: every group of rollouts is dead."
+    assert headline(found) == "Deploy pass@2. Training would have no signal, because every group of rollouts is dead."
     assert "-0.0" not in " ".join(found["reasons"])
     rows = successes(counts, m)
     assert credit(parse("pass@2"), rows).abs().max() == 0

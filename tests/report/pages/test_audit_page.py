@@ -107,7 +107,7 @@ def test_the_verdict_and_the_finding(full: Path) -> None:
     assert scale["pkpo-centered"] == 0.5 and scale["pkpo-sloo-centered"] == pytest.approx(1 + 4 / 8 / 7, rel=1e-3)
     assert {name for name, x in scale.items() if x is not None} <= {"operant"} | {n for n in RULES if "pkpo" in n}
     assert scale["pkpo-sloo-1-centered"] is None
-    assert "6 of 18 rules optimise pass@4 from 8 rollouts" in finding(run)
+    assert "6 of 18 rules optimize pass@4 from 8 rollouts" in finding(run)
     table = summary_table(full)
     line = next(text for text in table.splitlines() if text.startswith("passk-training"))
     assert line.split()[1:] == ["0.25", "0.27", "0.34", "0.46", "0.64", "0.89"]
@@ -118,7 +118,7 @@ def test_what_a_budget_excludes_is_told_and_not_drawn(tmp_path: Path) -> None:
     assert "left out: operant: credit needs" in summary_table(folder).replace("a budget of N = 16", "credit")
     page = write_report(folder, tmp_path / "elsewhere")
     html = page.read_text(encoding="utf-8")
-    assert "Left out: pkpo:" in html and "0 of 3 rules optimise pass@16" in html
+    assert "Left out: pkpo:" in html and "0 of 3 rules optimize pass@16" in html
     assert page == tmp_path / "elsewhere" / "index.html"
 
 

@@ -167,7 +167,7 @@ def test_a_band_that_runs_away_does_not_squeeze_the_rest() -> None:
     assert -2 < low < 0 and 3.2 < high < 6
 
 
-def test_a_gap_in_the_middle_is_drawn_between_its_neighbours() -> None:
+def test_a_gap_in_the_middle_is_drawn_between_its_neighbors() -> None:
     record = target()
     record["prediction"]["covered"] = [g < 0.5 or g > 1.0 for g in GRID]
     (drawn,) = target_figure(record, bank(), "t").panels

@@ -140,10 +140,10 @@ def test_charts_draw_the_records(page: Path) -> None:
     assert {r["m"] for r in rows_of(drawn["dead-0"], "m")} == {2, 4, 8, 16}
 
 
-def test_every_budget_has_its_own_colour() -> None:
+def test_every_budget_has_its_own_color() -> None:
     """Seven budgets, as of 128 rollouts, and six anchors of the scale."""
-    colours = [key.light for key in _ramp(7)]
-    assert len(set(colours)) == 7 and (colours[0], colours[-1]) == (STEPS[0], STEPS[-1])
+    colors = [key.light for key in _ramp(7)]
+    assert len(set(colors)) == 7 and (colors[0], colors[-1]) == (STEPS[0], STEPS[-1])
     assert [key.dark for key in _ramp(len(STEPS))] == list(STEPS) and [key.light for key in _ramp(1)] == [STEPS[0]]
 
 

@@ -131,7 +131,7 @@ def test_only_common_seeds_are_paired(tmp_path: Path) -> None:
     [
         (0.05, "pass@16 training beats cross-entropy by 5.1 points at pass@16 (95 % interval 4.8"),
         (-0.05, "pass@16 training loses to cross-entropy by 4.9 points at pass@16 (95 % interval"),
-        (0.0005, "No measurable difference: pass@16, the only branch, stands +0.1 points from"),
+        (0.0005, "No measurable difference: pass@16, the only branch, is +0.1 points from"),
     ],
 )
 def test_finding(tmp_path: Path, shift: float, start: str) -> None:
@@ -146,7 +146,7 @@ def test_a_difference_that_prints_as_zero_is_none(tmp_path: Path) -> None:
     for both in (tiny, Interval(0.0003, 0.0002, 0.0003)):
         gain = {**gains(run), ("pass@16", "pass@16"): both, ("pass@16", "pass@1"): tiny}
         gap = "0.0 points from cross-entropy at pass@16 (95 % interval 0.0 to 0.0)"
-        assert finding(run, gain) == (f"No difference: pass@16 stands {gap}, with no measurable price at pass@1.")
+        assert finding(run, gain) == (f"No difference: pass@16 is {gap}, with no measurable price at pass@1.")
 
 
 @pytest.mark.parametrize(

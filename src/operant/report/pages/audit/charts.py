@@ -1,4 +1,4 @@
-"""The charts of an audit: slopes, ratios and noise for every family of rules, and dead groups. All against p."""
+"""The figures of an audit: slopes, ratios and noise for every family of rules, and dead groups, all against p."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from operant.report.charts import chart, color
 from operant.report.pages.audit.load import OURS, SavedAudit
 from operant.report.records import Record
-from operant.report.theme import GREY, Figure, Key, Panel, alt, cycle, panel
+from operant.report.theme import GRAY, Figure, Key, Panel, alt, cycle, panel
 
-BAND = 8.0  # pixels, the target
+BAND = 8.0
+"""Width of the target's line in pixels: a band below the rules, which shows when a rule lies on it."""
 DASHES = ((1, 0), (7, 3), (2, 3), (9, 3, 2, 3), (4, 2), (12, 4))
 FILES = {
     "one sample": "one-sample",
@@ -21,17 +22,17 @@ FILES = {
 }
 """Family of rules -> name of its figure."""
 TICKS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
-"""Success rates at about equal distances on the axis, which is linear in the logit of p."""
+"""Success rates about equally spaced on the axis, which is linear in the logit of p."""
 
 
 def family_figures(run: SavedAudit) -> list[Figure]:
-    """One figure a family: slope, slope over that of the target, and noise, beside the target and our credit."""
+    """A figure for each family: slope, slope over that of the target, and noise, beside the target and our credit."""
     target = run.target["strategy"]
     ours = tuple(r for r in run.rules if r["name"] == OURS)
     drawn: list[Figure] = []
     for family in dict.fromkeys(r["family"] for r in run.rules if r["name"] != OURS):
         rules = (*ours, *run.of(family))
-        keys = {target: Key(GREY.light, GREY.dark, DASHES[0], BAND)} | _keys([r["name"] for r in rules], thick=[OURS])
+        keys = {target: Key(GRAY.light, GRAY.dark, DASHES[0], BAND)} | _keys([r["name"] for r in rules], thick=[OURS])
         slopes = {target: run.target["slope"]} | {r["name"]: r["slope"] for r in rules}
         ratios = {target: [1.0] * len(run.p)} | {r["name"]: r["ratio"] for r in rules}
         panels = (
@@ -45,7 +46,7 @@ def family_figures(run: SavedAudit) -> list[Figure]:
 
 
 def file_name(family: str, place: int) -> str:
-    """The name of the figure of a family: known families have their own, any other text is no name of a file."""
+    """The name of a family's figure. Families from a file that we do not know are numbered: a text is no file name."""
     return FILES.get(family, f"rules-{place}")
 
 
@@ -71,7 +72,7 @@ def alike(run: SavedAudit) -> dict[str, list[Record]]:
 
 
 def _keys(names: Sequence[str], *, thick: Sequence[str]) -> dict[str, Key]:
-    """Ours thick, the others thin and dashed, to be seen on top."""
+    """Ours thick and below, the others thin and dashed on top of it."""
     return {
         name: Key(k.light, k.dark, DASHES[i % len(DASHES)], 3.5 if name in thick else 2)
         for i, (name, k) in enumerate(cycle(names).items())
@@ -87,7 +88,7 @@ def _lines(
     logarithmic: bool = False,
     unit: str | None = None,
 ) -> Panel:
-    """A line a rule: the target is a wide band below the others."""
+    """A line for each rule; the target is a wide band below them."""
     rows = [
         {"branch": name, "p": p, "logit": math.log(p / (1 - p)), "value": y, "width": keys[name].width}
         for name, values in curves.items()
@@ -117,7 +118,7 @@ def _lines(
 
 
 def _logit_axis(run: SavedAudit) -> alt.X:
-    """Both ends of p drawn apart: with a budget N the slope lives below p = 1/N."""
+    """Linear in the logit, which separates both ends: with a budget N the slope lies below p = 1/N."""
     ends = [math.log(p / (1 - p)) for p in (min(run.p), max(run.p))]
     ticks = [math.log(p / (1 - p)) for p in TICKS]
     label = "format(1 / (1 + exp(-datum.value)), '.2~f')"
@@ -126,7 +127,7 @@ def _logit_axis(run: SavedAudit) -> alt.X:
 
 
 def _log_axis(rows: Sequence[Mapping[str, Any]]) -> alt.Y:
-    """Logarithmic, cut at 0.01 and 100: beyond these a curve is wrong enough."""
+    """Logarithmic, cut at 0.01 and 100: a rule beyond these is far from the target at any zoom."""
     values = [r["value"] for r in rows] or [1.0]
     low, high = max(0.01, min(values)), min(100.0, max(values))
     scale = alt.Scale(type="log", nice=False, domain=[min(low, 0.5) * 0.9, max(high, 2.0) * 1.1])

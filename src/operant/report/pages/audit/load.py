@@ -1,6 +1,6 @@
-"""An audit as data and in words: what every advantage rule optimises, beside the deployed strategy.
+"""An audit: what every advantage rule optimizes, beside the deployed strategy, as data and in words.
 
-Reads the folder that ``operant audit`` wrote: ``audit.jsonl``, one record for the target and one a rule.
+The folder holds ``audit.jsonl``, with one record for the target and one for each rule.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from operant.report.records import RECORD, FolderRecords, Record, read_finished
 
 OURS = "operant"
 SHOWN = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9)
-"""Success rates of the tables; the charts have the whole grid."""
+"""Success rates of the tables; the charts show the whole grid."""
 NOISE_AT = (0.1, 0.5, 0.9)
 SPREAD = 1e-5
-"""A ratio that varies by less is constant: the rule optimises the target up to a learning rate."""
+"""A ratio that varies by less over p is constant: the rule optimizes the target up to a learning rate. Of the published
+rules at N = 1 to 16, those that do vary by at most 2e-9, the others by at least 0.4."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def load_audit(folder: Path) -> SavedAudit:
 
 
 def constant(rule: Record) -> float | None:
-    """The ratio of the slopes, to four digits, if it is positive and the same at every p; None if not."""
+    """The ratio of the slopes, to four digits, if it is positive and the same at every p; None otherwise."""
     known = [x for x in rule["ratio"] if x is not None]
     if not known or min(known) <= 0 or max(known) / min(known) - 1 > SPREAD:
         return None
@@ -65,7 +66,7 @@ def finding(run: SavedAudit) -> str:
     """The result of the audit in two sentences."""
     name, m = run.target["strategy"], run.target["m"]
     good = [r["name"] for r in run.rules if constant(r)]
-    told = f"{len(good)} of {len(run.rules)} rules optimise {name} from {m} rollouts, up to a constant"
+    told = f"{len(good)} of {len(run.rules)} rules optimize {name} from {m} rollouts, up to a constant"
     told += f": {', '.join(good)}." if good else "."
     factors: dict[str, float] = {}
     for rule in run.rules:
@@ -76,8 +77,8 @@ def finding(run: SavedAudit) -> str:
         return told
     ends = dict.fromkeys([min(factors, key=lambda k: factors[k]), max(factors, key=lambda k: factors[k])])
     return told + (
-        f" The others weigh prompts by another curve: between p = {SHOWN[0]} and {SHOWN[-1]} their slope over the "
-        f"target's changes by a factor of {' to '.join(f'{ratio(factors[name])} ({name})' for name in ends)}."
+        f" The others weight prompts differently: between p = {SHOWN[0]} and {SHOWN[-1]} the ratio of their slope to "
+        f"the target's changes by a factor of {' to '.join(f'{ratio(factors[name])} ({name})' for name in ends)}."
     )
 
 
@@ -89,5 +90,5 @@ def audit_table(run: SavedAudit) -> str:
     rest = [["at p =", *(f"{what} {p:g}" if i == 0 else f"{p:g}" for what in columns for i, p in enumerate(NOISE_AT))]]
     rest += [[r["name"], *(f(run.at(r[k], p)) for k, f in columns.items() for p in NOISE_AT)] for r in run.rules]
     told = [f"left out: {r['name']}: {r['reason']}" for r in run.left_out]
-    last = "dead: % of groups whose weights are all 0; noise: sd over slope, for scores of variance 1"
+    last = "dead: % of groups whose weights are all 0; noise: sd of the gradient estimate over its slope"
     return "\n".join([finding(run), *told, "", *aligned(slopes), "", *aligned(rest), last])

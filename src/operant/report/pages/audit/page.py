@@ -1,4 +1,4 @@
-"""The page of an audit: every rule at a glance, a figure a family of rules, and dead groups."""
+"""The page of an audit: every rule in one table, a figure for each family of rules, and dead groups."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from operant.report.pages.audit.load import NOISE_AT, SHOWN, SavedAudit, constan
 from operant.report.theme import Figure
 
 FAMILIES = {
-    "one-sample": "Rules for one sample: their target is pass@1, or all budgets at once (maxrl).",
-    "set-estimators": "Estimators of the reward of a set. A trainer that subtracts the group mean (centered) changes "
-    "the budget of sloo-1, and the scale of the others.",
+    "one-sample": "Rules for one sample: they target pass@1, or all budgets at once (maxrl).",
+    "set-estimators": "Estimators of the reward of a set. If a trainer subtracts the group mean (centered), the budget "
+    "of sloo-1 changes, and the scale of the others.",
     "set-advantages": "Advantages for pass@k. The group's own spread in the denominator changes the objective.",
     "plug-ins": "The slope N (1-p)^(N-1) at the group's own success rate, which is not the slope at the true one.",
 }
@@ -35,7 +35,7 @@ def build(run: SavedAudit) -> Page:
         config=run.source.config,
         environment=run.source.environment,
         reading=_reading(run.target["m"]),
-        made="Made by operant; every number is exact for binary rewards, nothing was sampled.",
+        made="Made by operant. Every number is exact for binary rewards; nothing was sampled.",
     )
 
 
@@ -53,9 +53,9 @@ def _overview(run: SavedAudit) -> str:
         cells = [cell(told, kind="down" if scale is None else "up"), *(cell(ratio(x)) for x in numbers)]
         rows.append(row(r["name"], cells, small=r["source"]))
     lead = (
-        f"Slope of what the rule optimises, over the slope of {run.target['strategy']}, at success rates p. "
-        "The same number at every p means the same objective, up to a learning rate; a number that grows with p puts "
-        "more weight on easy prompts than the strategy earns there. Noise: sd over slope, for scores of variance 1."
+        f"Slope of the rule's objective over the slope of {run.target['strategy']}, at success rates p. If the number "
+        "is the same at every p, the objectives are the same up to a learning rate. If it grows with p, the rule puts "
+        "more weight on easy prompts than the strategy does. Noise is sd over slope, for scores of variance 1."
     )
     head = ["rule", "the target?", *(f"p = {p:g}" for p in SHOWN), *(f"noise {p:g}" for p in NOISE_AT[:2])]
     return section("At a glance", lead, table(head, rows))
@@ -80,22 +80,22 @@ def _dead_section(run: SavedAudit, figure: Figure) -> str:
         for name, members in alike(run).items()
     ]
     caption = (
-        "Probability that all weights of a group are 0, so that its rollouts teach nothing, %. Rules that are dead on "
-        "the same groups share a line."
+        "Probability, in %, that all weights of a group are 0, so that its rollouts contribute no gradient. Rules that "
+        "are dead on the same groups share a line."
     )
     return figure_section(figure, caption, table(["rules", *(f"p = {p:g}" for p in SHOWN)], rows))
 
 
 def _reading(m: int) -> str:
     return (
-        f"An advantage rule on {m} binary rewards is a table: the weight of a right and of a wrong rollout, for every "
-        "number c of successes in the group. From it follows, without sampling, the objective whose gradient the rule "
+        f"An advantage rule on {m} binary rewards is a table: for every number c of successes in the group, it gives "
+        "the weight of a right and of a wrong rollout. This table determines the objective whose gradient the rule "
         f"estimates: the expected value of a count strategy of budget {m}, a polynomial of degree {m} in p. Its slope "
-        "is compared with the slope of the strategy that is deployed. Advantages that a trainer averages over the "
-        "group are divided by M, so that every rule stands for the same sum; a constant factor is a learning rate. "
-        "Noise is the sd of the gradient estimate along a direction of the parameters that does not change p, over "
-        "the slope along the direction that does, both for scores of variance 1. The axes of the charts are linear in "
-        "the logit of p, log p/(1-p), so that rare successes and rare failures are drawn apart. Ratios are cut at 0.01 "
-        "and 100 in the charts, and left out where the slope of the target is too small for double precision. Not "
-        "covered: rewards that are not 0 or 1, clipping, and weights that read lengths or log-probabilities."
+        "is compared with the slope of the deployed strategy. Advantages that a trainer averages over the group are "
+        "divided by M, so that all rules are on one scale; a constant factor acts like a learning rate. Noise is the "
+        "sd of the gradient estimate along a direction of the parameters that does not change p, over the slope along "
+        "the direction that does, both for scores of variance 1. The charts are linear in the logit of p, "
+        "log p/(1-p), which separates rare successes and rare failures. Charts cut ratios at 0.01 and 100, and leave "
+        "them out where the slope of the target is too small for double precision. The audit does not cover rewards "
+        "other than 0 and 1, clipping, or weights that depend on lengths or log-probabilities."
     )

@@ -17,7 +17,7 @@ from operant.report.pages.extrapolation.load import (
     ranked,
 )
 from operant.report.records import Record
-from operant.report.theme import DARK, GREY, LIGHT, PALE, Figure, Key, alt, cycle, image_spec, panel
+from operant.report.theme import DARK, GRAY, LIGHT, PALE, Figure, Key, alt, cycle, image_spec, panel
 
 KNOWN, CONTEXT, TRUTH = "known tasks", "context", "truth"
 PREDICTED, BEYOND = "prediction", "prediction, beyond what is known"
@@ -144,7 +144,7 @@ def _rows(series: str, x: Sequence[Any], y: Sequence[Any], c: int) -> list[Datum
 
 
 def _segments(target: Record, c: int) -> list[Datum]:
-    """The prediction in pieces, covered and not; a piece that is not takes its neighbours in, so that lines meet."""
+    """The prediction in pieces, covered and not; a piece that is not takes its neighbors in, so that lines meet."""
     asked = target["prediction"]
     columns = (asked[k] for k in ("x", "mean", "low", "high", "covered"))
     points = sorted(zip(*columns, strict=True), key=lambda p: p[0][0])
@@ -204,7 +204,7 @@ def _against_true(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
     bar = base.mark_rule(opacity=0.35, strokeWidth=1.5).encode(y=alt.Y("low:Q", title="predicted"), y2="high:Q")
     tips = _tips("true", "predicted", "low", "high")
     dot = base.mark_point(filled=True, size=45, opacity=1).encode(y=y, tooltip=[alt.Tooltip("true:Q"), *tips[2:]])
-    return [diagonal.encode(x="x:Q", y=alt.Y("y:Q"), color=alt.value(GREY.light)), bar, dot]
+    return [diagonal.encode(x="x:Q", y=alt.Y("y:Q"), color=alt.value(GRAY.light)), bar, dot]
 
 
 def choice_figure(targets: Sequence[Record]) -> Figure | None:
@@ -221,7 +221,7 @@ def choice_figure(targets: Sequence[Record]) -> Figure | None:
                 rows.append(about | {"error": error, **ends})
     if not rows:
         return None
-    keys: dict[str, Key] = {CHOSEN: Key(LIGHT[0], DARK[0]), RELATIONAL: Key(LIGHT[1], DARK[1]), PLAIN: GREY}
+    keys: dict[str, Key] = {CHOSEN: Key(LIGHT[0], DARK[0]), RELATIONAL: Key(LIGHT[1], DARK[1]), PLAIN: GRAY}
     rows.sort(key=lambda r: r["series"] == CHOSEN)  # drawn last
     chart = panel("", *_bars(rows, [n for n in names if any(r["operator"] == n for r in rows)], keys))
     return Figure("choice", "How the operator was chosen", (chart,), keys)
@@ -258,7 +258,8 @@ def parameter_figure(targets: Sequence[Record]) -> Figure | None:
         found, (value,) = best(t) or {}, t["params"].values()
         for name, (estimate, low, high) in parameters_of(found).items():
             ends = {"low": estimate if low is None else low, "high": estimate if high is None else high}
-            about = {"series": f"from {anchor_of(found)}", "target": name_of(t), "at": value}
+            anchor = anchor_of(found)
+            about = {"series": f"from {anchor}", "anchor": anchor, "target": name_of(t), "at": value}
             rows.append(about | {"parameter": name, "value": estimate, **ends})
     if len({r["at"] for r in rows}) < 2:
         return None

@@ -88,8 +88,7 @@ def _decompositions(target: Record) -> str:
 def _parameter_table(figure: Figure) -> str:
     rows = [["target", "parameter", "anchor", "value", "90 % interval"]]
     for r in (r for p in figure.panels for r in rows_of(p)):
-        anchor = r["series"].removeprefix("from ")
-        rows.append([r["target"], r["parameter"], anchor, number(r["value"]), interval(r["low"], r["high"])])
+        rows.append([r["target"], r["parameter"], r["anchor"], number(r["value"]), interval(r["low"], r["high"])])
     return plain_table(rows)
 
 

@@ -50,10 +50,8 @@ def prediction_rows(target: Record, most: int | None = None) -> list[list[str]]:
     head = [*target["x_names"]]
     for y in target["y_names"]:
         head += [y, f"{100 * target['level']:g} % interval", *([f"true {y}"] if truth else [])]
-    count = len(asked["x"])
-    keep = range(count) if most is None or count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
     rows = [head]
-    for i in keep:
+    for i in _spread(len(asked["x"]), most):
         cells = [number(v) for v in asked["x"][i]]
         for c in range(len(target["y_names"])):
             cells += [number(asked["mean"][i][c], 5), interval(asked["low"][i][c], asked["high"][i][c]) or MISSING]
@@ -61,6 +59,11 @@ def prediction_rows(target: Record, most: int | None = None) -> list[list[str]]:
         cells[0] += "" if asked["covered"][i] else " *"
         rows.append(cells)
     return rows
+
+
+def _spread(count: int, most: int | None) -> Sequence[int]:
+    """``most`` of so many places, evenly spread with both ends; all of them for None."""
+    return range(count) if most is None or count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def known_at(target: Record) -> list[list[float] | None]:
@@ -114,9 +117,12 @@ def extrapolation_table(run: SavedExtrapolation) -> str:
         lines += [headline(target), *(f"  - {text}" for text in explanation(target)), ""]
     lines += [*aligned(target_rows(run)), ""]
     for target in run.targets[:MOST_ROWS]:
-        rows = prediction_rows(target, MOST_ROWS)
-        lines += [f"{name_of(target)}: prediction", *aligned(rows)]
-        lines += ["* beyond the range of what is known"] * any(r[0].endswith(" *") for r in rows) + [""]
+        covered = target["prediction"]["covered"]
+        lines += [f"{name_of(target)}: prediction", *aligned(prediction_rows(target, MOST_ROWS))]
+        lines += ["* beyond the range of what is known"] * (
+            not all(covered[i] for i in _spread(len(covered), MOST_ROWS))
+        )
+        lines.append("")
     if any(t["choice"] for t in run.targets):
         lines += [*aligned(choice_rows(run.targets)), CHOICE_LEGEND, *choice_notes(run.targets), ""]
     shown = sum(min(len(t["prediction"]["x"]), MOST_ROWS) for t in run.targets[:MOST_ROWS])

@@ -1,4 +1,4 @@
-"""The four charts of a plan: values, gains of each step, who carries the gradient, and dead groups."""
+"""The four figures of a plan: values, gains of each budget, signal by prompt, and dead groups."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from operant.report.charts import Datum, chart, color, level_rule, number_tips
 from operant.report.pages.plan.load import SavedPlan
 from operant.report.records import Record
-from operant.report.theme import GREY, PALE, Figure, Key, Panel, alt, cycle, panel
+from operant.report.theme import GRAY, PALE, Figure, Key, Panel, alt, cycle, panel
 
-# From few to many, readable on white and on dark; grey where a prompt is never or always solved.
+# From low to high, readable on white and on dark. Prompts that are never or always solved are gray.
 STEPS = ("#5b4fa2", "#3f78b5", "#2a9d9d", "#4cb56b", "#9dbf35", "#e8b92e")
 
 
@@ -57,7 +57,7 @@ def gain_figure(plan: SavedPlan) -> Figure | None:
 def signal_figure(plan: SavedPlan) -> Figure | None:
     """Share of every bin of success rate in the credit, a panel a family; None where no family has credit."""
     bins = tuple(plan.rollouts["bins"])
-    keys = dict(zip(bins, [GREY, *_ramp(len(bins) - 2), PALE], strict=True))
+    keys = dict(zip(bins, [GRAY, *_ramp(len(bins) - 2), PALE], strict=True))
     panels: list[Panel] = []
     for label in plan.labels:
         bars = {str(s["n"]): s["bins"] for s in plan.of(label) if s["bins"]}
@@ -132,7 +132,7 @@ def _tips(plan: SavedPlan) -> list[alt.Tooltip]:
 
 
 def _ramp(count: int) -> list[Key]:
-    """``count`` colors at equal distances along STEPS, mixed linearly between neighbours."""
+    """``count`` colors at equal distances along STEPS, mixed linearly between neighbors."""
     anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in STEPS])
     at = np.linspace(0, len(STEPS) - 1, count)
     mixed = np.stack([np.interp(at, range(len(STEPS)), channel) for channel in anchors.T], axis=-1)

@@ -1,4 +1,4 @@
-"""A plan read back, in words and as a table for the terminal. The page is in ``page``."""
+"""A plan: its records, its headline, and its table for the terminal."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class SavedPlan:
     Args:
         source: the folder's records.
         rollouts: B, M, whether rewards are binary, the bins of success rate and the prompts in each.
-        curves: one a family: points and gains with intervals.
-        signals: one a family and budget N <= M/2: dead groups, and who carries the gradient.
+        curves: one for each family: points and gains with intervals.
+        signals: one for each family and budget N <= M/2: dead groups, and the prompts that carry the gradient.
         advice: one or two recommendations.
-        notes: what a reader must know first.
+        notes: limits of the numbers.
     """
 
     source: FolderRecords
@@ -79,12 +79,12 @@ def load_plan(folder: Path) -> SavedPlan:
 def _notes(rollouts: Record) -> list[str]:
     found: list[str] = []
     if rollouts["prompts"] == 1:
-        found.append("One prompt: intervals are unavailable, because they come from the spread between prompts.")
+        found.append("One prompt: intervals are unavailable, because they need the spread between prompts.")
     elif rollouts["prompts"] < 20:
-        found.append(f"{rollouts['prompts']} prompts: intervals are rough and tend to be too narrow.")
+        found.append(f"{rollouts['prompts']} prompts: the intervals are rough and tend to be too narrow.")
     if not rollouts["binary"]:
         found.append(
-            "Rewards are not 0 or 1: pass and pass^ are left out, and success rates are mean rewards, scaled from the "
+            "Rewards are not 0 or 1: pass@N and pass^N are left out. Success rates are mean rewards, scaled from the "
             "lowest reward to the highest."
         )
     return found
@@ -97,7 +97,7 @@ def headline(advice: Record) -> str:
     if advice["verdict"] == "nothing to gain":
         text = f"nothing to gain from more samples: deploy {advice['deploy']}."
     elif advice["verdict"] == "nothing to train for":
-        text = f"deploy {advice['deploy']}; there is nothing to train for: every group of rollouts is dead."
+        text = f"deploy {advice['deploy']}. Training would have no signal, because every group of rollouts is dead."
     else:
         what = "train for it" if advice["train"] == advice["deploy"] else f"train for {advice['train']}"
         text = f"deploy {advice['deploy']}, {what}, M = {advice['m']} rollouts a prompt."
@@ -111,7 +111,7 @@ def at_budget(points: Sequence[Record], n: int) -> Record | None:
 
 
 def dead_rows(plan: SavedPlan) -> list[list[str]]:
-    """Head and rows of the table of dead groups; unknown where it needs more rollouts than there are."""
+    """Head and rows of the table of dead groups; a size that needs more rollouts than there are is unknown."""
     m = plan.rollouts["rollouts"]
     rows = [["credit of", "dead at 2N", "dead at 4N", f"dead at {m}"]]
     for s in plan.signals:
@@ -134,7 +134,7 @@ def plan_table(plan: SavedPlan) -> str:
     lines += [f"mean over {plan.rollouts['prompts']} prompts ({plan.level} bootstrap interval over prompts)", ""]
     carried = ["top tenth carries", *(share(s["top_tenth"]) for s in plan.signals)]
     signals = [[*cells, last] for cells, last in zip(dead_rows(plan), carried, strict=True)]
-    told = "dead: groups of rollouts whose weights are all 0; –: needs more rollouts"
+    told = "dead: share of groups whose weights are all 0; –: needs more rollouts"
     return "\n".join([*lines, *aligned(signals), told])
 
 

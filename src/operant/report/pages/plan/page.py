@@ -1,4 +1,4 @@
-"""The page of a plan: the recommendation with its reasons, values, gains, who carries the gradient, dead groups."""
+"""The page of a plan: the recommendation with its reasons, values, gains, signal by prompt, and dead groups."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _advice_section(advice: Record) -> str:
 
 
 def _points_table(plan: SavedPlan, kind: str) -> str:
-    """The points of the curves, or their gains: a row a family, a column a budget."""
+    """The points of the curves, or their gains: a row for each family, a column for each budget."""
     curves = [c for c in plan.curves if c[kind]]
     budgets = sorted({p["n"] for c in curves for p in c[kind]})
     rows = [
@@ -72,31 +72,31 @@ def _signal_table(plan: SavedPlan) -> str:
 
 
 def _top(signal: Record) -> str:
-    """The prompts that carry most; a long id is cut."""
+    """The prompts that carry most; a long id is cut at 40 characters."""
     found = (f"{str(t['prompt'])[:40]} ({percent(t['share'])} %, {t['rate']:.2f})" for t in signal["top"])
     return ", ".join(found) or MISSING
 
 
 def _value_caption(plan: SavedPlan) -> str:
     return (
-        f"Exact mean over all draws of N of the rollouts, over prompts, with {plan.level} bootstrap bands. Bands may "
-        "overlap where a paired difference is clear. pass@N, and best@N by reward, need a verifier that knows the "
-        "right answer when they are deployed; pass^N is the share where all N samples are right."
+        f"Exact mean over all draws of N of the rollouts, then over prompts, with {plan.level} bootstrap bands. Bands "
+        "may overlap although a paired difference is clear. To deploy pass@N, or best@N by reward, you need a verifier "
+        "that knows the right answer. pass^N is the share of prompts where all N samples are right."
     )
 
 
 def _gain_caption(plan: SavedPlan) -> str:
     return (
-        f"Gain over the next smaller budget, paired by prompt, with {plan.level} intervals. An interval that crosses "
-        "zero shows no measurable gain. maj@2 is worth exactly maj@1: two votes that differ are a tie."
+        f"Gain over the next smaller budget, paired by prompt, with {plan.level} intervals. If an interval crosses "
+        "zero, the gain is not measurable. maj@2 has exactly the value of maj@1, because two votes that differ tie."
     )
 
 
 def _signal_caption() -> str:
     return (
-        "Share of the total of |w| over prompts, by the prompt's success rate among its rollouts: w are the exact RL "
-        "weights of these rollouts. The first bar, all, shows how many prompts have that rate. Rate and weight "
-        "come from the same rollouts: a prompt at 0 may be solvable."
+        "Share of the sum of |w| over prompts, by the prompt's success rate among its rollouts; w are the exact RL "
+        "weights of these rollouts. The first bar, all, shows the share of prompts with that rate. Rates and weights "
+        "come from the same rollouts, so a prompt with rate 0 may be solvable."
     )
 
 
@@ -104,18 +104,19 @@ def _dead_caption(plan: SavedPlan) -> str:
     exact = sorted({s["strategy"] for s in plan.signals if s["exact"]})
     how = f"exact for {', '.join(exact)}; for others from random subsets" if exact else "from random subsets"
     return (
-        "Share of groups of M rollouts whose weights are all 0, so that they teach nothing, by the budget N of the "
-        f"objective. Expected over draws of M of the rollouts at hand, {how}. Larger M than was sampled is not shown. "
-        "Dashed: one half."
+        "Share of groups of M rollouts whose weights are all 0, so that they contribute no gradient, by the budget N "
+        f"of the objective. It is the expectation over draws of M of the saved rollouts, {how}. M larger than the "
+        "number of saved rollouts is not shown. The dashed line is one half."
     )
 
 
 def _reading(plan: SavedPlan) -> str:
     return (
-        "Every number is computed from the saved rollouts alone; nothing was trained. Values and credits are unbiased "
-        "for the model, prompts and sampling settings that made them, not for other kinds of prompts. "
-        f"Intervals are {plan.level} percentile intervals from bootstrap resamples of the prompts, the same for all "
-        "strategies; nothing is corrected for the number of comparisons. The signal is the sum of |w| of the RL "
-        "weights: it tells where weight falls, not how far a step of training goes. Gains of more samples are of the "
-        "present model: training changes them. The recommendation follows fixed rules; --price makes samples cost."
+        "Every number is computed from the saved rollouts; nothing was trained. Values and credits are unbiased for "
+        "the model, the prompts and the sampling settings of these rollouts, not for other kinds of prompts. "
+        f"Intervals are {plan.level} percentile intervals from bootstrap resamples of the prompts, the same for "
+        "all strategies. Nothing is corrected for the number of comparisons. The signal is the sum of |w| of the RL "
+        "weights: it shows which prompts carry weight, not how far a training step goes. Gains from more samples hold "
+        "for this model; training changes them. The recommendation follows fixed rules; --price sets the cost of a "
+        "sample."
     )

@@ -1,4 +1,4 @@
-"""The figures of a report: scaling curves, gains, rollouts, training and weights. Needs ``operant[report]``."""
+"""The figures of a run: scaling curves, gains, rollouts, training and weights."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy as np
 from operant.report.charts import Datum, chart, color, extent, level_rule, log_ticks, number_tips
 from operant.report.pages.train.load import WARM, SavedRun
 from operant.report.pages.train.tables import Intervals, strategy_value
-from operant.report.theme import GREY, PALE, Figure, Key, Panel, alt, cycle, panel
+from operant.report.theme import GRAY, PALE, Figure, Key, Panel, alt, cycle, panel
 
-MAX_POINTS = 150  # of a training curve; longer ones are averaged in bins
+MAX_POINTS = 150
+"""Points of a training curve: half as many as its panel has pixels. Longer curves are averaged in bins."""
 
 
 def keys(run: SavedRun, branches: Sequence[str]) -> dict[str, Key]:
-    """How these branches of a run are drawn; the baseline and the warm start are grey."""
+    """The look of these branches; the baseline and the warm start are gray."""
     chosen = cycle(run.trained)
-    return {b: chosen.get(b, PALE if b == WARM else GREY) for b in branches}
+    return {b: chosen.get(b, PALE if b == WARM else GRAY) for b in branches}
 
 
 def scaling(run: SavedRun, means: Intervals) -> Figure:
-    """Value against budget: a line and a 95 % band per branch, a panel per family."""
+    """Value against budget: a line and a 95 % band for each branch, a panel for each family."""
     panels = []
     for family in run.families:
         metrics = run.in_family(family)
@@ -79,11 +80,11 @@ def _gain_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
 
 
 ROLLOUTS = {"reward": "reward", "entropy": "entropy, nats per token", "completion_length": "length, tokens"}
-"""What a step says of its rollouts, and the title of its panel; the strategy's value and dead groups come first."""
+"""Field of a step -> title of its panel; the strategy's value and dead groups come before these."""
 
 
 def rollouts(run: SavedRun) -> Figure | None:
-    """What the sampled groups said in training, the strategy's value first; None for a supervised run."""
+    """What was logged of the rollouts, the strategy's value first; None for a supervised run."""
     drawn = tuple(b for b in run.labels if _logged(run, b, "reward"))
     values = {
         b: [(s["step"], v) for j in run.of(b) for s in j.steps if (v := strategy_value(s)) is not None] for b in drawn
@@ -103,7 +104,10 @@ def _times(points: Sequence[tuple[int, float]], factor: float) -> list[tuple[int
 
 
 def training(run: SavedRun) -> Figure | None:
-    """Validation values at the ends of each family, and the loss, against the step; the loss of RL is no progress."""
+    """Validation values at both ends of each family, and the loss of SFT, against the step.
+
+    The loss of RL is left out: it does not measure progress.
+    """
     losses = {b: [] if _logged(run, b, "reward") else _logged(run, b, "loss") for b in run.labels}
     drawn = tuple(b for b in run.labels if losses[b] or any(j.evaluations for j in run.of(b)))
     panels = [p for m in _end_metrics(run) if (p := _validation_panel(run, drawn, m)) is not None]
@@ -160,7 +164,7 @@ def _line_panel(title: str, drawn: Sequence[str], rows: list[Datum], y: alt.Y, f
 
 
 def weights(run: SavedRun) -> Figure | None:
-    """Median and 5-95 % band of the example weights against the step, a panel per branch."""
+    """Median and 5 % to 95 % band of the example weights against the step, a panel for each branch."""
     rows = {b: _weight_rows(run, b) for b in run.trained}
     drawn = tuple(b for b in run.trained if rows[b])
     panels = tuple(_weight_panel(b, drawn, rows[b]) for b in drawn)
@@ -224,7 +228,7 @@ def _curve(label: str, points: Sequence[tuple[int, float]]) -> list[Datum]:
 
 
 def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
-    """Means over seeds per step; over bins of neighbouring steps if there are more than MAX_POINTS."""
+    """Means over seeds at each step, or over bins of steps if there are more than MAX_POINTS."""
     grouped: dict[int, list[Any]] = {}
     for step, value in points:
         grouped.setdefault(step, []).append(value)
@@ -239,6 +243,6 @@ def _family_title(family: str) -> str:
 
 
 def _tooltips(unit: str) -> list[alt.Tooltip]:
-    form = ".1f"  # Vega writes a negative zero only where a form asks for a plus
+    form = ".1f"  # without a plus, which would make Vega write -0.0
     titles = {"mean": unit, "low": "95 % from", "high": "95 % to"}
     return [alt.Tooltip("branch:N"), alt.Tooltip("metric:N"), *number_tips(titles, form)]

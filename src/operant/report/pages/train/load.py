@@ -1,8 +1,8 @@
-"""Read a run directory: jobs, their final values per prompt, and what they logged on the way.
+"""Read the folder of a run: its jobs, their final values per prompt, and what they logged.
 
-A *job* is a directory with a ``job.json``: one branch (training objective) with one seed. Its
-``prompts.jsonl`` holds the final evaluation, its ``record.jsonl`` the steps. Arrays of one job have shape
-``(P,)``, arrays of one branch ``(S, P)``: S seeds, P prompts, values as fractions (0.25 is 25 %).
+A job is a folder with a ``job.json``: one branch (training objective) with one seed. Its ``prompts.jsonl`` holds the
+final evaluation, its ``record.jsonl`` the steps. Arrays of one job have shape ``(P,)``, arrays of one branch
+``(S, P)``: S seeds, P prompts, values as fractions (0.25 is 25 %).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from operant.report.records import FolderRecords, Record, read_folder
 
 WARM = "warm start"
 FIRST = "pass@N"
-"""The family that a page begins with."""
+"""The family that pages and tables show first."""
 
 
 @dataclass(frozen=True)
 class BranchResult:
-    """One branch with one seed, finished: it has a final value for every prompt."""
+    """One branch with one seed that finished, so that it has a final value for every prompt."""
 
     path: Path
     seed: int
@@ -39,20 +39,20 @@ class BranchResult:
     values: Mapping[str, np.ndarray]  # name of a metric -> (P,)
     metrics: Mapping[str, Metric]  # the same names
     objective: Metric | None  # what the branch was trained for; None where the record does not say
-    parts: tuple[Metric, ...]  # what that mixes, each with one budget; itself if it is no mixture
+    parts: tuple[Metric, ...]  # the parts of that mixture; the objective itself if it is none
     steps: tuple[Record, ...]
     evaluations: tuple[Record, ...]
     seconds: float | None
 
     @property
     def label(self) -> str:
-        """How the page names the branch."""
+        """The name of the branch on the page."""
         return WARM if self.role == "warm" else self.branch
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """Everything that a report is made of; ``unfinished`` names the job directories that were skipped."""
+    """All that the page of a run needs; ``unfinished`` names the job folders that were skipped."""
 
     source: FolderRecords
     jobs: tuple[BranchResult, ...]
@@ -61,7 +61,7 @@ class SavedRun:
 
     @property
     def is_evaluation(self) -> bool:
-        """Whether this is one stand-alone evaluation."""
+        """Whether this is the folder of one `operant evaluate`."""
         return len(self.jobs) == 1 and self.jobs[0].role == "evaluation"
 
     @property
@@ -82,7 +82,7 @@ class SavedRun:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of all metrics of the run: ``pass@N`` first, then the other families, each by budget."""
+        """The names of all metrics: ``pass@N`` first, then the other families, each by budget."""
         about = self._about
         return tuple(sorted(about, key=lambda name: (about[name].family != FIRST, about[name], name)))
 
@@ -133,14 +133,14 @@ def load_run(run_dir: Path) -> SavedRun:
     paths = sorted(run_dir.rglob("job.json")) if run_dir.is_dir() else []
     if not paths:
         raise DataError(
-            f"expected a run directory with at least one job.json in or below it, found none at {run_dir}. "
-            "Pass the output directory of `operant train` or `operant evaluate`."
+            f"expected a run folder with at least one job.json in or below it, found none at {run_dir}. "
+            "Pass the output folder of `operant train` or `operant evaluate`."
         )
     done = [p.parent for p in paths if _has_text(p.parent / "prompts.jsonl")]
     if not done:
         raise DataError(
             f"expected a finished job (one with prompts.jsonl) below {run_dir}, found {len(paths)} "
-            "unfinished. Let the run finish, or resume it, and report again."
+            "unfinished. Let the run finish or resume it, then report again."
         )
     jobs = _aligned([_load_job(path) for path in done])
     _check_unique(jobs)
@@ -154,7 +154,7 @@ def load_run(run_dir: Path) -> SavedRun:
 
 
 def _job_warnings(jobs: Sequence[BranchResult], run_dir: Path) -> list[str]:
-    """The warnings of each job's last evaluation, once where several seeds have the same."""
+    """The warnings of each job's last evaluation; equal ones of several seeds count once."""
     found: dict[str, None] = {}
     for job in jobs:
         if job.path != run_dir:  # a stand-alone evaluation is its own run
@@ -237,7 +237,7 @@ def _check_unique(jobs: list[BranchResult]) -> None:
         if other is not job.path:
             raise DataError(
                 f"expected one job per branch and seed, got two for {job.label!r}, seed {job.seed}: "
-                f"{other} and {job.path}. Move one of them out of the run directory."
+                f"{other} and {job.path}. Move one of them out of the run folder."
             )
     names = sorted({job.label for job in jobs if job.baseline})
     if len(names) > 1:
@@ -248,7 +248,7 @@ def _check_unique(jobs: list[BranchResult]) -> None:
 
 
 def _by_step(records: Iterable[Record]) -> tuple[Record, ...]:
-    """One record per step, in order; a resumed run logs some steps twice, the later record counts."""
+    """One record per step, in order. A resumed run logs some steps twice; the later record counts."""
     last = {r["step"]: r for r in records if isinstance(r.get("step"), int)}
     return tuple(last[step] for step in sorted(last))
 

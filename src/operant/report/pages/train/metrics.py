@@ -1,6 +1,6 @@
-"""What a column of a run measures, and at which of them a branch is judged: from fields of the records.
+"""The metrics of a run, and the metric at which each branch is judged, from the fields of its records.
 
-Records of operant 0.1 have no such fields: there, and nowhere else, the name of the metric or of the branch is read.
+Early folders lack these fields. Only there the family and the budget are read from the name of the metric or branch.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ _OLD_BRANCH = re.compile(r"([A-Za-z_]+)@([0-9]+)")
 
 @dataclass(frozen=True, order=True)
 class Metric:
-    """What a column of numbers measures: a family of strategies, such as ``threshold@N:2``, at one budget."""
+    """A family of strategies, such as ``threshold@N:2``, at one budget."""
 
     family: str
     n: int
 
 
 def measured(names: Iterable[str], evaluations: Sequence[Mapping[str, Any]], path: Path) -> dict[str, Metric]:
-    """The metric of every column, as the evaluations say it.
+    """The metric of every column, from the curves of the evaluations.
 
     Raises:
-        DataError: for a column that no evaluation describes and whose name says no budget.
+        DataError: for a column that no evaluation describes and whose name holds no budget.
     """
     said = {name: entry for e in evaluations for name, entry in (e.get("curve") or {}).items()}
     return {name: _metric(said.get(name) or {}) or _of_old_name(name, path) for name in names}
 
 
 def aims(about: Mapping[str, Any], path: Path) -> tuple[Metric | None, tuple[Metric, ...]]:
-    """What a branch was trained for, and what that mixes, from its job.json.
+    """The objective of a branch, None if unknown, and the parts that it mixes, from its job.json.
 
     Raises:
         DataError: for fields that do not hold metrics.
@@ -56,7 +56,7 @@ def required(record: Mapping[str, Any], key: str, path: Path) -> Any:
     """A field that a record must have.
 
     Raises:
-        DataError: if it has not.
+        DataError: if it is missing.
     """
     if key not in record:
         raise DataError(f"{path}: expected the key {key!r}, got {sorted(record)}. Was it written by another version?")

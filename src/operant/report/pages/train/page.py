@@ -1,4 +1,4 @@
-"""The page of a run: curves, gains, what they cost, training and weights."""
+"""The page of a run: curves, gains and their price, rollouts, training and weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from operant.report.theme import Figure, Key
 
 @dataclass(frozen=True)
 class _Shown:
-    """A run with everything that is computed from it once."""
+    """A run with what is computed from it once."""
 
     run: SavedRun
     means: Intervals
@@ -62,8 +62,8 @@ def _sections(shown: _Shown) -> list[str]:
         _figure_section(
             shown,
             "scaling",
-            "Mean over prompts and seeds, with a 95 % band. Bands of two branches may overlap where their "
-            "paired gain is clear: compare branches by the gains below.",
+            "Mean over prompts and seeds, with a 95 % band. The bands of two branches may overlap although their "
+            "paired gain is clear, so compare branches by the gains below.",
             _interval_table(shown),
         ),
         _gain_section(shown),
@@ -72,16 +72,16 @@ def _sections(shown: _Shown) -> list[str]:
         _figure_section(
             shown,
             "training",
-            "Means over seeds. Losses of different objectives are on different scales: "
-            "read the shape of a loss curve, not its height against another branch. "
+            "Means over seeds. The losses of different objectives have different scales: "
+            "compare the shapes of loss curves, not their heights. "
             "The table gives the first and the last point of each curve.",
             _course_table(shown, "training"),
         ),
         _figure_section(
             shown,
             "weights",
-            "The factor that the objective puts on the cross-entropy gradient of each example: median, and the "
-            "band from the 5 % to the 95 % quantile, means over seeds. Dashed: 1, the baseline's weight. "
+            "The factor that the objective puts on the cross-entropy gradient of each example: median and band from "
+            "the 5 % to the 95 % quantile, means over seeds. The dashed line is 1, the baseline's weight. "
             "The table gives the first and the last median.",
             _course_table(shown, "weights"),
         ),
@@ -97,9 +97,9 @@ def _rollout_section(shown: _Shown) -> str:
     head, *rows = signal_rows(shown.run)
     told = [row(label, map(cell, cells), key=shown.keys[label]) for label, *cells in rows]
     caption = (
-        "Training prompts, before each step; the table goes from the first to the last tenth of the logged steps. "
-        "The value of a strategy is its unbiased estimate from each group; TRL's own trainer has none. A group is dead "
-        "where every advantage is 0: it took rollouts and taught nothing."
+        "Measured on training prompts before each step. The table compares the first and the last tenth of the logged "
+        "steps. The value of a strategy is its unbiased estimate from each group; TRL's own trainer logs none. A group "
+        "is dead if all its advantages are 0: its rollouts contribute no gradient."
     )
     return _figure_section(shown, "rollouts", caption, table(["branch", *head[1:]], told))
 
@@ -144,7 +144,7 @@ def _curve_section(shown: _Shown) -> str:
         rows.append(row(label, cells, key=shown.keys[label]))
     lead = "Mean over prompts and seeds, %."
     if run.baseline is not None:
-        lead += " Marked ★: best of its column, with a paired 95 % interval that excludes zero."
+        lead += " ★ marks the best of a column if its paired 95 % interval excludes zero."
     return section("Curves", lead, table(["branch", *run.metrics], rows))
 
 
@@ -166,7 +166,7 @@ def _gain_section(shown: _Shown) -> str:
         rows.append(row(label, cells, key=shown.keys[label]))
     caption = (
         f"Percentage points against {spoken(run.baseline or '')}, paired by seed and prompt, with 95 % "
-        "bootstrap intervals. An interval that crosses the zero line shows no measurable difference."
+        "bootstrap intervals. If an interval crosses zero, the difference is not measurable."
     )
     return _figure_section(shown, "gain", caption, table(["branch", *run.metrics], rows))
 
@@ -190,8 +190,8 @@ def _trade_section(shown: _Shown) -> str:
         cells = [target, _gain_cell(trade.gain), price, _gain_cell(trade.price)]
         rows.append(row(trade.branch, cells, key=shown.keys[trade.branch]))
     lead = (
-        "What each branch gains at the strategy that it is trained for (the best of several, where it mixes them or "
-        "its own was not measured), and what it pays for that at the smallest budget."
+        "The gain of each branch at the strategy that it is trained for, and its price at the smallest budget. If the "
+        "branch mixes strategies, or its own was not measured, the best of several is shown."
     )
     head = ["branch", "gain at", "points", "price at", "points"]
     return section("Gain and price", lead, table(head, rows))
@@ -212,11 +212,11 @@ def _seed_section(shown: _Shown) -> str:
 
 def _reading() -> str:
     return (
-        f"Every interval is a percentile interval at 95 % from {RESAMPLES:,} bootstrap resamples in which "
-        "seeds and prompts are drawn independently, with replacement; with one seed only prompts are drawn, "
-        "and variation between seeds is not included. Gains are computed per seed and prompt before they are "
-        "averaged, because all branches of a seed start from the same model and answer the same prompts. "
-        "With few seeds the part of an interval that comes from seeds is rough and tends to be too narrow, "
-        "and nothing is corrected for the number of branches and budgets compared: a gain that barely "
-        "excludes zero calls for more seeds. All rates come from the final evaluation of each job."
+        f"Every interval is a 95 % percentile interval from {RESAMPLES:,} bootstrap resamples. Seeds and prompts are "
+        "drawn independently, with replacement. With one seed only prompts are drawn, and variation between seeds is "
+        "not included. Gains are computed for each seed and prompt before they are averaged, because all branches of a "
+        "seed start from the same model and answer the same prompts. With few seeds, the part of an interval that "
+        "comes from seeds is rough and tends to be too narrow. Nothing is corrected for the number of branches and "
+        "budgets compared. If an interval barely excludes zero, train more seeds. All rates come from the final "
+        "evaluation of each job."
     )

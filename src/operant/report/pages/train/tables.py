@@ -1,7 +1,7 @@
-"""The numbers of the report: means, paired gains with intervals, and the finding in one sentence.
+"""The numbers of a run's page: means, paired gains with intervals, trades, and signals of the rollouts.
 
-Arrays have shape ``(S, P)``: S seeds, P prompts; values and gains are fractions, and become percent or
-percentage points only when they are printed. The sign of a gain: positive is better than the baseline.
+Arrays have shape ``(S, P)``: S seeds, P prompts. Values and gains are fractions, and are printed as percent or
+percentage points. A positive gain is better than the baseline.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from operant.report.pages.train.load import FIRST, SavedRun
 from operant.report.pages.train.metrics import Metric
 
 LEVEL = 0.95
-CONSTANT = 1e-3  # sd / mean of the weights below which a branch is its baseline up to a scale
+CONSTANT = 1e-3
+"""Weights whose sd is below this share of their mean are constant: the branch is its baseline up to a scale."""
 ONE_SAMPLE = Metric(FIRST, 1)
 
 
@@ -38,9 +39,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Trade:
-    """What one branch gains where it is meant to, and what it pays at the smallest budget.
+    """The gain of a branch at its own metric, and its price at the smallest budget.
 
-    ``choices`` counts the metrics that ``metric`` is the best of: 1 where the branch's own budget was measured.
+    ``choices`` counts the metrics of which ``metric`` is the best; it is 1 where the branch's own metric was measured.
     """
 
     branch: str
@@ -53,10 +54,10 @@ class Trade:
 
 @dataclass(frozen=True)
 class Signal:
-    """What the rollouts of an RL branch said: each pair is (start, end), None where it was not logged.
+    """What an RL branch logged of its rollouts: each pair is (start, end), None where it was not logged.
 
-    Means over seeds, and over the first and the last tenth of the logged steps; the shares ``dead``, ``unscored`` and
-    ``cut`` are over all.
+    Start and end are means over seeds and over the first and the last tenth of the logged steps. The shares ``dead``,
+    ``unscored`` and ``cut`` are means over all steps.
     """
 
     branch: str
@@ -144,13 +145,13 @@ def best_branches(run: SavedRun, means: Intervals, gain: Intervals) -> dict[str,
 
 
 def trades(run: SavedRun, gain: Intervals) -> list[Trade]:
-    """Gain and price of every trained branch, in the order of the page."""
+    """Gain and price of every trained branch that has a gain, in the order of the page."""
     found = (_trade(run, label, gain) for label in run.trained)
     return [trade for trade in found if trade is not None]
 
 
 def _trade(run: SavedRun, label: str, gain: Intervals) -> Trade | None:
-    """At the branch's own metric; at the best of those that it mixes; at the best of all where none was measured."""
+    """At the branch's own metric; else at the best of its parts; else at the best of all that were measured."""
     known = [m for m in run.metrics if (label, m) in gain]
     if not known:
         return None
@@ -165,13 +166,13 @@ def _trade(run: SavedRun, label: str, gain: Intervals) -> Trade | None:
 
 
 def strategy_value(step: Mapping[str, Any]) -> float | None:
-    """The value of the strategy that a step trained for; None where it was not logged, as in TRL's own trainers."""
-    values = list(step.get("strategy", {}).values())  # two where a schedule went on between two records
+    """The value of the strategy that a step trained for; None if it was not logged, as in TRL's own trainers."""
+    values = list(step.get("strategy", {}).values())  # two where the schedule changed between two records
     return values[-1] if values else None
 
 
 def signals(run: SavedRun) -> list[Signal]:
-    """What the rollouts of every RL branch said, in the order of the page; empty for a supervised run."""
+    """The signals of every RL branch, in the order of the page; empty for a supervised run."""
     found: list[Signal] = []
     for label in run.labels:
         jobs = [steps for job in run.of(label) if (steps := [s for s in job.steps if s.get("reward") is not None])]

@@ -1,4 +1,4 @@
-"""The report in words: the finding in one sentence, the notes, and the table for the terminal."""
+"""A run in words: the finding in one sentence, the notes, and the table for the terminal."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from operant.report.pages.train.tables import (
 )
 
 CONSTANT_ADVICE = (
-    "This run IS the baseline up to a scale: its targets have p << 1/N, or all the same p. Train on shorter targets, "
-    "or take p at another level (--level answer: the measured success rate)."
+    "This branch IS the baseline up to a scale: all its targets have p << 1/N, or the same p. Train on shorter "
+    "targets, or choose another level of p (--level answer: the measured success rate)."
 )
 DEAD_ADVICE = (
-    "No rollout had a weight, so nothing was learnt. For pass@N a group of M is dead without a success, and with more "
-    "than M - N of them. Sample more rollouts, train on prompts that are solved now and then, choose another N, or "
-    "begin with --warm_steps."
+    "No rollout had a weight, so nothing was learned. For pass@N a group of M rollouts is dead if it has no success, "
+    "or more than M - N of them. Sample more rollouts, train on prompts that are sometimes solved, choose another N, "
+    "or start with --warm_steps."
 )
 CUT_ADVICE = (
-    "A completion that is cut has no answer to be judged, so most of the reward is about length. Raise "
-    "--max_completion_length, or ask for shorter answers by --data.template."
+    "A completion that is cut has no answer to score, so most of the reward is about length. Raise "
+    "--max_completion_length, or ask for shorter answers in --data.template."
 )
 BASELINES = {"ce": "cross-entropy", "grpo": "TRL's GRPO", "rloo": "TRL's RLOO"}
 
 
 def finding(run: SavedRun, gain: Intervals) -> str:
-    """The result of the run in one sentence, or that there is none to be had."""
+    """The result of the run in one sentence."""
     found = trades(run, gain)
     if run.baseline is None or not found:
         return _values_only(run)
@@ -49,7 +49,7 @@ def finding(run: SavedRun, gain: Intervals) -> str:
     if best.gain.sign and percent(best.gain.mean, sign=True) == percent(0):
         rank = "" if len(found) == 1 else f", the best of {len(found)} branches,"
         gap = _points(best.gain, f"from {base} {at}", sign=True)
-        return f"No difference: {best.branch}{rank} stands {gap}{paid}."
+        return f"No difference: {best.branch}{rank} is {gap}{paid}."
     if best.gain.sign > 0:
         return f"{best.branch} training beats {base} by {_points(best.gain, at)}{paid}."
     if best.gain.sign < 0:
@@ -58,16 +58,16 @@ def finding(run: SavedRun, gain: Intervals) -> str:
         return f"{best.branch} training loses to {base} by {_points(loss, at)}{rest}."
     rank = f"the best of {len(found)} branches" if len(found) > 1 else "the only branch"
     gap = _points(best.gain, f"from {base} {at}", sign=True)
-    return f"No measurable difference: {best.branch}, {rank}, stands {gap}{paid}."
+    return f"No measurable difference: {best.branch}, {rank}, is {gap}{paid}."
 
 
 def _values_only(run: SavedRun) -> str:
-    """The finding of a run without gains: the ends of the first family's curve, best branch at its top."""
+    """The finding of a run without gains: both ends of the first family's curve, for its best branch."""
     means = curves(run)
     family = run.in_family(run.families[0])
     known = [b for b in run.labels if (b, family[0]) in means and (b, family[-1]) in means]
     if not known:
-        return "No branch was measured at every budget, and there is no baseline to pair the branches with."
+        return "No branch was measured at every budget, and there is no baseline to compare with."
     best = max(known, key=lambda b: means[b, family[-1]].mean)
     ends = [f"{percent(means[best, m].mean)} % at {m}" for m in dict.fromkeys([family[0], family[-1]])]
     alone = "." if run.is_evaluation else "; without a baseline there are no gains to report."
@@ -98,7 +98,7 @@ def spoken(branch: str) -> str:
 
 
 def cautions(run: SavedRun) -> list[tuple[str, str]]:
-    """What is wrong with a branch, and what to do."""
+    """Faults of branches: what is wrong, and what to do."""
     constant = [(f"{b}: its weights are constant.", CONSTANT_ADVICE) for b in constant_weights(run)]
     found = signals(run)
     dead = [(f"{s.branch}: every group was dead.", DEAD_ADVICE) for s in found if s.dead == 1.0]
@@ -107,22 +107,22 @@ def cautions(run: SavedRun) -> list[tuple[str, str]]:
 
 
 def notes(run: SavedRun) -> list[str]:
-    """What a reader must know before the numbers: what is missing and what is not included."""
+    """What is missing from the run, and what its intervals leave out."""
     found = list(run.warnings)
     if run.unfinished:
         names = ", ".join(run.unfinished)
-        found.append(f"Not finished, left out of every number (no prompts.jsonl): {names}.")
+        found.append(f"Not finished and left out of every number (no prompts.jsonl): {names}.")
     if run.is_evaluation:
         return found
     if run.baseline is None:
-        found.append("No finished baseline: values are shown, gains are not.")
+        found.append("No baseline has finished: the report shows values and no gains.")
     if len(run.seeds) == 1:
-        found.append("One seed: the intervals resample prompts only, so variation between seeds is not included.")
+        found.append("One seed: the intervals resample prompts only; variation between seeds is not included.")
     for label in run.trained if run.baseline else ():
         seeds = {j.seed for j in run.of(label)}
         both = seeds & {j.seed for j in run.of(run.baseline or "")}
         if not both:
-            found.append(f"{label} shares no finished seed with the baseline: it has no gains.")
+            found.append(f"{label} shares no finished seed with the baseline, so it has no gains.")
         elif len(both) < len(run.seeds):
             listed = ", ".join(map(str, sorted(both)))
             found.append(f"Gains of {label} are paired on seeds {listed} of {len(run.seeds)}.")
@@ -139,7 +139,7 @@ def run_table(run: SavedRun) -> str:
     rows = [[label, *(_cell(means, marked, label, m) for m in run.metrics)] for label in run.labels]
     lines = aligned([head, *rows])
     if marked:
-        lines.append("* best, and its 95 % interval against the baseline excludes zero")
+        lines.append("* best; its 95 % interval against the baseline excludes zero")
     warnings = [f"Warning: {what} {advice}" for what, advice in cautions(run)]
     told = signal_rows(run)
     rollouts = ["", *aligned(told)] if len(told) > 1 else []
@@ -147,7 +147,7 @@ def run_table(run: SavedRun) -> str:
 
 
 def signal_rows(run: SavedRun) -> list[list[str]]:
-    """Head and rows of the table of rollouts: how an RL branch began and ended; the head alone for a supervised run."""
+    """Head and rows of the table of rollouts, from start to end; the head alone for a supervised run."""
     head = ["rollouts in training", "its strategy", "reward", "entropy", "dead groups, %", "unscored, %"]
     rows = [
         [
