@@ -11,7 +11,8 @@ True
 
 from operant.relational.adapted import AdaptedTask
 from operant.relational.bank.csvtable import RelationalWarning, read_csv
-from operant.relational.bank.tasks import Task, TaskBank
+from operant.relational.bank.task import Task
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.operators.base import CannotAdaptError, RelationalOperator
 from operant.relational.operators.compose import Compose

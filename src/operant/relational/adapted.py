@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from operant.core.checks import InputError
 from operant.relational.bank.curves import Array
 from operant.relational.bank.reading import matrix
-from operant.relational.bank.tasks import Scaling, TaskBank
+from operant.relational.bank.scaling import Scaling
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, Context, Decomposition
 from operant.relational.selection.applicability import Applicability
 from operant.relational.selection.backtest import Backtest

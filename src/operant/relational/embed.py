@@ -24,7 +24,8 @@ from torch.func import functional_call, grad, jacrev, vmap
 
 from operant.core.checks import InputError, check_int
 from operant.relational.bank.curves import Array
-from operant.relational.bank.tasks import Scaling, TaskBank
+from operant.relational.bank.scaling import Scaling
+from operant.relational.bank.tasks import TaskBank
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from operant.relational.adapted import AdaptedTask, Choice
 from operant.relational.bank.curves import Array
 from operant.relational.bank.frames import constant, long_data
 from operant.relational.bank.reading import SINGLE, both, clean, matrix
-from operant.relational.bank.tasks import FAR, Scaling, TaskBank
+from operant.relational.bank.tasks import FAR, TaskBank
 from operant.relational.operators.base import CannotAdaptError, Context, Fitted, RelationalOperator, by_unique_name
 from operant.relational.operators.registry import candidates, is_named, parse_operator
 from operant.relational.operators.warp.operator import Warp
@@ -464,7 +464,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
                     "the bank and make the estimator again in code."
                 )
         folder = Path(folder)
-        self.bank_.scaled(_inverse(self.scaling_)).save(folder)
+        self.bank_.scaled(self.scaling_.inverse()).save(folder)
         settings = {
             "format": FORMAT,
             "operator": names[0] if len(names) == 1 else names,
@@ -500,11 +500,6 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             odd = sorted({*wrong, *(settings.keys() ^ SETTINGS.keys())})
             raise DataError(f"{path}: {', '.join(odd)} cannot be read. Save the estimator again.")
         return cls(**settings).fit(TaskBank.load(folder))
-
-
-def _inverse(s: Scaling) -> Scaling:
-    """The scaling that undoes another."""
-    return Scaling(-s.x_mid / s.x_half, 1 / s.x_half, -s.y_mean / s.y_sd, 1 / s.y_sd)
 
 
 def _one_each(name: str, values: Any, count: int) -> Sequence[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from operant.core.checks import DataError, InputError, OperantError, check_int
 from operant.core.record import claim_folder, extend_records, write_text
-from operant.relational.bank.csvtable import RelationalWarning, Table, read_csv
+from operant.relational.bank.csvtable import CSVTable, RelationalWarning, read_csv
 from operant.relational.bank.curves import Array
 from operant.relational.bank.frames import column, keys_of, numbers
 from operant.relational.bank.tasks import TaskBank
@@ -269,7 +269,7 @@ def _write_predictions(path: Path, task: str, records: Sequence[dict[str, Any]])
     write_text(path, file.getvalue())
 
 
-def _read(path: Path, task: str) -> Table:
+def _read(path: Path, task: str) -> CSVTable:
     """The columns of a file; tasks that are numbered are called 7 and not 7.0."""
     if not path.is_file():
         raise DataError(f"expected a CSV file at {path}, found none.")
@@ -286,7 +286,7 @@ def _names(given: list[str] | str) -> list[str]:
     return [n.strip() for n in given.split(",") if n.strip()] if isinstance(given, str) else list(given)
 
 
-def _matrix(table: Table, names: Sequence[str], *, empty: bool = True) -> Array:
+def _matrix(table: CSVTable, names: Sequence[str], *, empty: bool = True) -> Array:
     """(rows, len(names)) numbers; an empty cell is NaN where that is allowed."""
     found = np.empty((len(table.lines), len(names)))
     for i, name in enumerate(names):

@@ -9,7 +9,8 @@ import numpy as np
 from operant.core.checks import DataError
 from operant.relational.adapted import AdaptedTask, Choice
 from operant.relational.bank.curves import Array
-from operant.relational.bank.tasks import Scaling, TaskBank
+from operant.relational.bank.scaling import Scaling
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Context, RelationalOperator, by_unique_name
 from operant.relational.selection.applicability import Applicability
 from operant.relational.selection.backtest import adapt_all, fit_all, loo_rmse, rms

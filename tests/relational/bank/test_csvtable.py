@@ -10,7 +10,7 @@ import pytest
 
 from operant.core.checks import DataError, InputError
 from operant.core.record import read_records
-from operant.relational.bank.csvtable import RelationalWarning, Table, read_csv
+from operant.relational.bank.csvtable import CSVTable, RelationalWarning, read_csv
 from operant.relational.run import ExtrapolateConfig, extrapolate, read_bank, read_targets
 
 X = np.linspace(0.0, 2.0, 9)
@@ -23,7 +23,7 @@ def text(separator: str = ",", point: str = ".", *, units: bool = False, end: st
     return end.join(separator.join(c.replace(".", point) for c in row) for row in rows) + end
 
 
-def same(found: Table) -> bool:
+def same(found: CSVTable) -> bool:
     """As the plain file gives it."""
     return (
         list(found) == HEAD

@@ -14,7 +14,9 @@ from operant.relational.bank.csvtable import RelationalWarning, read_csv
 from operant.relational.bank.curves import cover, interpolator
 from operant.relational.bank.problems import FAMILIES
 from operant.relational.bank.reading import clean
-from operant.relational.bank.tasks import Scaling, Task, TaskBank
+from operant.relational.bank.scaling import Scaling
+from operant.relational.bank.task import Task
+from operant.relational.bank.tasks import TaskBank
 
 X = np.linspace(0, 1, 9)
 

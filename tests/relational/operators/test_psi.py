@@ -11,7 +11,7 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, Context
 from operant.relational.operators.baselines import Nearest
-from operant.relational.operators.pairs import Layers, Sampler
+from operant.relational.operators.pairs import Layers, PairSampler
 from operant.relational.operators.pca import Components
 from operant.relational.operators.psi import Bilinear, Psi
 from operant.relational.operators.ridge import ridge
@@ -52,7 +52,7 @@ def test_members_side_by_side_are_separate_networks() -> None:
 
 def test_pairs_are_differences_of_two_different_tasks() -> None:
     bank = wave_bank()
-    sampler = Sampler.of(bank, Components(bank, 4), torch.float64)
+    sampler = PairSampler.of(bank, Components(bank, 4), torch.float64)
     g = torch.Generator().manual_seed(0)
     p = sampler.pairs(200, g)
     assert p.xc.shape == (200, 12, 1) and p.rq.shape == (200, 16, 1)
@@ -73,7 +73,7 @@ def test_phi_is_the_signed_difference_of_scores() -> None:
     bank = wave_bank()
     components = Components(bank, 4)
     grid = bank.grid()
-    p = Sampler.of(bank, components, torch.float64).pairs(400, torch.Generator().manual_seed(1))
+    p = PairSampler.of(bank, components, torch.float64).pairs(400, torch.Generator().manual_seed(1))
     mean, u = components(grid)
     for b in np.flatnonzero((p.mask.sum(1) > 8).numpy())[:20]:
         phi = p.phi()[b].numpy()

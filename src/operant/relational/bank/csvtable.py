@@ -21,7 +21,7 @@ from operant.core.checks import DataError
 SEPARATORS = (",", ";", "\t", "|")
 BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
-Row = tuple[int, list[str]]
+_Row = tuple[int, list[str]]
 """Number of a line in its file, and its cells."""
 
 
@@ -30,7 +30,7 @@ class RelationalWarning(UserWarning):
 
 
 @dataclass(frozen=True, eq=False)
-class Table(Mapping[str, NDArray[Any]]):
+class CSVTable(Mapping[str, NDArray[Any]]):
     """Columns of a file: numbers where all cells are numbers, otherwise text.
 
     Args:
@@ -57,7 +57,7 @@ class Table(Mapping[str, NDArray[Any]]):
         return f"{self.path}, line {self.lines[row]}"
 
 
-def read_csv(path: Path | str) -> Table:
+def read_csv(path: Path | str) -> CSVTable:
     """Columns of a CSV file with a header, for :meth:`TaskBank.from_frame`.
 
     Cells are separated by commas, semicolons, tabs or bars. Where commas do not separate, they may be the decimal ones.
@@ -85,7 +85,7 @@ def read_csv(path: Path | str) -> Table:
         line, units = body.pop(0)
         _tell(f"{path}, line {line} holds units ({', '.join(u.strip() or '-' for u in units)}) and was left out")
     columns = {name: np.array([cells[i].strip() for _, cells in body]) for i, name in enumerate(header)}
-    return Table(path, _numbers(path, columns, body, decimal=separator != ","), np.array([line for line, _ in body]))
+    return CSVTable(path, _numbers(path, columns, body, decimal=separator != ","), np.array([line for line, _ in body]))
 
 
 def _tell(text: str) -> None:
@@ -119,7 +119,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _rows(path: Path) -> tuple[str, list[Row]]:
+def _rows(path: Path) -> tuple[str, list[_Row]]:
     """What separates the cells, and the rows with at least one cell that is not blank."""
     text = _text(path)
     if "\0" in text:
@@ -129,7 +129,7 @@ def _rows(path: Path) -> tuple[str, list[Row]]:
     if separator != ",":
         _tell(f"{path}: cells are separated by {separator!r}")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    rows: list[Row] = []
+    rows: list[_Row] = []
     try:
         for cells in reader:
             if any(c.strip() for c in cells):
@@ -153,7 +153,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _holds_units(body: Sequence[Row]) -> bool:
+def _holds_units(body: Sequence[_Row]) -> bool:
     """Whether the first row has no number in any column that has nothing but numbers below."""
     first, rest = body[0][1], [cells for _, cells in body[1:]]
     below = [[c for c in column if c.strip()] for column in zip(*rest, strict=True)]
@@ -162,7 +162,7 @@ def _holds_units(body: Sequence[Row]) -> bool:
 
 
 def _numbers(
-    path: Path, columns: dict[str, NDArray[Any]], body: Sequence[Row], *, decimal: bool
+    path: Path, columns: dict[str, NDArray[Any]], body: Sequence[_Row], *, decimal: bool
 ) -> dict[str, NDArray[Any]]:
     """The columns, as numbers where all cells are; ``decimal``: whether commas may be decimal ones."""
     out: dict[str, NDArray[Any]] = {}

@@ -13,7 +13,7 @@ from scipy.interpolate import Akima1DInterpolator, CubicSpline, PPoly, RBFInterp
 from scipy.spatial import Delaunay, QhullError  # pyright: ignore[reportAttributeAccessIssue]
 
 Array = NDArray[np.float64]
-Curve = Callable[[Array], Array]
+Function = Callable[[Array], Array]
 """(Q, D) -> (Q, K)."""
 
 METHODS = ("linear", "makima", "cubic")
@@ -22,7 +22,7 @@ MANY = 300
 """With more points than these, curves are evaluated one after the other: it is the faster way there."""
 
 
-def interpolator(x: Array, y: Array, method: str) -> Curve:
+def interpolator(x: Array, y: Array, method: str) -> Function:
     """A curve through the points, continued linearly beyond them.
 
     Args:
@@ -142,7 +142,7 @@ class Ragged:
         return out
 
 
-def _surface(x: Array, y: Array) -> Curve:
+def _surface(x: Array, y: Array) -> Function:
     p, d = x.shape
     if p <= d + 1 or np.linalg.matrix_rank(x - x.mean(0), tol=1e-9 * np.ptp(x)) < d:  # a plane, or what there is of one
         design = np.column_stack([np.ones(p), x])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from operant.core.checks import DataError, InputError
-from operant.relational.bank.csvtable import RelationalWarning, Table
+from operant.relational.bank.csvtable import CSVTable, RelationalWarning
 from operant.relational.bank.curves import Array
 
 EPOCH = "days since 1970-01-01"
@@ -92,7 +92,7 @@ def column(frame: Any, name: Any) -> NDArray[Any]:
         raise
     except (KeyError, IndexError, TypeError) as error:
         there = ", ".join(map(str, frame if isinstance(frame, Mapping) else frame.columns))
-        where = f"{frame.path}: " if isinstance(frame, Table) else ""
+        where = f"{frame.path}: " if isinstance(frame, CSVTable) else ""
         raise DataError(f"{where}no column {name!r}; there are: {there}.") from error
     except Exception as error:  # polars has an error type of its own
         raise DataError(f"no column {name!r} ({error}).") from error
@@ -105,7 +105,7 @@ def column(frame: Any, name: Any) -> NDArray[Any]:
 
 def place(frame: Any, row: int) -> str:
     """Where a row stands: file and line, or its number."""
-    return frame.place(row) if isinstance(frame, Table) else f"row {row}"
+    return frame.place(row) if isinstance(frame, CSVTable) else f"row {row}"
 
 
 def numbers(name: str, cells: NDArray[Any], frame: Any = None, *, empty: bool = False) -> Array:

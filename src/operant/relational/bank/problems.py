@@ -18,9 +18,10 @@ from scipy.integrate import solve_ivp
 
 from operant.core.checks import InputError, check_int
 from operant.relational.bank.curves import Array
-from operant.relational.bank.tasks import Batch, TaskBank
+from operant.relational.bank.task import Batch
+from operant.relational.bank.tasks import TaskBank
 
-Sampler = Callable[[int, np.random.Generator], Array]
+ParameterSampler = Callable[[int, np.random.Generator], Array]
 """(n, rng) -> (n, K) parameters."""
 
 G = 9.81
@@ -44,7 +45,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Family:
+class CurveFamily:
     """One parametric family of functions R^D -> R^C.
 
     Args:
@@ -60,7 +61,7 @@ class Family:
     name: str
     function: Batch
     domain: tuple[tuple[float, float], ...]
-    regions: Mapping[str, Sampler]
+    regions: Mapping[str, ParameterSampler]
     param_names: tuple[str, ...]
     x_names: tuple[str, ...] = ("x",)
     y_names: tuple[str, ...] = ("y",)
@@ -200,7 +201,7 @@ def _family(
     domain: tuple[float, float],
     first: tuple[str, Sequence[float]],
     others: Mapping[str, tuple[float, float]],
-) -> Family:
+) -> CurveFamily:
     """A family of one input and one output: y = formula(x, first, *others), ``first`` cut at four edges."""
     label, edges = first
 
@@ -211,7 +212,7 @@ def _family(
     regions = {
         region: Box(((edges[i], edges[i + 1]), *others.values())) for i, region in enumerate(("inner", "edge", "outer"))
     }
-    return Family(name, function, (domain,), regions, (label, *others))
+    return CurveFamily(name, function, (domain,), regions, (label, *others))
 
 
 PERIOD = 20 / 7
@@ -299,7 +300,7 @@ def _lotka_volterra(params: Array, x: Array) -> Array:
     return np.moveaxis(out, 2, 0)
 
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, CurveFamily] = {
     f.name: f
     for f in (
         _family(
@@ -349,7 +350,7 @@ FAMILIES: dict[str, Family] = {
             ("v", (30, 45, 60, 75)),
             {"theta": (40, 50), "k": (0.02, 0.1)},
         ),
-        Family(
+        CurveFamily(
             "plume",
             _plume,
             ((-2.0, 10.0), (1.0, 5.0)),
@@ -360,7 +361,7 @@ FAMILIES: dict[str, Family] = {
             ("D", "v", "M"),
             ("s", "t"),
         ),
-        Family(
+        CurveFamily(
             "lotka_volterra",
             _lotka_volterra,
             ((0.0, SPAN),),

@@ -126,12 +126,12 @@ class RelationalOperator(ABC):
         """
 
 
-Kind = TypeVar("Kind", bound=type[RelationalOperator])
+_Kind = TypeVar("_Kind", bound=type[RelationalOperator])
 REGISTERED: dict[str, type[RelationalOperator]] = {}
 """Name -> class, in the order of definition; read it with :func:`operant.relational.operators.registry.kinds`."""
 
 
-def register(kind: Kind) -> Kind:
+def register(kind: _Kind) -> _Kind:
     """Class decorator: make an operator known by its name, and to ``operator="auto"`` what it proposes.
 
     Raises:

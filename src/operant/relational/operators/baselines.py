@@ -168,8 +168,7 @@ class _NearestAdapted(Adapted):
         self._bank = bank
         distance = self._square.mean(1)
         self._order = np.argsort(distance, kind="stable")[: RUNNERS_UP + 1]
-        self._few = bank.select(self._order)
-        self._few.__dict__["method"] = bank.method
+        self._few = bank.select(self._order, method=bank.method)
         self._residual = np.sqrt(distance[self._order[0]])
         floor = max(float(distance[self._order[0]]), 1e-12)  # weights of a likelihood with the best residual as noise
         likelihood = np.exp(-0.5 * len(context.x) * (distance[self._order] / floor - 1))

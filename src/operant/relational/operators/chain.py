@@ -213,7 +213,7 @@ def diverse(chains: Index, count: int, cap: int, size: int) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Prior:
+class ChainPrior:
     """N(nominal, spread^2) of the parameters of a chain.
 
     Args:
@@ -252,7 +252,16 @@ class Chains:
 
     @classmethod
     def weigh(
-        cls, tables: Tables, prior: Prior, which: Index, theta: Array, x: Array, y: Array, *, floor: float, grid: Array
+        cls,
+        tables: Tables,
+        prior: ChainPrior,
+        which: Index,
+        theta: Array,
+        x: Array,
+        y: Array,
+        *,
+        floor: float,
+        grid: Array,
     ) -> Chains:
         """Laplace evidence of each chain, its noise profiled; of chains that agree on ``grid`` the best one counts."""
         degrees = max(len(x) - theta.shape[1], len(x) / 4)

@@ -24,7 +24,17 @@ from operant.relational.operators.base import (
     RelationalOperator,
     register,
 )
-from operant.relational.operators.chain import Chains, Index, Prior, Tables, diverse, forward, profile, refine, smallest
+from operant.relational.operators.chain import (
+    ChainPrior,
+    Chains,
+    Index,
+    Tables,
+    diverse,
+    forward,
+    profile,
+    refine,
+    smallest,
+)
 
 CHUNK = 2_000_000
 """Table look-ups of one scoring step, which bounds memory."""
@@ -118,12 +128,12 @@ class FittedCompose(Fitted):
         return self.settings.starts or (256 if self.settings.depth == 2 else 2000)
 
     @cached_property
-    def prior(self) -> Prior:
+    def prior(self) -> ChainPrior:
         """Of the warps, around the plain composition."""
         between = self.settings.depth - 1
         nominal = np.array([1.0, 0.0, *self.link * between, 1.0, 0.0])
         spread = self.settings.warp * np.array([1.0, 1.0, *(self.link[0], 1.0) * between, 1.0, 1.0])
-        return Prior(nominal, spread)
+        return ChainPrior(nominal, spread)
 
     def weigh(self, which: Index, theta: Array, x: Array, y: Array) -> Chains:
         """The posterior over refined chains."""

@@ -41,7 +41,7 @@ WIDTH = (0.3, 30.0)
 """Range of a periodic term's length, in units of the sine."""
 PERIOD = (0.1, 4.0)
 """In scaled units, where the bank's range is [-1, 1]."""
-Kind = Literal["rbf", "matern", "linear", "constant", "periodic"]
+TermKind = Literal["rbf", "matern", "linear", "constant", "periodic"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Term:
         columns: the columns of the points that it looks at.
     """
 
-    kind: Kind
+    kind: TermKind
     columns: tuple[int, ...] = ()
 
     @property

@@ -94,7 +94,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class Sampler:
+class PairSampler:
     """Random ordered pairs of known tasks with random contexts, from a table of the bank."""
 
     x: Tensor  # (G, D), increasing for D = 1
@@ -103,7 +103,7 @@ class Sampler:
     similar: Tensor  # (F, S)
 
     @classmethod
-    def of(cls, bank: TaskBank, components: Components, dtype: torch.dtype) -> Sampler:
+    def of(cls, bank: TaskBank, components: Components, dtype: torch.dtype) -> PairSampler:
         """Tabulate."""
         grid = bank.grid(POINTS)
         grid = grid[np.argsort(grid[:, 0], kind="stable")]
@@ -196,7 +196,7 @@ def train(net: nn.Module, call: Call, bank: TaskBank, plan: Plan) -> Array:
         inner, held = split.train, split.test
     except DataError:  # too few tasks to hold any out
         inner, held = bank, bank
-    sampler = Sampler.of(inner, Components(bank, COMPONENTS), dtype)
+    sampler = PairSampler.of(inner, Components(bank, COMPONENTS), dtype)
     targets = torch.tensor(held.values(sampler.x.numpy().astype(np.float64)), dtype=dtype)
     check = sampler.pairs(256, g, targets=targets)
     optimiser = torch.optim.Adam(net.parameters(), plan.rate)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from operant.core.checks import DataError
-from operant.relational.bank.curves import Array, Curve, interpolator
+from operant.relational.bank.curves import Array, Function, interpolator
 from operant.relational.bank.splits import outer
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, Context, Decomposition, Fitted, RelationalOperator, register
@@ -78,7 +78,7 @@ class Components:
             mixed = np.tensordot(self._mix, values, axes=1)  # (1 + K, G, C)
             self._k, self._c = mixed.shape[0], mixed.shape[2]
             flat = mixed.transpose(1, 0, 2).reshape(len(self.grid), -1)
-            self._curve: Curve = interpolator(self.grid, flat, bank.method)
+            self._curve: Function = interpolator(self.grid, flat, bank.method)
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """(Q, C) mean and (Q, C, K) components."""
@@ -176,7 +176,7 @@ class _PCAFitted(Fitted):
 
 
 class _PCAdapted(Adapted):
-    def __init__(self, components: Components, context: Context, fit: Ridge, rank: int, outer: Curve | None) -> None:
+    def __init__(self, components: Components, context: Context, fit: Ridge, rank: int, outer: Function | None) -> None:
         self._components, self._context, self._fit, self._rank, self._outer = components, context, fit, rank, outer
         residual = float(np.sqrt(np.mean(fit.residual() ** 2)))
         text = f"{rank} component{'s' * (rank > 1)}, ridge {fit.ridge:g}: " + ", ".join(f"{z:z.3g}" for z in fit.coef)

@@ -139,9 +139,7 @@ class _Learned(Fitted):
 
     def few(self, order: NDArray[np.intp]) -> TaskBank:
         """The anchors as a bank; two at least."""
-        some = self.bank.select(order)
-        some.__dict__["method"] = self.bank.method
-        return some
+        return self.bank.select(order, method=self.bank.method)
 
     def expected(self, context: Context, scale2: Array) -> Array:
         """Squared error to expect where the squared scale of the context residual is ``scale2``, from the outer split.

@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from operant.relational.bank.curves import Array, Curve, interpolator
+from operant.relational.bank.curves import Array, Function, interpolator
 from operant.relational.bank.splits import outer
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import (
@@ -82,7 +82,7 @@ class Span(RelationalOperator):
         return kappa, np.maximum(np.sqrt((left**2).mean((0, 1))), 1e-8)
 
 
-def components(bank: TaskBank, grid: Array, count: int) -> tuple[Curve, Curve, Array]:
+def components(bank: TaskBank, grid: Array, count: int) -> tuple[Function, Function, Array]:
     """Mean (Q, C) and components (Q, C, k) as functions of (Q, D), and their variances (k,)."""
     curves = bank.values(grid)  # (F, G, C)
     f, c = len(bank), bank.c
@@ -106,11 +106,11 @@ def _bank_basis(bank: TaskBank, weights: Array, x: Array) -> Array:
     return np.einsum("fqc,fk->qck", values - values.mean(0), weights)
 
 
-def _curve_mean(curve: Curve, c: int, x: Array) -> Array:
+def _curve_mean(curve: Function, c: int, x: Array) -> Array:
     return curve(x).reshape(len(x), -1, c)[:, 0]
 
 
-def _curve_basis(curve: Curve, c: int, x: Array) -> Array:
+def _curve_basis(curve: Function, c: int, x: Array) -> Array:
     return curve(x).reshape(len(x), -1, c)[:, 1:].swapaxes(1, 2)
 
 
@@ -119,8 +119,8 @@ class FittedSpan(Fitted):
     """See :class:`Span`."""
 
     bank: TaskBank
-    mean: Curve
-    basis: Curve
+    mean: Function
+    basis: Function
     variance: Array
     left: Array
 

@@ -319,9 +319,7 @@ def _context(
 def _spread(bank: TaskBank, limit: int) -> TaskBank:
     if len(bank) <= limit:
         return bank
-    chosen = bank.select(np.unique(np.linspace(0, len(bank) - 1, limit).astype(int)))
-    chosen.__dict__["method"] = bank.method
-    return chosen
+    return bank.select(np.unique(np.linspace(0, len(bank) - 1, limit).astype(int)), method=bank.method)
 
 
 def spread_of(y: Array) -> float:

@@ -118,7 +118,7 @@ class Warp(RelationalOperator):
 
 
 @dataclass(frozen=True, eq=False)
-class Prior:
+class WarpPrior:
     """What transformations are expected.
 
     Args:
@@ -160,7 +160,7 @@ class FittedWarp(Fitted):
     operator: Warp
     bank: TaskBank
     layout: Layout
-    prior: Prior
+    prior: WarpPrior
 
     def adapt(self, context: Context) -> Adapted:
         """See :meth:`Fitted.adapt`."""
@@ -211,13 +211,10 @@ class FittedWarp(Fitted):
 
     @property
     def _spread(self) -> NDArray[np.intp]:
-        """Evenly spread anchors, remembered by the bank."""
-        cache = self.bank.__dict__.setdefault("_spread_anchors", {})
+        """Evenly spread anchors."""
         count = self.operator.anchors - self.operator.anchors // 2
-        if count not in cache:
-            order = np.argsort(position(self.bank))
-            cache[count] = order[np.linspace(0, len(order) - 1, count).astype(int)]
-        return cache[count]
+        order = self.bank.remembered("order", lambda: np.argsort(position(self.bank)))
+        return order[np.linspace(0, len(order) - 1, count).astype(int)]
 
 
 class AdaptedWarp(Adapted):
@@ -333,7 +330,7 @@ def _fit(
     return solve(bank, layout, x, y, anchor, **given)
 
 
-def learn_prior(operator: Warp, bank: TaskBank, layout: Layout, *, targets: int = 12, near: int = 4) -> Prior:
+def learn_prior(operator: Warp, bank: TaskBank, layout: Layout, *, targets: int = 12, near: int = 4) -> WarpPrior:
     """Fit transformations between tasks of the bank: their spread is the prior.
 
     Each of ``targets`` evenly spread tasks is written as a transformation of its neighbours in position, ``near`` of
@@ -381,11 +378,13 @@ def learn_prior(operator: Warp, bank: TaskBank, layout: Layout, *, targets: int 
     clear = counts[to][..., None] * (found.noise[:, None] / found.total) ** 2  # what is continued says little
     left = (clear * found.residual**2).sum(1) / clear.sum(1)
     spread = np.sqrt(np.median((found.theta - identity) ** 2, axis=0) / CHI2_MEDIAN)
-    prior = Prior(identity, np.maximum(spread, 0.02), np.sqrt(np.median(left, axis=0)))
+    prior = WarpPrior(identity, np.maximum(spread, 0.02), np.sqrt(np.median(left, axis=0)))
     return _follow(prior, bank, found.theta, found.anchor, np.array(to)) if operator.follow else prior
 
 
-def _follow(prior: Prior, bank: TaskBank, theta: Array, anchor: NDArray[np.intp], to: NDArray[np.intp]) -> Prior:
+def _follow(
+    prior: WarpPrior, bank: TaskBank, theta: Array, anchor: NDArray[np.intp], to: NDArray[np.intp]
+) -> WarpPrior:
     """Regress the vectors on the difference of the parameters; what is left has a part that grows with it."""
     p = bank.params
     about = np.stack([p.mean(0), np.where(bank.varying, p.std(0), np.inf)])
@@ -397,4 +396,4 @@ def _follow(prior: Prior, bank: TaskBank, theta: Array, anchor: NDArray[np.intp]
     rest, near = (y - phi @ slope.T) ** 2, far <= np.median(far)
     base = np.maximum(np.median(rest[near], axis=0) / CHI2_MEDIAN, 1e-6)
     grows = np.maximum(np.median(rest / np.maximum(far, 0.05)[:, None], axis=0) / CHI2_MEDIAN, 1e-4)
-    return Prior(prior.mean, prior.sd, prior.noise, slope, about, np.stack([base, grows], axis=1))
+    return WarpPrior(prior.mean, prior.sd, prior.noise, slope, about, np.stack([base, grows], axis=1))

@@ -18,7 +18,8 @@ import numpy as np
 
 from operant.core.checks import InputError
 from operant.relational.bank.curves import Array
-from operant.relational.bank.tasks import Scaling, TaskBank
+from operant.relational.bank.scaling import Scaling
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.transforms import Transformation
 
 LARGEST = 50.0

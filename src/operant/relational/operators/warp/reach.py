@@ -51,7 +51,7 @@ class Reach:
     @classmethod
     def of(cls, bank: TaskBank) -> Reach:
         """Of a bank in scaled units, remembered by it."""
-        return bank.__dict__.setdefault("_reach", cls(bank))
+        return bank.remembered("reach", lambda: cls(bank))
 
     def values(self, which: NDArray[np.intp], x: Array) -> tuple[Array, Array]:
         """(A, Q, C) values of tasks at (Q, D), and their standard deviations, 0 within the measured range."""
