@@ -122,7 +122,7 @@ def test_namespaces_alone_keep_files_and_processes(outside):
         pytest.skip("the kernel offers no namespaces here")
     source = RUNNER.read_text()
     runner = outside.parent / "unguarded.py"
-    runner.write_text(source.replace("    guard(os.getcwd())\n", ""))
+    runner.write_text(source.replace("    _guard(os.getcwd())\n", ""))
     alive = subprocess.Popen(["sleep", "600"])
     texts = [
         f"import os, sqlite3\nOUT = {str(outside)!r}\n{attempt}"

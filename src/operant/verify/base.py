@@ -11,7 +11,7 @@ import numpy as np
 
 from operant.core.checks import DataError
 
-PLAIN = (Decimal("1e-9"), Decimal("1e16"))
+_PLAIN = (Decimal("1e-9"), Decimal("1e16"))
 """Magnitudes that are written without an exponent."""
 Turn = tuple[str, str]
 """One message of a conversation: its role and its text."""
@@ -105,7 +105,7 @@ def _number(value: Decimal, where: str, what: str) -> str:
         raise DataError(f"{where}: expected {what} as a text or a finite number, got {value}.")
     if value == 0:
         return "0"  # -0.0 too
-    if not PLAIN[0] <= abs(value) < PLAIN[1]:
+    if not _PLAIN[0] <= abs(value) < _PLAIN[1]:
         return str(value).lower()
     whole, _, part = format(value, "f").partition(".")
     part = part.rstrip("0")

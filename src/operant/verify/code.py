@@ -35,13 +35,13 @@ from operant.verify.grader import Failed, Graded
 from operant.verify.pool import kill_group
 
 RUNNER = Path(__file__).with_name("sandbox.py")
-WALL = 5.0
+_WALL = 5.0
 """Wall-clock limit in units of the CPU time: a program may share its core with others."""
-MEMORY = 1 << 30
-FILE = 16 << 20
-STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\nassert", "\n@", "\n```")
+_MEMORY = 1 << 30
+_FILE = 16 << 20
+_STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\nassert", "\n@", "\n```")
 """Where a completion of a function's body ends (Chen et al. 2021, section 2.1, and decorators, asserts and fences)."""
-BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+_BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE)
 
 
 @cache
@@ -66,7 +66,7 @@ class CodeRunner:
     """
 
     def __init__(
-        self, *, seconds: float, memory: int = MEMORY, wall: float = WALL, isolated: bool | None = None
+        self, *, seconds: float, memory: int = _MEMORY, wall: float = _WALL, isolated: bool | None = None
     ) -> None:
         self._seconds, self._memory, self._wall = math.ceil(seconds), memory, wall
         self._isolated = namespaces() if isolated is None else isolated
@@ -96,7 +96,7 @@ class CodeRunner:
             "password": password,
             "seconds": self._seconds,
             "bytes": self._memory,
-            "file_bytes": FILE,
+            "file_bytes": _FILE,
             "isolated": self._isolated,
         }
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -145,11 +145,11 @@ def solution(code: str, completion: str, entry: str) -> str:
     indented is no prose.
     """
     defines = re.compile(rf"^(?:async )?def {re.escape(entry)}\b", re.MULTILINE)
-    blocks = [] if _first(completion).startswith(("  ", "\t")) else BLOCK.findall(completion)
+    blocks = [] if _first(completion).startswith(("  ", "\t")) else _BLOCK.findall(completion)
     text = next((block for block in blocks if defines.search(block)), blocks[0] if blocks else completion)
     if defines.search(text) and not _first(text)[:1].isspace():
         return defines.split(code)[0] + text
-    ends = [text.find(stop) for stop in STOPS]
+    ends = [text.find(stop) for stop in _STOPS]
     return code + text[: min((i for i in ends if i >= 0), default=len(text))]
 
 

@@ -12,13 +12,13 @@ from operant.verify.pool import Pool
 from operant.verify.registry import VERIFIERS
 
 GYM = "gym:"
-SIZE = 1000
+_SIZE = 1000
 """Entries drawn where no size is given."""
-SECONDS = 600.0
+_SECONDS = 600.0
 """Wall-clock limit for drawing them: some generators search for puzzles with one solution."""
 
 
-class Row(NamedTuple):
+class Entry(NamedTuple):
     """One entry: its question, its answer ("" where the generator keeps none), and what its verifier needs."""
 
     question: str
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     info: dict[str, Any]
 
 
-def draw(source: str, *draws: tuple[int, int | None]) -> list[list[Row]]:
+def draw(source: str, *draws: tuple[int, int | None]) -> list[list[Entry]]:
     """Entries of "GENERATOR?key=value&...", with the generator's own settings as JSON values or text.
 
     They are drawn under a fixed hash seed: a few generators iterate over sets, and would draw others in each process.
@@ -47,9 +47,9 @@ def draw(source: str, *draws: tuple[int, int | None]) -> list[list[Row]]:
         raise DataError(f"gym:{source}: expected GENERATOR?key=value&key=value ({error}).") from error
     orders: list[dict[str, Any]] = []
     for seed, size in draws:
-        own = {"size": SIZE, "seed": seed} | settings
+        own = {"size": _SIZE, "seed": seed} | settings
         orders.append((own if size is None else own | {"size": size, "seed": seed}) | {"name": name})
-    pool = Pool("gym", processes=1, seconds=SECONDS)
+    pool = Pool("gym", processes=1, seconds=_SECONDS)
     try:
         replies = pool.map("draw", [(order,) for order in orders])
     finally:
@@ -57,7 +57,7 @@ def draw(source: str, *draws: tuple[int, int | None]) -> list[list[Row]]:
     return [_rows(source, order, *reply) for order, reply in zip(orders, replies, strict=True)]
 
 
-def _rows(source: str, order: dict[str, Any], rows: Any, failure: str) -> list[Row]:
+def _rows(source: str, order: dict[str, Any], rows: Any, failure: str) -> list[Entry]:
     if failure or isinstance(rows, str):
         raise DataError(
             f"gym:{source} gives no entries: {failure or rows}. The generators and their settings are those of "
@@ -71,7 +71,7 @@ def _rows(source: str, order: dict[str, Any], rows: Any, failure: str) -> list[R
         )
     if any(row["junk"] == 1.0 for row in rows):
         raise DataError(f"gym:{source} scores the text 'no answer at all' 1.0, as if it were right: take another.")
-    return [Row(row["question"], row["answer"] or "", {"gym": order, "entry": row["entry"]}) for row in rows]
+    return [Entry(row["question"], row["answer"] or "", {"gym": order, "entry": row["entry"]}) for row in rows]
 
 
 def _value(text: str) -> Any:

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from operant.core.checks import InputError, OperantError
 from operant.verify.grader import failure_of
 
-WORKER = Path(__file__).with_name("worker.py")
-START_SECONDS = 120.0
+_WORKER = Path(__file__).with_name("worker.py")
+_START_SECONDS = 120.0
 """Wall-clock limit for a worker to make its grader. SymPy takes 2 s. A cold disk, or a user's module that loads a
 model, can take a minute."""
 
@@ -113,7 +113,7 @@ class _Worker:
         here, there = Pipe()
         with there:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(WORKER), str(there.fileno())],
+                [sys.executable, "-P", str(_WORKER), str(there.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -125,7 +125,7 @@ class _Worker:
         trouble = "it did not answer"
         try:
             here.send((self._spec, sys.path, self._seconds))
-            if here.poll(START_SECONDS):
+            if here.poll(_START_SECONDS):
                 trouble = here.recv()
         except (EOFError, OSError):
             trouble = "its process ended"

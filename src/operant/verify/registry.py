@@ -18,8 +18,8 @@ from .grader import Graded, Grader, Verifier
 
 DOTTED = re.compile(r"\w+(\.\w+)*[.:]\w+")
 """The path of a function: package.module.function or package.module:function."""
-FUNCTION = "package.module.function"
-MATH_BYTES = 4 << 30
+_FUNCTION = "package.module.function"
+_MATH_BYTES = 4 << 30
 """Address space of a worker for "math": SymPy may try to build 9^9^9^9. Loaded, SymPy takes less than 0.5 GB of it."""
 
 
@@ -43,7 +43,7 @@ def find(spec: str) -> tuple[Verifier, str] | None:
     name, colon, argument = spec.partition(":")
     if name + colon in VERIFIERS and (argument or not colon):
         return VERIFIERS[name + colon], argument
-    return (VERIFIERS[FUNCTION], spec) if DOTTED.fullmatch(spec) else None
+    return (VERIFIERS[_FUNCTION], spec) if DOTTED.fullmatch(spec) else None
 
 
 def actions_of(spec: str, seconds: float) -> dict[str, Callable[..., Any]]:
@@ -62,7 +62,7 @@ def load_function(path: str) -> Callable[..., Any]:
         ImportError, AttributeError: if it does not load.
     """
     if not DOTTED.fullmatch(path):
-        raise ValueError(f"expected {FUNCTION}, got {path!r}")
+        raise ValueError(f"expected {_FUNCTION}, got {path!r}")
     module, _, name = path.rpartition(":" if ":" in path else ".")
     function = getattr(importlib.import_module(module), name)
     if not callable(function):
@@ -76,7 +76,7 @@ def _math(argument: str, seconds: float) -> Grader:
     from .answers import grade
 
     grade("1/x", r"\boxed{\frac{1}{x}}", {})  # SymPy and the grammar load now, not within the limit of the first task
-    resource.setrlimit(resource.RLIMIT_AS, (MATH_BYTES, MATH_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (_MATH_BYTES, _MATH_BYTES))
     return grade
 
 
@@ -207,7 +207,7 @@ def _grade_by(
 
 register(
     Verifier(
-        form=FUNCTION,
+        form=_FUNCTION,
         right="f(completion, target, **info) returns bool, float, None or (reward, answer)",
         vote="answer",
         make=_function,

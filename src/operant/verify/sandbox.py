@@ -10,9 +10,9 @@ import signal
 import sys
 from typing import Any
 
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-FOLDERS = os.O_DIRECTORY | os.O_PATH
-PATHS: dict[str, tuple[tuple[int, int | None], ...]] = {
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_FOLDERS = os.O_DIRECTORY | os.O_PATH
+_PATHS: dict[str, tuple[tuple[int, int | None], ...]] = {
     "os.remove": ((0, 1),),
     "os.rmdir": ((0, 1),),
     "os.mkdir": ((0, 2),),
@@ -25,14 +25,14 @@ PATHS: dict[str, tuple[tuple[int, int | None], ...]] = {
     "shutil.rmtree": ((0, None),),
 }
 """Events that change files -> the places of their paths, and of the folders that these are relative to."""
-NEVER = (
+_NEVER = (
     *("os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.kill", "os.link", "os.symlink", "os.chown"),
     *("signal.pthread_kill", "signal.pidfd_send_signal", "subprocess.", "pty.", "socket.", "syslog.", "fcntl.ioctl"),
     *("sqlite3.", "resource.setrlimit", "resource.prlimit", "ctypes.dlsym", "ctypes.call_function", "ctypes.cdata"),
     *("ctypes.string_at", "ctypes.wstring_at"),
 )
 """Beginnings of the events that are refused whatever their arguments."""
-SILENT = (
+_SILENT = (
     *(
         "mkfifo",
         "mknod",
@@ -46,16 +46,16 @@ SILENT = (
     *("pidfd_open", "unshare", "setns", "chroot"),
 )
 """Functions of os that change something outside and raise no event: they are replaced."""
-MODULES = ("_posixshmem", "_multiprocessing", "_gdbm", "_dbm")
+_MODULES = ("_posixshmem", "_multiprocessing", "_gdbm", "_dbm")
 """Extension modules that write files without an event."""
-NEW_NAMESPACES = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000
+_NEW_NAMESPACES = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000
 """CLONE_NEWUSER, NEWNS, NEWPID, NEWNET and NEWIPC."""
-MS_REC_PRIVATE = 0x4000 | 0x40000
-PROCESSES = 64
+_MS_REC_PRIVATE = 0x4000 | 0x40000
+_PROCESSES = 64
 """Threads and processes of a program in namespaces of its own; the kernel does not count those of root."""
 
 
-def guard(folder: str) -> None:
+def _guard(folder: str) -> None:
     """Refuse other processes, the network, and changes to files outside the folder, from here on."""
     root = os.path.join(os.path.realpath(folder), "")
     mine = os.path.realpath("/proc/self")
@@ -76,7 +76,7 @@ def guard(folder: str) -> None:
             return True
         if mode is None and not os.path.isabs(path) and ".." in os.fsdecode(path).split("/"):
             return False  # of os.open, which does not say which folder the path is relative to
-        if flags & (WRITES | FOLDERS) or (mode is None and os.path.isdir(path)):
+        if flags & (_WRITES | _FOLDERS) or (mode is None and os.path.isdir(path)):
             return inside(path)
         found = real(path)
         return not found.startswith("/proc/") or found.startswith(mine) or not found.split("/")[2].isdigit()
@@ -84,12 +84,12 @@ def guard(folder: str) -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and arguments[2] is not None:
             allowed = may_open(*arguments)
-        elif event in PATHS:
-            allowed = all(inside(arguments[i], j and arguments[j]) for i, j in PATHS[event])
+        elif event in _PATHS:
+            allowed = all(inside(arguments[i], j and arguments[j]) for i, j in _PATHS[event])
         elif event == "import":
-            allowed = arguments[0] not in MODULES
+            allowed = arguments[0] not in _MODULES
         else:
-            allowed = not event.startswith(NEVER) and (event != "ctypes.dlopen" or arguments[0] is None)
+            allowed = not event.startswith(_NEVER) and (event != "ctypes.dlopen" or arguments[0] is None)
         if not allowed:
             raise PermissionError(f"{event} is not allowed here")
 
@@ -97,13 +97,13 @@ def guard(folder: str) -> None:
         raise PermissionError("this function is not allowed here")
 
     for module in (os, sys.modules["posix"]):
-        for name in SILENT:
+        for name in _SILENT:
             if hasattr(module, name):
                 setattr(module, name, refused)
     sys.addaudithook(hook)
 
 
-def isolate(folder: str, file_bytes: int) -> None:
+def _isolate(folder: str, file_bytes: int) -> None:
     """Go on in namespaces of its own, as a new process: no network, no other process, nothing to write but the folder.
 
     Everything mounted becomes read-only, and the folder a file system in memory of four times ``file_bytes``.
@@ -122,11 +122,11 @@ def isolate(folder: str, file_bytes: int) -> None:
         call(libc.mount, source, os.fsencode(where), kind, ctypes.c_ulong(flags), data)
 
     user, group = os.getuid(), os.getgid()
-    call(libc.unshare, NEW_NAMESPACES)
+    call(libc.unshare, _NEW_NAMESPACES)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
-    mount(b"none", "/", b"", MS_REC_PRIVATE)
+    mount(b"none", "/", b"", _MS_REC_PRIVATE)
     child = os.fork()
     if child:  # the first process of the new process namespace does the rest
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
@@ -158,11 +158,11 @@ def main() -> None:
         (resource.RLIMIT_CORE, 0),
     ]
     if order["isolated"]:
-        isolate(os.getcwd(), order["file_bytes"])
-        limits.append((resource.RLIMIT_NPROC, PROCESSES))
+        _isolate(os.getcwd(), order["file_bytes"])
+        limits.append((resource.RLIMIT_NPROC, _PROCESSES))
     for limit, value in limits:
         resource.setrlimit(limit, (value, value))
-    guard(os.getcwd())
+    _guard(os.getcwd())
     write(out, b"+")
     try:
         exec(compile(order["program"], "<program>", "exec"), {"__name__": "program"})

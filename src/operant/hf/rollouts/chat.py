@@ -57,10 +57,10 @@ def prompt_tokens(tokenizer: Any, prompt: str | Messages) -> list[int]:
     """
     if isinstance(prompt, str):
         return tokenizer(prompt)["input_ids"]
-    return tokenizer(rendered(tokenizer, prompt, add_generation_prompt=True), add_special_tokens=False)["input_ids"]
+    return tokenizer(_rendered(tokenizer, prompt, add_generation_prompt=True), add_special_tokens=False)["input_ids"]
 
 
-def rendered(tokenizer: Any, messages: Messages, **settings: Any) -> str:
+def _rendered(tokenizer: Any, messages: Messages, **settings: Any) -> str:
     """The text of a conversation by the tokenizer's chat template.
 
     Raises:
@@ -85,6 +85,6 @@ def end_of_turn(tokenizer: Any, ends: Collection[int]) -> int:
     """
     answer = "17 apples"  # stands in no template
     turns = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": answer}]
-    after = rendered(tokenizer, turns).rpartition(answer)[2]
+    after = _rendered(tokenizer, turns).rpartition(answer)[2]
     tokens: list[int] = tokenizer(after, add_special_tokens=False)["input_ids"]
     return next((t for t in tokens if t in ends), int(tokenizer.eos_token_id))

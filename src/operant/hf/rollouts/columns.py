@@ -11,8 +11,8 @@ import numpy as np
 from operant.core.checks import DataError
 from operant.verify.base import Turn, as_text
 
-ROLES = ("system", "developer", "user", "assistant")
-FIELD = re.compile(r"\{\{|\}\}|\{\}|\{([^{}]+)\}|[{}]")
+_ROLES = ("system", "developer", "user", "assistant")
+_FIELD = re.compile(r"\{\{|\}\}|\{\}|\{([^{}]+)\}|[{}]")
 """What a template's braces may be: an escaped one, an empty pair, a field, or a mistake."""
 
 
@@ -69,8 +69,8 @@ def _turn(message: Any, where: str) -> Turn:
         raise DataError(f"{where}: {form}, found {found}.")
     said: dict[str, Any] = dict(message)
     role, content = said.pop("role"), said.pop("content")
-    if role not in ROLES:
-        raise DataError(f"{where}: expected one of the roles {', '.join(ROLES)}, got {role!r}.")
+    if role not in _ROLES:
+        raise DataError(f"{where}: expected one of the roles {', '.join(_ROLES)}, got {role!r}.")
     further = [name for name, entry in said.items() if entry is not None and entry != [] and entry != ""]
     if further:
         raise DataError(f"{where}: {form}, and it has {further} too, which no chat template here would see.")
@@ -91,7 +91,7 @@ def fields(template: str) -> list[str]:
         DataError: for a brace that is neither a field's nor doubled.
     """
     found: list[str] = []
-    for match in FIELD.finditer(template):
+    for match in _FIELD.finditer(template):
         if match.group() in ("{", "}"):
             raise DataError(
                 f"data.template has a single {match.group()!r} at {template[match.start() :][:40]!r}: write "
@@ -111,7 +111,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     def put(match: re.Match[str]) -> str:
         return values[match.group(1)] if match.group(1) else {"{{": "{", "}}": "}"}.get(match.group(), match.group())
 
-    return FIELD.sub(put, template)
+    return _FIELD.sub(put, template)
 
 
 def texts(row: Mapping[str, Any], names: Sequence[str], where: str) -> dict[str, str]:

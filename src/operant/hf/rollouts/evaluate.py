@@ -36,9 +36,9 @@ from operant.strategies import (
 )
 from operant.verify import Prompt, make_verifier
 
-SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
+_SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
 """Families that need no member to name them."""
-VOTES = (Majority, Quorum, WeightedVote, TopVote, RaceTo, StopAtLead)
+_VOTES = (Majority, Quorum, WeightedVote, TopVote, RaceTo, StopAtLead)
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -51,7 +51,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     sampler = Sampler(config.temperature, config.top_p)
     for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens"):
         check_int(name, getattr(config, name), least=1)
-    strategies = [SHORT.get(text) or parse(text) for text in config.families]
+    strategies = [_SHORT.get(text) or parse(text) for text in config.families]
     if config.rollouts_file is None and max(config.budgets or [1]) > config.rollouts:
         raise BudgetError(
             f"budgets up to {max(config.budgets or [1])} need as many rollouts a prompt, got {config.rollouts}. Raise "
@@ -181,7 +181,7 @@ def _families(strategies: Sequence[Strategy], budgets: list[int], outcomes: Outc
         name = s.named("N")
         if s.binary and not outcomes.binary:
             Console().print(f"{name} is left out: it counts successes, and rewards are not 0 or 1.")
-        elif isinstance(s, VOTES) and not votes:
+        elif isinstance(s, _VOTES) and not votes:
             Console().print(f"{name} is left out: no rollout has an answer to vote for.")
         else:
             kept.append(s)

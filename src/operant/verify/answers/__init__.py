@@ -18,25 +18,25 @@ from .same import rational, same
 
 def grade(target: str, text: str, info: Mapping[str, Any]) -> tuple[float, str | None, bytes | None]:
     """Reward, answer and what stands for it in comparisons; a right answer takes the target's canonical text."""
-    gold = gold_of(target)
+    gold = _gold_of(target)
     found = mine(text)
     if not found and isinstance(gold, Text) and text.strip():
         found = [text]
     whole = [text] if len(text) <= 4 * len(target) + 100 else []
     right = text.strip() == target.strip() or any(key(clean(part)) == gold.text for part in (*whole, *found))
     if right or (found and same(gold, read(found[0]))):
-        return 1.0, canonical(gold), _key(gold, target)
+        return 1.0, _canonical(gold), _key(gold, target)
     if not found:
         return 0.0, None, None
     answer = read(found[0])
-    name = canonical(answer)
-    if name == canonical(gold):  # of another name or unit: a wrong answer is never in the class of the right one
+    name = _canonical(answer)
+    if name == _canonical(gold):  # of another name or unit: a wrong answer is never in the class of the right one
         return 0.0, answer.text, None
     return 0.0, name, _key(answer, found[0])
 
 
 @lru_cache(4096)
-def gold_of(target: str) -> Answer:
+def _gold_of(target: str) -> Answer:
     """The answer that a target is. A whole solution is one only by what it marks: a box, ####, "the answer is"."""
     if is_answer(target):
         return read(target)
@@ -56,10 +56,10 @@ def merge(keys: Sequence[bytes]) -> list[int]:
     return found
 
 
-def canonical(answer: Answer) -> str:
+def _canonical(answer: Answer) -> str:
     """Rational numbers exactly, so that 0.5 and 1/2 are one text; else the answer's text."""
     if isinstance(answer, Named):
-        return canonical(answer.value)
+        return _canonical(answer.value)
     value = rational(answer) if isinstance(answer, Value) else None
     return answer.text if value is None else str(value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-CHARACTERS = {
+_CHARACTERS = {
     **dict.fromkeys("−–", "-"),
     **dict.fromkeys("\u00a0\u2009\u202f", " "),
     **{"×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap "},
@@ -42,18 +42,18 @@ RULES = tuple(
         (r"(?<=[\w)\]}])\s*,?\s+(?:and|or)\s+(?=[\w(\[{\\$+-])", ", "),
     )
 )
-MARKS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
+_MARKS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 """Marks around a whole answer, beside the commands that take it in braces."""
-FUNCTIONS = re.compile(r"(arc)?(sin|cos|tan|sec|csc|cot)h?|log|ln|lg|exp|sqrt|max|min|gcd|lcm|mod|det|arg|lim")
-SHORT = re.compile("is|it|in|of|to|or|so|no|we|he|me|my|by|at|as|an|am|be|do|go|if|on|up|us|ok")
+_FUNCTIONS = re.compile(r"(arc)?(sin|cos|tan|sec|csc|cot)h?|log|ln|lg|exp|sqrt|max|min|gcd|lcm|mod|det|arg|lim")
+_SHORT = re.compile("is|it|in|of|to|or|so|no|we|he|me|my|by|at|as|an|am|be|do|go|if|on|up|us|ok")
 """Words of two letters."""
-WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
+_WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 COMMAND = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+")
 
 
 def clean(text: str) -> str:
     """The text of an answer without what does not change it: spacing, sizes, fonts, marks around it, a full stop."""
-    text = text.translate(str.maketrans(CHARACTERS)).strip()
+    text = text.translate(str.maketrans(_CHARACTERS)).strip()
     for pattern, put in RULES:
         text = pattern.sub(put, text)
     before = ""
@@ -79,7 +79,7 @@ def closing(text: str, start: int) -> int:
 
 
 def _unwrap(text: str) -> str:
-    for left, right in MARKS:
+    for left, right in _MARKS:
         inner = text[len(left) : len(text) - len(right)]
         if len(text) > len(left + right) and text.startswith(left) and text.endswith(right) and left not in inner:
             return inner
@@ -105,14 +105,14 @@ def has_words(text: str) -> bool:
     [False, False, False, True, True]
     """
     plain = COMMAND.sub(" ", text)
-    return any(_is_word(m.group(), plain, m.start(), m.end()) for m in WORD.finditer(plain))
+    return any(_is_word(m.group(), plain, m.start(), m.end()) for m in _WORD.finditer(plain))
 
 
 def _is_word(run: str, text: str, start: int, end: int) -> bool:
-    if len(run) == 1 or FUNCTIONS.fullmatch(run.lower()):
+    if len(run) == 1 or _FUNCTIONS.fullmatch(run.lower()):
         return False
     if len(run) == 2:  # a word only if it stands alone: an + b is a product
-        return bool(SHORT.fullmatch(run.lower())) and text[start - 1 : start].strip(" ,(") == "" == text[
+        return bool(_SHORT.fullmatch(run.lower())) and text[start - 1 : start].strip(" ,(") == "" == text[
             end : end + 1
         ].strip(" ,.)")
     return any(not 0 < ord(b) - ord(a) <= 2 for a, b in zip(run, run[1:], strict=False))

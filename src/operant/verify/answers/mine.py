@@ -10,32 +10,32 @@ from .clean import clean, closing, has_words
 from .read import WORD_LIKE, Text, leaves, read
 from .same import same
 
-BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>[^\s{$\\]+))")
-LINK = re.compile(r"(?:[\s$.,;]|\\[()\[\]]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>[^\s{$\\]+))")
+_LINK = re.compile(r"(?:[\s$.,;]|\\[()\[\]]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
 """What may stand between two boxes that are one answer."""
-HASHES = re.compile(r"####[ \t]*(\S.*)")
-TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-MARKER = re.compile(
+_HASHES = re.compile(r"####[ \t]*(\S.*)")
+_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_MARKER = re.compile(
     r"\b(?:answers?|(?:correct|right) (?:option|choice)|(?:option|choice)(?= is\b))\b\**"
     r"(?:[^.\n:=]{0,60}?(?:\b(?:is|are|was|be)\b(?!\s+not\b)|:|=)\**:?|\s+(?=[-+\d$\\(]))[\s*]*",
     re.IGNORECASE,
 )
-SENTENCE = re.compile(r"[.!?](?=\s|$)|\n")
-REASON = re.compile(r"\s*(?:[.,;:]\s|\n|\b(?:because|since|as|so|where|which|when|for|if|by)\b)")
-SPAN = re.compile(
+_SENTENCE = re.compile(r"[.!?](?=\s|$)|\n")
+_REASON = re.compile(r"\s*(?:[.,;:]\s|\n|\b(?:because|since|as|so|where|which|when|for|if|by)\b)")
+_SPAN = re.compile(
     r"\$\$(?P<a>.+?)\$\$|\\\[(?P<b>.+?)\\\]|\\\((?P<c>.+?)\\\)|(?<!\\)\$(?P<d>(?:[^$\n\\]|\\.)+)\$", re.DOTALL
 )
-OPEN_END = re.compile(r"[-+*/=<>(]$|^[=<>*/)]")
+_OPEN_END = re.compile(r"[-+*/=<>(]$|^[=<>*/)]")
 """Between the dollars of $4 + $5 stands no mathematics."""
-BARE = re.compile(
+_BARE = re.compile(
     r"(?:\\[a-zA-Z]+|\\[%$!,;{}]|[{}\d()\[\]+\-*/^_=<>.,%°×÷·−–€£$]|(?<=\d):(?=\d)|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z])"
     r"|(?<=\d)[a-zA-Z](?![A-Za-z])|\s)+"
 )
-NUMBERS = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?|-?\.\d+")
-CHOICE = re.compile(r"(?:\\text\s*\{\s*)?\(?\s*([A-Z])\s*(?:\)|[.:](?=\s|$))")
-END = 20_000
+_NUMBERS = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?|-?\.\d+")
+_CHOICE = re.compile(r"(?:\\text\s*\{\s*)?\(?\s*([A-Z])\s*(?:\)|[.:](?=\s|$))")
+_END = 20_000
 """Characters from the end of a completion in which an answer is looked for."""
-CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+_CALCULATOR = re.compile(r"<<[^<>\n]*>>")
 """GSM8K's annotations."""
 
 
@@ -46,18 +46,18 @@ def mine(text: str) -> list[str]:
     a tag, GSM8K's ####, the last "answer is" or "Answer:", the whole text if it is nothing but an answer, and the last
     mathematics in it. A box that is not closed was cut off: it is no answer.
     """
-    text = text[-END:]
-    found = boxed(text)
+    text = text[-_END:]
+    found = _boxed(text)
     if found is not None:
         return _choices([found]) if found else []
-    tags = TAG.findall(text)
+    tags = _TAG.findall(text)
     if tags:
         return _segment(tags[-1])
-    hashes = [m[1].strip() for m in HASHES.finditer(text) if is_answer(m[1]) or not text[m.end() :].strip()]
+    hashes = [m[1].strip() for m in _HASHES.finditer(text) if is_answer(m[1]) or not text[m.end() :].strip()]
     if hashes:
         return _segment(hashes[-1])
-    text = CALCULATOR.sub("", text).strip()
-    places = list(MARKER.finditer(text))
+    text = _CALCULATOR.sub("", text).strip()
+    places = list(_MARKER.finditer(text))
     found = _segment(text[places[-1].end() :]) if places else []
     if not found and is_answer(text):
         found = [text]
@@ -66,20 +66,20 @@ def mine(text: str) -> list[str]:
 
 def marks_an_answer(text: str) -> bool:
     """Whether a text is a solution that says which answer is its own: by a box, tag or ####, or in a later sentence."""
-    marked = BOX.search(text) or TAG.search(text) or HASHES.search(text)
-    return bool(marked or (SENTENCE.search(text.strip()[:-1]) and MARKER.search(text)))
+    marked = _BOX.search(text) or _TAG.search(text) or _HASHES.search(text)
+    return bool(marked or (_SENTENCE.search(text.strip()[:-1]) and _MARKER.search(text)))
 
 
-def boxed(text: str) -> str | None:
+def _boxed(text: str) -> str | None:
     """What stands in the last box, or the last few that are linked; "" if it is not closed; None without a box."""
-    places = list(BOX.finditer(text))
+    places = list(_BOX.finditer(text))
     parts: list[str] = []
     start = len(text)
     for match in reversed(places):
         end = closing(text, match.end() - 1) if match["brace"] else match.end() - 1
         if end < 0:
             return ""
-        if parts and (end >= start or not LINK.fullmatch(text, end + 1, start)):
+        if parts and (end >= start or not _LINK.fullmatch(text, end + 1, start)):
             break
         inner = (text[match.end() : end] if match["brace"] else match["bare"].rstrip(".,;")).strip()
         start = match.start()
@@ -103,9 +103,9 @@ def _segment(text: str) -> list[str]:
     spans = _spans(text)
     if spans and spans[0][0] == 0:
         return [spans[0][2]]
-    sentence = SENTENCE.split(text, maxsplit=1)[0].strip(" *_\"'`")
-    plain = SPAN.sub(_inside, sentence)
-    cut = REASON.split(plain, maxsplit=1)[0].strip()
+    sentence = _SENTENCE.split(text, maxsplit=1)[0].strip(" *_\"'`")
+    plain = _SPAN.sub(_inside, sentence)
+    cut = _REASON.split(plain, maxsplit=1)[0].strip()
     whole = [part for part in (plain, cut) if part]
     exact = next((part for part in whole if is_answer(part, words=False)), None)
     maths = [] if exact else list(_maths(sentence, _spans(sentence)))
@@ -116,18 +116,18 @@ def _segment(text: str) -> list[str]:
 
 def _choices(found: list[str]) -> list[str]:
     """With the letter that a multiple choice begins with: (B) 12."""
-    letters = [match[1] for match in (CHOICE.match(clean(part)) for part in found) if match]
+    letters = [match[1] for match in (_CHOICE.match(clean(part)) for part in found) if match]
     return [*found, *letters]
 
 
 def _spans(text: str) -> list[tuple[int, int, str]]:
     """Where mathematics stands in dollars or brackets, and what; linked ones are one answer. $5 and $6 are money."""
     found: list[tuple[int, int, str]] = []
-    for match in SPAN.finditer(text):
+    for match in _SPAN.finditer(text):
         inside = _inside(match).strip()
-        if not inside or OPEN_END.search(inside) or has_words(re.sub(r"\\text\s*\{[^{}]*\}", "", inside)):
+        if not inside or _OPEN_END.search(inside) or has_words(re.sub(r"\\text\s*\{[^{}]*\}", "", inside)):
             continue
-        if found and LINK.fullmatch(text, found[-1][1], match.start()):
+        if found and _LINK.fullmatch(text, found[-1][1], match.start()):
             start, _, before = found.pop()
             found.append((start, match.end(), f"{before.rstrip('.,; ')}, {inside}"))
         else:
@@ -140,7 +140,7 @@ def _maths(text: str, spans: Sequence[tuple[int, int, str]], *, backward: bool =
     rest = list(text)
     for start, end, _ in spans:
         rest[start:end] = "\0" * (end - start)
-    bare = [(m.start(), m.end(), m[0]) for m in BARE.finditer("".join(rest)) if re.search(r"\d|\\[a-z]", m[0])]
+    bare = [(m.start(), m.end(), m[0]) for m in _BARE.finditer("".join(rest)) if re.search(r"\d|\\[a-z]", m[0])]
     for start, _, chunk in sorted([*spans, *bare], reverse=backward):
         found = _bare(chunk, bullet=not text[:start].rpartition("\n")[2].strip()) if rest[start] != "\0" else chunk
         if found and is_answer(found, words=rest[start] == "\0"):
@@ -155,7 +155,7 @@ def _bare(chunk: str, *, bullet: bool) -> str:
     part = f"-{part}" if parts and re.match(r"\s*[*_]*-[\d.\\($]", parts[-1]) else part
     if part and is_answer(part, words=False):
         return part
-    numbers = NUMBERS.findall(part)
+    numbers = _NUMBERS.findall(part)
     return numbers[-1] if numbers else ""
 
 

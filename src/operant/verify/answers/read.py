@@ -15,40 +15,40 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationCo
 from .clean import COMMAND, clean, has_words, key
 from .units import split_unit
 
-LONGEST = 1000
+_LONGEST = 1000
 """Characters of an answer that is read as mathematics; a longer one is text."""
-SPELLING = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none")
-CASED = ConversionConfig(lowercase_symbols=False)
-I = sympy.Symbol("i", real=True)  # noqa: E741
+_SPELLING = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none")
+_CASED = ConversionConfig(lowercase_symbols=False)
+_IMAGINARY = sympy.Symbol("i", real=True)
 """How the imaginary unit comes out of the parser."""
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
-SCIENTIFIC = re.compile(
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
+_SCIENTIFIC = re.compile(
     r"([+-]?(?:\d+\.?\d*|\.\d+))"
     r"(?:e([+-]?\d+)|\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*(?:(\d)|\{\s*([+-]?\d+)\s*\}))",
     re.IGNORECASE,
 )
-FRACTION = re.compile(r"([+-]?)\s*(?:(\d+)\s*)?\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d+))")
-SLASHED = re.compile(r"([+-]?)(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)")
-THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
-NUMERAL = re.compile(r"([0-9A-Za-z]*\d[0-9A-Za-z]*)\s*_\s*\{?\s*(?:\\text\{)?\s*(\d+|[a-z]+)\s*\}*")
-NO_VALUE = re.compile(r"\d\s*:\s*\d|\d{4}-\d{1,2}-\d{1,2}|\d\s+\d")
+_FRACTION = re.compile(r"([+-]?)\s*(?:(\d+)\s*)?\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d+))")
+_SLASHED = re.compile(r"([+-]?)(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)")
+_THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_NUMERAL = re.compile(r"([0-9A-Za-z]*\d[0-9A-Za-z]*)\s*_\s*\{?\s*(?:\\text\{)?\s*(\d+|[a-z]+)\s*\}*")
+_NO_VALUE = re.compile(r"\d\s*:\s*\d|\d{4}-\d{1,2}-\d{1,2}|\d\s+\d")
 """Ratios and times of day, dates, and digits with a space between: compared as text."""
-IN_ORDER = re.compile(rf"{FRACTION.pattern}|{SLASHED.pattern}|[_^]\s*\d")
+_IN_ORDER = re.compile(rf"{_FRACTION.pattern}|{_SLASHED.pattern}|[_^]\s*\d")
 """Where digits with a space between are in order."""
-NAME = re.compile(
+_NAME = re.compile(
     r"\\?[A-Za-z]+'?(?:_(?:\w|\{\w+\}))?(?:\^\{?-1\}?)?(?:\(\s*\\?[a-z]+(?:\s*,\s*[a-z])*\s*\))?"
     r"|\(\s*[A-Za-z](?:_\w)?(?:\s*,\s*[A-Za-z](?:_\w)?)+\s*\)|\\(?:angle|triangle|overline|text)\b.*|\|?[A-Z]{2}\|?"
 )
 """What an equation may give a value to."""
-LABEL = re.compile(r"(?:[A-Za-z']{2,}|\\text\{[^{}\d]*\})(?:\s+(?:[A-Za-z']+|\\text\{[^{}\d]*\})){0,4}")
+_LABEL = re.compile(r"(?:[A-Za-z']{2,}|\\text\{[^{}\d]*\})(?:\s+(?:[A-Za-z']+|\\text\{[^{}\d]*\})){0,4}")
 """Words that say what an equation is about: total cost = 18."""
 RELATION = re.compile(r"<|>|\\(?:le|ge|ne)(?![a-zA-Z])")
-WORD_LIKE = re.compile(rf"[A-Za-z][A-Za-z'-]*|\d+(?::\d+)+(?:[ap]\.?m\.?)?|\d+(?:-\d+){{2}}|{NUMERAL.pattern}")
+WORD_LIKE = re.compile(rf"[A-Za-z][A-Za-z'-]*|\d+(?::\d+)+(?:[ap]\.?m\.?)?|\d+(?:-\d+){{2}}|{_NUMERAL.pattern}")
 """Texts that are answers by themselves: a word, a time of day, a ratio, a date, a numeral with its base."""
-PAIRS = {"(": ")]", "[": ")]", r"\{": (r"\}",), r"\langle": (r"\rangle",)}
-TOKEN = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[a-zA-Z]+|\\.|[<>!]=|[()\[\]{},;=]")
-OPENS = re.compile(r"\\begin\{.*|\\langle|\\?\{|[(\[]")
-CLOSES = re.compile(r"\\end\{.*|\\rangle|\\?\}|[)\]]")
+_PAIRS = {"(": ")]", "[": ")]", r"\{": (r"\}",), r"\langle": (r"\rangle",)}
+_TOKEN = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[a-zA-Z]+|\\.|[<>!]=|[()\[\]{},;=]")
+_OPENS = re.compile(r"\\begin\{.*|\\langle|\\?\{|[(\[]")
+_CLOSES = re.compile(r"\\end\{.*|\\rangle|\\?\}|[)\]]")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ Answer = Text | Value | Group | Named
 def read(source: str) -> Answer:
     """The answer that a text is, as a whole: nothing of it is left out."""
     text = clean(source)
-    return Text(key(text)) if len(text) > LONGEST else _read(text)
+    return Text(key(text)) if len(text) > _LONGEST else _read(text)
 
 
 def leaves(answer: Answer) -> Iterator[Text | Value]:
@@ -122,20 +122,20 @@ def parse(text: str) -> Any:
     text = re.sub(r"\\text\{\s*(\w|\d+)\s*\}", r"\1", text)
     try:
         found: Any = latex2sympy(
-            normalize_latex(text, SPELLING), is_real=True, normalization_config=None, conversion_config=CASED
+            normalize_latex(text, _SPELLING), is_real=True, normalization_config=None, conversion_config=_CASED
         )
-        return found.xreplace({I: sympy.I}) if I in found.free_symbols else found
+        return found.xreplace({_IMAGINARY: sympy.I}) if _IMAGINARY in found.free_symbols else found
     except Exception:  # what its grammar and SymPy raise on other texts has no common class
         return None
 
 
 def _read(text: str) -> Answer:
-    if not text or NO_VALUE.search(IN_ORDER.sub("", text)):
+    if not text or _NO_VALUE.search(_IN_ORDER.sub("", text)):
         return Text(key(text))
-    numeral = NUMERAL.fullmatch(text)
+    numeral = _NUMERAL.fullmatch(text)
     if numeral and (numeral[2].isdigit() or has_words(numeral[2])):
         return Text(f"{numeral[1].upper()}_{numeral[2]}")
-    text = THOUSANDS.sub(lambda m: m.group().replace(",", ""), text) if text[0] not in "([" else text
+    text = _THOUSANDS.sub(lambda m: m.group().replace(",", ""), text) if text[0] not in "([" else text
     for marks, kind in (((",", ";"), ","), ((r"\cup",), "u")):
         parts = split(text, marks)
         if len(parts) > 1:
@@ -154,8 +154,8 @@ def _group(text: str, kind: str, parts: list[str]) -> Answer:
 
 
 def _bracketed(text: str) -> Answer | None:
-    left = next((mark for mark in PAIRS if text.startswith(mark)), None)
-    right = next((mark for mark in PAIRS[left] if text.endswith(mark)), None) if left else None
+    left = next((mark for mark in _PAIRS if text.startswith(mark)), None)
+    right = next((mark for mark in _PAIRS[left] if text.endswith(mark)), None) if left else None
     if not left or not right or [end for end, depth in _depths(text) if not depth] != [len(text)]:
         return None
     inner = text[len(left) : -len(right)].strip()
@@ -167,7 +167,7 @@ def _bracketed(text: str) -> Answer | None:
 
 def _related(text: str) -> Answer | None:
     """What an equation or a membership says of its left side, if that is a name, a calculation or words."""
-    member = re.fullmatch(rf"(?:{NAME.pattern})\s*\\in(?![a-zA-Z])\s*(.+)", text)
+    member = re.fullmatch(rf"(?:{_NAME.pattern})\s*\\in(?![a-zA-Z])\s*(.+)", text)
     if member:
         return _read(member[1])
     parts = [part.strip() for part in split(text, ("=",))]
@@ -175,9 +175,9 @@ def _related(text: str) -> Answer | None:
         return None
     if not all(parts):
         return Text(key(text))
-    if LABEL.fullmatch(parts[0]) or not re.search(r"[A-Za-z]", COMMAND.sub("", parts[0])):
+    if _LABEL.fullmatch(parts[0]) or not re.search(r"[A-Za-z]", COMMAND.sub("", parts[0])):
         return _read(parts[-1])
-    return Named(key(text), key(parts[0]), _read(parts[-1])) if NAME.fullmatch(parts[0]) else None
+    return Named(key(text), key(parts[0]), _read(parts[-1])) if _NAME.fullmatch(parts[0]) else None
 
 
 def _leaf(text: str) -> Answer:
@@ -190,26 +190,26 @@ def _leaf(text: str) -> Answer:
     expression, unit = split_unit(text)
     if unit and not has_words(text) and parse(expression) is None:
         expression, unit = text, ""
-    found = literal(re.sub(r"^([+-])\s+", r"\1", expression))
+    found = _literal(re.sub(r"^([+-])\s+", r"\1", expression))
     if found is None and (has_words(expression) or parse(expression) is None):
         return Text(key(text))
     exact, digits = found or (None, 0)
     return Value(key(text), exact, digits, unit, expression)
 
 
-def literal(text: str) -> tuple[Fraction, int] | None:
+def _literal(text: str) -> tuple[Fraction, int] | None:
     r"""The number of an integer, decimal, fraction or mixed number, and its decimal places; None for other texts.
 
-    >>> [literal(t) for t in ("-1.50", r"1\frac34", "2.5e-05", "3e+2")]
+    >>> [_literal(t) for t in ("-1.50", r"1\frac34", "2.5e-05", "3e+2")]
     [(Fraction(-3, 2), 2), (Fraction(7, 4), 0), (Fraction(1, 40000), 6), None]
     """
-    if NUMBER.fullmatch(text):
+    if _NUMBER.fullmatch(text):
         return Fraction(text), len(text.partition(".")[2])
-    power = SCIENTIFIC.fullmatch(text)
+    power = _SCIENTIFIC.fullmatch(text)
     if power and not (power[2] and _euler(power[1], power[2])) and len(power[0]) < 100:
         exponent = max(-999, min(999, int(power[2] or power[3] or power[4])))
         return Fraction(power[1]) * Fraction(10) ** exponent, max(0, len(power[1].partition(".")[2]) - exponent)
-    parts = FRACTION.fullmatch(text) or SLASHED.fullmatch(text)
+    parts = _FRACTION.fullmatch(text) or _SLASHED.fullmatch(text)
     if parts is None:
         return None
     sign, whole, *rest = parts.groups()
@@ -227,7 +227,7 @@ def _euler(mantissa: str, exponent: str) -> bool:
 def split(text: str, marks: tuple[str, ...]) -> list[str]:
     """The parts of a text between marks that stand in no bracket."""
     parts, last, depth = [], 0, 0
-    for token in TOKEN.finditer(text):
+    for token in _TOKEN.finditer(text):
         depth += _turn(token.group())
         if not depth and token.group() in marks:
             parts.append(text[last : token.start()])
@@ -237,7 +237,7 @@ def split(text: str, marks: tuple[str, ...]) -> list[str]:
 
 def _depths(text: str) -> Iterator[tuple[int, int]]:
     depth = 0
-    for token in TOKEN.finditer(text):
+    for token in _TOKEN.finditer(text):
         turn = _turn(token.group())
         depth += turn
         if turn:
@@ -245,4 +245,4 @@ def _depths(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _turn(token: str) -> int:
-    return 1 if OPENS.fullmatch(token) else -1 if CLOSES.fullmatch(token) else 0
+    return 1 if _OPENS.fullmatch(token) else -1 if _CLOSES.fullmatch(token) else 0

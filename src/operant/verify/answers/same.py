@@ -13,15 +13,15 @@ import sympy
 from .read import RELATION, Answer, Group, Named, Text, Value, parse
 from .units import PERCENT, differ
 
-SECONDS = 5
+_SECONDS = 5
 """Limit of one comparison by SymPy."""
-PLACES = 6
+_PLACES = 6
 """Significant digits that a decimal needs to stand for a number that has no finite one, such as 1/3."""
-LARGEST = 10**1000
+_LARGEST = 10**1000
 """Numerator or denominator of a number that is written out."""
-NOISE = Fraction(1, 10**13)
+_NOISE = Fraction(1, 10**13)
 """Relative difference of two decimals that programs leave: 0.30000000000000004 is 0.3."""
-UNORDERED = (",", "{}")
+_UNORDERED = (",", "{}")
 
 
 def same(a: Answer, b: Answer) -> bool:
@@ -63,9 +63,9 @@ def _named(a: Answer, b: Answer) -> bool:
 def _groups(a: Group, b: Group) -> bool:
     if len(a.parts) != len(b.parts):
         return False
-    if a.kind == b.kind and a.kind not in (*UNORDERED, "u") or {a.kind, b.kind} == {",", "()"}:
+    if a.kind == b.kind and a.kind not in (*_UNORDERED, "u") or {a.kind, b.kind} == {",", "()"}:
         return all(same(x, y) for x, y in zip(a.parts, b.parts, strict=True))
-    if {a.kind, b.kind} <= set(UNORDERED) or a.kind == b.kind == "u" or {a.kind, b.kind} == {",", "u"}:
+    if {a.kind, b.kind} <= set(_UNORDERED) or a.kind == b.kind == "u" or {a.kind, b.kind} == {",", "u"}:
         return _matched(a.parts, b.parts)
     return False
 
@@ -93,7 +93,7 @@ def _equal(a: Value, b: Value, scale: int) -> bool:
     """Whether a equals scale times b."""
     if a.exact is not None and b.exact is not None:
         return _close(a.exact, b.exact * scale, a.digits, b.digits)
-    x, y = number(a), number(b)
+    x, y = _number(a), _number(b)
     if x is None or y is None:
         first, second = parse(a.expression), parse(b.expression)
         return _verify(first, second) if scale == 1 else False
@@ -108,7 +108,7 @@ def _equal(a: Value, b: Value, scale: int) -> bool:
 
 def _rounds(decimal: Value, exact: Any) -> bool:
     """Whether a number is written as the decimal that another one, which is not finite as a decimal, is rounded to."""
-    if decimal.exact is None or not decimal.digits or not _significant(decimal.exact, decimal.digits) >= PLACES:
+    if decimal.exact is None or not decimal.digits or not _significant(decimal.exact, decimal.digits) >= _PLACES:
         return False
     return bool(2 * abs(exact - sympy.Rational(decimal.exact)) <= sympy.Rational(1, 10**decimal.digits))
 
@@ -119,9 +119,9 @@ def _close(x: Fraction, y: Fraction, x_digits: int, y_digits: int) -> bool:
     finite = [_finite(x), _finite(y)]
     if all(finite):
         longest = max(_significant(x, x_digits), _significant(y, y_digits))
-        return bool(x_digits or y_digits) and longest >= 15 and abs(x - y) <= NOISE * max(abs(x), abs(y))
+        return bool(x_digits or y_digits) and longest >= 15 and abs(x - y) <= _NOISE * max(abs(x), abs(y))
     ((v, digits), w) = ((x, x_digits), y) if finite[0] else ((y, y_digits), x)
-    return bool(digits) and _significant(v, digits) >= PLACES and 2 * abs(v - w) * 10**digits <= 1 and any(finite)
+    return bool(digits) and _significant(v, digits) >= _PLACES and 2 * abs(v - w) * 10**digits <= 1 and any(finite)
 
 
 def _finite(x: Fraction) -> bool:
@@ -138,7 +138,7 @@ def _significant(x: Fraction, digits: int) -> int:
 
 
 @lru_cache(4096)
-def number(value: Value) -> Any:
+def _number(value: Value) -> Any:
     """SymPy's number, with its decimals exact; None if it has variables or is none."""
     if value.exact is not None:
         return sympy.Rational(value.exact.numerator, value.exact.denominator)
@@ -150,11 +150,11 @@ def number(value: Value) -> Any:
 
 def rational(value: Value) -> Fraction | None:
     """The number of a value, if it is rational, as a fraction of one: 50 % is 1/2."""
-    found = number(value)
+    found = _number(value)
     if found is None or found.is_rational is False:
         return None
     found = value.exact if value.exact is not None else found.doit()
-    if not isinstance(found, (Fraction, sympy.Rational)) or max(abs(found.numerator), found.denominator) > LARGEST:
+    if not isinstance(found, (Fraction, sympy.Rational)) or max(abs(found.numerator), found.denominator) > _LARGEST:
         return None
     return Fraction(int(found.numerator), int(found.denominator)) / (100 if value.unit == PERCENT else 1)
 
@@ -163,4 +163,4 @@ def _verify(gold: Any, found: Any) -> bool:
     """Math-verify's comparison; what is undefined equals nothing."""
     if gold is None or found is None or any(x.has(sympy.nan, sympy.zoo) for x in (gold, found)):
         return False
-    return math_verify.verify(gold, found, allow_set_relation_comp=True, timeout_seconds=SECONDS, raise_on_error=True)
+    return math_verify.verify(gold, found, allow_set_relation_comp=True, timeout_seconds=_SECONDS, raise_on_error=True)

@@ -7,8 +7,8 @@ import re
 from .clean import has_words
 
 PERCENT = "%"
-PERCENTAGE = ("percent", "percentage", "per cent", "pct", "%", "\\%")
-NAMES = {
+_PERCENTAGE = ("percent", "percentage", "per cent", "pct", "%", "\\%")
+_NAMES = {
     name: names.split()[0]
     for names in (
         "km kilometer kilometre kms",
@@ -55,23 +55,23 @@ NAMES = {
     for name in names.split()
 }
 """Spellings of the units that are told apart: meters are not kilometers. Others are not compared."""
-NOT_FIRST = re.compile("of|to|in|on|at|from|by|and|or|out|with|is|are|was|were|if|because|since|so|as|for")
-CURRENCY = re.compile(r"(-?)\s*(?:\\?\$|€|£|¥|₹)\s*(-?.*\d.*)", re.DOTALL)
-TEXT = r"\\text\{[^{}]*[A-Za-z%][^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?"
-TEXTS = re.compile(
+_NOT_FIRST = re.compile("of|to|in|on|at|from|by|and|or|out|with|is|are|was|were|if|because|since|so|as|for")
+_CURRENCY = re.compile(r"(-?)\s*(?:\\?\$|€|£|¥|₹)\s*(-?.*\d.*)", re.DOTALL)
+_TEXT = r"\\text\{[^{}]*[A-Za-z%][^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?"
+_TEXTS = re.compile(
     rf"(?P<body>.*[^\s\\/^])\s*\^?\s*"
-    rf"(?P<unit>(?:(?:\\cdot|/|\*)?\s*{TEXT}\s*)+|\\frac\{{\s*{TEXT}\s*\}}\{{\s*{TEXT}\s*\}})",
+    rf"(?P<unit>(?:(?:\\cdot|/|\*)?\s*{_TEXT}\s*)+|\\frac\{{\s*{_TEXT}\s*\}}\{{\s*{_TEXT}\s*\}})",
     re.DOTALL,
 )
-PLAIN = re.compile(
+_PLAIN = re.compile(
     r"(?P<body>.*[\d})])(?P<space>\s*)"
     r"(?P<unit>/?\s*[A-Za-zµ][A-Za-zµ./ \-]*(?:\^?\d)?(?:/[A-Za-z]+(?:\^?\d)?)?)",
     re.DOTALL,
 )
-POWER = re.compile(r"\^\{?-?\d\}?|\b(?:square|cubic|sq\.?|cu\.?)\b")
-REMARK = re.compile(r"(?P<body>.*\S)\s*\((?P<unit>[^()]*)\)", re.DOTALL)
-DEGREES = re.compile(r"(?P<body>.*\S)\s*\^\s*\\circ\s*(?P<unit>[CF]?)")
-PERCENTS = re.compile(r"(?P<body>.*[^\s\\])\s*(?:\\?%|\\text\{\s*\\?%\s*\})")
+_POWER = re.compile(r"\^\{?-?\d\}?|\b(?:square|cubic|sq\.?|cu\.?)\b")
+_REMARK = re.compile(r"(?P<body>.*\S)\s*\((?P<unit>[^()]*)\)", re.DOTALL)
+_DEGREES = re.compile(r"(?P<body>.*\S)\s*\^\s*\\circ\s*(?P<unit>[CF]?)")
+_PERCENTS = re.compile(r"(?P<body>.*[^\s\\])\s*(?:\\?%|\\text\{\s*\\?%\s*\})")
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -80,26 +80,26 @@ def split_unit(text: str) -> tuple[str, str]:
     >>> [split_unit(t) for t in (r"5\text{ cm}^2", r"\$4", "72 km/h", r"50\%", "5 (years old)", "2d", "x+5 m")]
     [('5', 'cm^2'), ('4', 'dollar'), ('72', 'km/h'), ('50', '%'), ('5', 'years old'), ('2d', ''), ('x+5', 'm')]
     """
-    money = CURRENCY.fullmatch(text)
+    money = _CURRENCY.fullmatch(text)
     if money:
         return split_unit(money[1] + money[2])[0], "dollar" if "$" in text else "money"
-    percent = PERCENTS.fullmatch(text)
+    percent = _PERCENTS.fullmatch(text)
     if percent:
         return percent["body"], PERCENT
-    texts = TEXTS.fullmatch(text)
+    texts = _TEXTS.fullmatch(text)
     if texts:
         unit = re.sub(r"\\text\{([^{}]*)\}", r"\1", texts["unit"]).strip()
-        return _degrees(texts["body"]), PERCENT if unit.lower() in PERCENTAGE else unit
-    remark = REMARK.fullmatch(text)
+        return _degrees(texts["body"]), PERCENT if unit.lower() in _PERCENTAGE else unit
+    remark = _REMARK.fullmatch(text)
     if remark and has_words(remark["unit"]):
         return split_unit(remark["body"])[0], remark["unit"].strip()
-    degrees = DEGREES.fullmatch(text)
+    degrees = _DEGREES.fullmatch(text)
     if degrees:
         return degrees["body"], "degree"
-    plain = PLAIN.fullmatch(text)
+    plain = _PLAIN.fullmatch(text)
     if plain and _is_unit(plain["unit"].strip(), bool(plain["space"])):
         unit = plain["unit"].strip()
-        return _degrees(plain["body"]), PERCENT if unit.lower() in PERCENTAGE else unit
+        return _degrees(plain["body"]), PERCENT if unit.lower() in _PERCENTAGE else unit
     return text, ""
 
 
@@ -110,7 +110,7 @@ def differ(a: str, b: str) -> bool:
 
 
 def _degrees(body: str) -> str:
-    degrees = DEGREES.fullmatch(body)
+    degrees = _DEGREES.fullmatch(body)
     return degrees["body"] if degrees else body
 
 
@@ -121,7 +121,7 @@ def _is_unit(text: str, apart: bool) -> bool:
         return True
     if words and all(_name(word) is not None for word in words):
         return apart or len(re.sub(r"\^?\d$|[/\s]", "", text)) > 1
-    return apart and len(words) <= 4 and has_words(text) and not NOT_FIRST.fullmatch(words[0].lower())
+    return apart and len(words) <= 4 and has_words(text) and not _NOT_FIRST.fullmatch(words[0].lower())
 
 
 def _name(word: str) -> str | None:
@@ -129,9 +129,9 @@ def _name(word: str) -> str | None:
     if len(word) == 1 and word not in "mgshlLNWVJK":  # as 3 n and 3 k are written, they are products
         return None
     word = word.lower()
-    return NAMES.get(word) or NAMES.get(word.removesuffix("s")) if word else None
+    return _NAMES.get(word) or _NAMES.get(word.removesuffix("s")) if word else None
 
 
 def _canonical(unit: str) -> str | None:
-    parts = [_name(POWER.sub("", part).strip()) for part in unit.split("/")]
+    parts = [_name(_POWER.sub("", part).strip()) for part in unit.split("/")]
     return None if None in parts else "/".join(part for part in parts if part)
