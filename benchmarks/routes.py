@@ -132,10 +132,10 @@ def measure(template: str, sizes: Sizes) -> Row:
     s, o = at(template, sizes.full.n), outcomes(sizes.full, TABLE[template])
     closed = best_of(sizes.runs, lambda: estimate(s, o))  # makes the credit too, for its standard error
 
-    case = sizes.types if s.symmetric else sizes.orders
+    case = sizes.types if s.traits.symmetric else sizes.orders
     few, small = at(template, case.n), outcomes(case, TABLE[template], seed=1)
     closed_small = best_of(sizes.runs, lambda: estimate(few, small))
-    if s.symmetric:
+    if s.traits.symmetric:
         multisets = calls_by_types(s, o)
         exact_small = best_of(3, lambda: estimate(few, small, route="types"))
         peer = (estimate(few, small, route="types").value, credit(few, small, route="types"))
@@ -176,7 +176,7 @@ which its credit is off by {GOAL:.0%} of the credit's norm, extrapolated by 1/sq
         r = measure(template, sizes)
         rows.append(r)
         name = r.name if len(r.name) < 28 else r.name[:25] + "..."
-        name += "" if at(template, 4).symmetric else " *"
+        name += "" if at(template, 4).traits.symmetric else " *"
         times = (seconds(x) for x in (r.closed, r.closed_small, r.exact_small))
         enumeration = ratio(r.exact_small / r.closed_small)
         monte_carlo = (

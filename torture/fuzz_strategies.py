@@ -121,7 +121,7 @@ def outcomes(value: tuple[str, Any, Any, Any]) -> None:
         assert bool(found.isfinite().all()), f"{text}: {found}"
         assert bool(weights.isfinite().all()), f"{text}: {weights}"
     assert weights.shape == seen.reward.shape
-    curve(s, seen, None if s.binary else [1])
+    curve(s, seen, None if s.traits.binary else [1])
 
 
 @st.composite

@@ -112,7 +112,7 @@ def outcomes(s: Strategy, scored: bool, batch: int, m: int, seed: int = 0) -> Ou
     g = torch.Generator().manual_seed(seed)
     answer = torch.randint(-1, 3, (batch, m), generator=g)
     reward = torch.tensor([-0.5, 0.0, 0.25, 1.0], dtype=torch.float64)[torch.randint(0, 4, (batch, m), generator=g)]
-    if s.binary:
+    if s.traits.binary:
         reward = (torch.rand(batch, m, generator=g) < torch.linspace(0, 1, batch)[:, None]).double()
     score = torch.randint(0, 3, (batch, m), generator=g).double() if scored else None
     return Outcomes(reward, answer, score)

@@ -55,7 +55,7 @@ def marginal(rule: slow.Rule, z: slow.Draw, n: int, i: int) -> Fraction:
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(picks=st.lists(st.integers(0, 3), min_size=2, max_size=5))
 def test_shapley_is_the_mean_over_all_orders(s: Strategy, rule: slow.Rule, scored: bool, picks: list[int]) -> None:
-    kinds = [(float(r == 1), a, c) if s.binary else (r, a, c) for r, a, c in KINDS]
+    kinds = [(float(r == 1), a, c) if s.traits.binary else (r, a, c) for r, a, c in KINDS]
     z = [kinds[k] if scored else (kinds[k][0], kinds[k][1], kinds[k][0]) for k in picks]
     want = shapley_over_orders(rule, z)
     o = outcomes(z, scored)

@@ -24,7 +24,7 @@ from tests.strategies.test_conformance import TABLE, Row, every_row, rollouts, s
 
 REWARDS = [-1.0, -0.5, 0.0, 0.25, 1.0]
 SCORES = [0.0, 0.25, 0.5, 1.0]
-CLOSED = [row for row in TABLE if not (row.function and not row.strategy.symmetric)]
+CLOSED = [row for row in TABLE if not (row.function and not row.strategy.traits.symmetric)]
 closed_rows = pytest.mark.parametrize("row", CLOSED, ids=[row.id for row in CLOSED])
 WORST: dict[str, float] = {}
 """Largest difference from the enumeration, by strategy; filled by the tests and printed by the last one."""
@@ -48,7 +48,7 @@ def outcomes(draw: st.DrawFn, row: Row, spare: int) -> Outcomes:
         few = draw(st.lists(st.sampled_from(values), min_size=1, max_size=4))
         return draw(st.lists(st.lists(st.sampled_from(few), min_size=m, max_size=m), min_size=b, max_size=b))
 
-    reward = torch.tensor(table([0.0, 1.0] if s.binary else REWARDS), dtype=torch.float64)
+    reward = torch.tensor(table([0.0, 1.0] if s.traits.binary else REWARDS), dtype=torch.float64)
     answer = torch.tensor(table([-1, 0, 1, 2, 3]))
     return Outcomes(reward, answer, torch.tensor(table(scores), dtype=torch.float64) if row.scored else None)
 
@@ -74,11 +74,11 @@ def note(row: Row, got: Tensor, want: Tensor) -> None:
 @closed_rows
 def test_random_outcomes_agree_with_the_enumeration(row: Row) -> None:
     s, rule = row.strategy, cache(row.rule)
-    average = slow.u if s.symmetric else slow.u_ordered
-    spare = 3 if s.n <= 4 else 2 if s.symmetric else 1
+    average = slow.u if s.traits.symmetric else slow.u_ordered
+    spare = 3 if s.n <= 4 else 2 if s.traits.symmetric else 1
 
     @settings(
-        max_examples=8 if s.symmetric else 5,
+        max_examples=8 if s.traits.symmetric else 5,
         deadline=None,
         derandomize=True,
         database=None,
@@ -89,7 +89,7 @@ def test_random_outcomes_agree_with_the_enumeration(row: Row) -> None:
     def check(o: Outcomes) -> None:
         value = estimate(s, o).value
         note(row, value, fractions([average(rule, z, s.n) for z in rollouts(o)]))
-        routes = ["types", "subsets"] if s.symmetric else []
+        routes = ["types", "subsets"] if s.traits.symmetric else []
         for route in routes:
             note(row, estimate(s, o, route=route).value, value)
         if o.m == 1:
@@ -171,9 +171,9 @@ def test_equal_rewards(row: Row, name: str) -> None:
     o = CONSTANT[name](sample(row, s.n + 2, batch=2))
     value, weights = both(s, o)
     torch.testing.assert_close(weights.sum(-1), torch.zeros_like(value), rtol=0, atol=1e-12)
-    if s.selects:
+    if s.traits.selects:
         assert bool((value <= float(o.reward.max()) + 1e-12).all() & (value >= -1e-12).all())
-    if s.selects and name == "rewards all 0":
+    if s.traits.selects and name == "rewards all 0":
         assert value.abs().max() == 0 and weights.abs().max() == 0
 
 
@@ -182,10 +182,10 @@ def test_equal_rewards(row: Row, name: str) -> None:
 @pytest.mark.parametrize("spare", [0, 1])
 def test_extreme_outcomes_agree_with_the_enumeration(row: Row, name: str, spare: int) -> None:
     s = row.strategy
-    if row.function and not s.symmetric:
+    if row.function and not s.traits.symmetric:
         pytest.skip("Monte Carlo")
     o = OTHER[name](sample(row, s.n + spare, batch=2))
-    average = slow.u if s.symmetric else slow.u_ordered
+    average = slow.u if s.traits.symmetric else slow.u_ordered
     rule = cache(row.rule)
     note(row, estimate(s, o).value, fractions([average(rule, z, s.n) for z in rollouts(o)]))
     if spare:

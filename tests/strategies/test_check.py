@@ -132,7 +132,7 @@ def test_a_broken_strategy_is_told_which_law_it_breaks(s: Strategy, laws: set[st
 
 FUNCTIONS: list[tuple[int, Function, str]] = [
     (2, lambda draw: draw[0].reward, "order"),
-    (2, lambda draw: float(any(o.answer == 1 for o in draw)), "relabelling"),
+    (2, lambda draw: float(any(o.answer == 1 for o in draw)), "relabeling"),
     (2, lambda draw: 1 - sum(o.reward for o in draw) / 2, "reward is worth having"),
 ]
 

@@ -119,7 +119,7 @@ TABLE = [
         function=True,
     ),
 ]
-SYMMETRIC = [row for row in TABLE if row.strategy.symmetric]
+SYMMETRIC = [row for row in TABLE if row.strategy.traits.symmetric]
 every_row = pytest.mark.parametrize("row", TABLE, ids=[row.id for row in TABLE])
 symmetric_rows = pytest.mark.parametrize("row", SYMMETRIC, ids=[row.id for row in SYMMETRIC])
 
@@ -130,7 +130,7 @@ def sample(row: Row, m: int, *, batch: int = 6, seed: int = 0) -> Outcomes:
     answer = torch.randint(-1, 4, (batch, m), generator=g)
     levels = torch.tensor([-0.5, 0.0, 0.25, 1.0], dtype=torch.float64)
     reward = levels[torch.randint(0, len(levels), (batch, m), generator=g)]
-    if row.strategy.binary:
+    if row.strategy.traits.binary:
         ease = torch.linspace(0.02, 0.7, batch)[:, None]
         reward = (torch.rand(batch, m, generator=g) < ease).double()
     score = torch.randint(0, 3, (batch, m), generator=g).double() / 2 if row.scored else None
@@ -159,7 +159,7 @@ def test_value_depends_on_the_order_exactly_where_declared(row: Row) -> None:
     o = sample(row, row.strategy.n, batch=40)
     turned = row.strategy.value(o.map(lambda x: x.flip(-1)))
     same = torch.allclose(turned, row.strategy.value(o))
-    assert same == row.strategy.symmetric
+    assert same == row.strategy.traits.symmetric
 
 
 @every_row
@@ -255,7 +255,7 @@ def test_more_reward_is_never_worth_less(row: Row) -> None:
         reward = o.reward.clone()
         reward[:, i] = 1.0
         gain.append(estimate(row.strategy, Outcomes(reward, o.answer, o.score)).value - before)
-    assert (torch.stack(gain).min() > -1e-12) == row.strategy.monotone
+    assert (torch.stack(gain).min() > -1e-12) == row.strategy.traits.monotone
     assert torch.stack(gain).max() > 1e-3
 
 
@@ -294,18 +294,19 @@ def test_a_strategy_is_a_value(row: Row) -> None:
 @every_row
 def test_the_laws_hold_by_our_own_checker(row: Row) -> None:
     s = row.strategy
-    expected = {"relabelling", "credit sums to 0", "float32", "batch"}
-    expected |= {"order"} if s.symmetric else set()
-    expected |= {"reward is worth having"} if s.monotone else set()
-    expected |= {"value is a reward"} if s.selects else set()
-    expected |= {"estimate is unbiased", "credit is unbiased"} if s.symmetric or not row.function else set()
+    expected = {"relabeling", "credit sums to 0", "float32", "batch"}
+    expected |= set() if row.function else {"string"}
+    expected |= {"order"} if s.traits.symmetric else set()
+    expected |= {"reward is worth having"} if s.traits.monotone else set()
+    expected |= {"value is a reward"} if s.traits.selects else set()
+    expected |= {"estimate is unbiased", "credit is unbiased"} if s.traits.symmetric or not row.function else set()
     expected |= {"cost"} if type(s).cost is not Strategy.cost else set()
     assert set(check_strategy(s)) == expected
 
 
 @every_row
 def test_declared_routes(row: Row) -> None:
-    route = "closed form" if not row.function else "types" if row.strategy.symmetric else "monte carlo"
+    route = "closed form" if not row.function else "types" if row.strategy.traits.symmetric else "monte carlo"
     assert route_of(row.strategy, sample(row, row.strategy.n + 2)) == route
 
 

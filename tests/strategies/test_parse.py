@@ -6,15 +6,17 @@ import copy
 import pickle
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from operant import AllOf, BestOf, Majority, Mixture, PassAt, Threshold, from_function, parse
+from operant import AllOf, BestOf, Majority, Mixture, Outcomes, PassAt, Threshold, check_strategy, from_function, parse
 from operant.core.checks import InputError, OperantError, ParseError
-from operant.strategies import Harmonic, Priced, Quorum, Strategy, TopVote, WeightedVote
+from operant.strategies import Harmonic, Priced, Quorum, Strategy, TopVote, WeightedVote, forms
 from operant.strategies.base import nesting
 
 BUDGET = st.integers(1, 10**6)
@@ -97,11 +99,11 @@ def test_what_strings_mean(text: str, s: Strategy) -> None:
         ("pass@-1", 0, "N and k are integers"),
         ("pass@1.5", 0, "N and k are integers"),
         ("  best@x", 2, "expected one of pass@N"),
-        ("maj@4:never", 0, "maj@N:fail"),
+        ("maj@4:never", 0, "maj@N[:random|fail]"),
         ("threshold@4:9", 0, "threshold k must be <= N = 4, got 9"),
         ("quorum@4:5", 0, "quorum k must be <= N = 4, got 5"),
         ("quorum@4:2:1e999", 0, "penalty must be finite and >= 0"),
-        ("quorum@4:2:-1", 0, "quorum@N:k:penalty:fail"),
+        ("quorum@4:2:-1", 0, "penalty must be finite and >= 0"),
         ("top5@4>maj", 0, "k must be <= N = 4, got 5"),
         ("wmaj@4:0", 0, "levels must be an integer >= 1, got 0"),
         ("threshold@4:0", 0, "k must be an integer >= 1, got 0"),
@@ -117,6 +119,8 @@ def test_what_strings_mean(text: str, s: Strategy) -> None:
         ("mix(pass@1:0.5, mix(pass@2:0.5, poss@3:0.5):0.5)", 32, "expected one of pass@N"),
         ("mix(pass@1:0.5,, pass@2:0.5)", 15, "expected 'strategy:weight'"),
         ("mix(pass@1:1.0", 0, "expected one of pass@N"),
+        ("priced(pass@1)", 7, "expected priced(S, price), with 2 between the parentheses"),
+        ("harmonic(pass@1, maj@2)", 16, "expected harmonic(S), with 1 between the parentheses"),
     ],
 )
 def test_an_error_shows_where_and_what(text: str, caret: int, message: str) -> None:
@@ -132,6 +136,63 @@ def test_an_error_shows_where_and_what(text: str, caret: int, message: str) -> N
 def test_only_text_is_parsed(thing: Any) -> None:
     with pytest.raises(ParseError, match="expected a strategy string such as 'pass@16', got"):
         parse(thing)
+
+
+@dataclass(frozen=True)
+class Nth(Strategy):
+    """The sample of rank k of N, as a user might write it."""
+
+    form: ClassVar[str] = "nth@{n}:{k}[:{worth}][:{last}]"
+    n: int
+    k: int = field(default=0)
+    worth: float = 1.0
+    last: Literal["keep", "drop"] = "keep"
+
+    def value(self, draw: Outcomes) -> Tensor:
+        return self.worth * draw.reward.sort(dim=-1).values[..., self.k]
+
+
+def test_a_class_of_the_user_has_a_string_by_its_form() -> None:
+    for s, text, family in (
+        (Nth(5, 2), "nth@5:2", "nth@N:2"),
+        (Nth(5, 0, 0.5, "drop"), "nth@5:0:0.5:drop", "nth@N:0:0.5:drop"),
+        (Priced(Nth(3, 1, last="drop"), 0.1), "priced(nth@3:1:drop, 0.1)", "priced(nth@N:1:drop, 0.1)"),
+    ):
+        assert str(s) == text and s.family == family and parse(text) == s
+    with pytest.raises(ParseError, match=r"nth@N:k\[:worth\]\[:keep\|drop\]"):
+        parse("nth@5")
+    assert "string" in check_strategy(Nth(3, 1, last="drop"))
+
+
+def test_a_form_belongs_to_one_class() -> None:
+    with pytest.raises(InputError, match="the form 'pass@{n}' of .*Other is that of PassAt"):
+
+        class Other(PassAt):
+            form: ClassVar[str] = "pass@{n}"
+
+    class Unreadable(PassAt):
+        form: ClassVar[str] = "unreadable@{m}"
+
+    try:
+        with pytest.raises(ParseError, match="names 'm', which must be a field of type int, float or Literal"):
+            parse("unreadable@2")
+    finally:
+        forms._CLASSES.pop(Unreadable.form)
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "n"),
+    [
+        ("pass@16", "pass@N", 16),
+        ("top4@16>maj", "top4@N>maj", 16),
+        ("harmonic(threshold@8:2)", "harmonic(threshold@N:2)", 8),
+        ("mix(pass@1:0.25, pass@16:0.75)", "mix(pass@1:0.25, pass@16:0.75)", 16),
+        ("table(0.0, 0.5, 1.0)", "table(0.0, 0.5, 1.0)", 2),
+    ],
+)
+def test_a_family_is_the_string_without_the_budget(text: str, family: str, n: int) -> None:
+    s = parse(text)
+    assert (s.family, s.n, str(s)) == (family, n, text)
 
 
 def test_a_function_has_a_name_and_no_string_form() -> None:

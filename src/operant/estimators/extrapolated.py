@@ -23,8 +23,8 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, check_int
 from operant.core.logmath import log_binom_row, log_binomial
-from operant.strategies.base import Outcomes
 from operant.strategies.counts import CountStrategy
+from operant.strategies.outcomes import Outcomes
 
 Form = Literal["plug-in", "beta"]
 JEFFREYS = (0.5, 0.5)

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_finite
 from operant.estimators.reweighted import Form, by_types, closed_form
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.mixture import Mixture
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.slowroutes import LIMIT, calls_by_types, flatten
 
 CHUNK = 1 << 20
@@ -145,16 +146,16 @@ def _split(form: Form, rho: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 def _split_one(s: Strategy, one: Outcomes, rho: Tensor) -> tuple[Tensor, Tensor]:
     """As :func:`_split` for one prompt, from the value alone."""
-    if s.symmetric and calls_by_types(s, one) <= LIMIT:
+    if s.traits.symmetric and calls_by_types(s, one) <= LIMIT:
         return _split(by_types(s, one), rho, s.n)
     n, m = s.n, one.m
-    if (math.comb if s.symmetric else math.perm)(m, n) > LIMIT:
+    if (math.comb if s.traits.symmetric else math.perm)(m, n) > LIMIT:
         raise NotDefinedError(
             f"{s} has no closed form off-policy, and M = {m} rollouts make more than {LIMIT} draws of N = {n}. "
             "Lower N or M, discretise rewards and scores so that outcomes fall into fewer types, or sample from "
             "the policy itself and use credit."
         )
-    draws = torch.tensor(list((combinations if s.symmetric else permutations)(range(m), n)), device=rho.device)
+    draws = torch.tensor(list((combinations if s.traits.symmetric else permutations)(range(m), n)), device=rho.device)
     v = s.value(one.map(lambda x: x[0, draws])).double()
     member = torch.zeros(len(v), m, dtype=v.dtype, device=v.device).scatter_(1, draws, 1.0)
     terms = v * rho[0, draws].prod(-1) / len(v)

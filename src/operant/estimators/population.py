@@ -19,9 +19,10 @@ from torch import Tensor
 
 from operant.core.checks import InputError, NotDefinedError
 from operant.core.logmath import log_binom
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy
 from operant.strategies.mixture import Mixture
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.routes import LIMIT
 
 TOLERANCE = 1e-4
@@ -191,10 +192,10 @@ def _table(s: Strategy, one: Outcomes) -> tuple[Tensor, Tensor, Tensor]:
             f"{_draws(s, one.m)} draws (limit {LIMIT}). Merge kinds that behave alike (rare wrong answers into one "
             "of answer -1), lower the budget, or train on rollouts with rollout_weights."
         )
-    index = _sequences(s.n, one.m, s.symmetric).to(one.reward.device)
+    index = _sequences(s.n, one.m, s.traits.symmetric).to(one.reward.device)
     count = torch.nn.functional.one_hot(index, one.m).sum(-2).double()
     left = s.n - count.cumsum(-1) + count
-    log_ways = log_binom(left, count).sum(-1).to(count.device) if s.symmetric else torch.zeros_like(count[:, 0])
+    log_ways = log_binom(left, count).sum(-1).to(count.device) if s.traits.symmetric else torch.zeros_like(count[:, 0])
     return count, log_ways, s.value(one.map(lambda x: x[index])).double()
 
 
@@ -208,7 +209,7 @@ def _sequences(n: int, c: int, symmetric: bool) -> Tensor:
 
 
 def _draws(s: Strategy, c: int) -> int:
-    return math.comb(s.n + c - 1, c - 1) if s.symmetric else c**s.n
+    return math.comb(s.n + c - 1, c - 1) if s.traits.symmetric else c**s.n
 
 
 def _negative(s: Strategy) -> InputError:

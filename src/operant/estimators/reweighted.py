@@ -16,8 +16,9 @@ from torch.nn.functional import pad
 
 from operant.core.checks import InputError
 from operant.core.logmath import log_binomial
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.ranking import BestOf
 from operant.strategies.slowroutes import multisets, types
 from operant.strategies.votes.majority import Majority, Quorum

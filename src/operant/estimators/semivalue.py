@@ -19,8 +19,9 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, check_int
 from operant.strategies import routes
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.counts import PassAt
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.ranking import BestOf
 
 

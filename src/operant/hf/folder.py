@@ -30,7 +30,7 @@ class Column:
     @classmethod
     def of(cls, s: Strategy, values: Tensor) -> Column:
         """The column of a strategy."""
-        return cls(s.named("N"), s.n, values)
+        return cls(s.family, s.n, values)
 
 
 def quiet() -> None:
@@ -57,7 +57,7 @@ def write_job(
 
 
 def _metric(s: Strategy) -> dict[str, Any]:
-    return {"family": s.named("N"), "n": s.n}
+    return {"family": s.family, "n": s.n}
 
 
 def write_prompts(folder: Path, ids: Sequence[Any], columns: Mapping[str, Column], **extra: Tensor) -> None:
@@ -76,7 +76,7 @@ def write_prompts(folder: Path, ids: Sequence[Any], columns: Mapping[str, Column
 def exact_columns(log_p: Tensor, strategies: Sequence[Strategy], prefix: str = "") -> dict[str, Column]:
     """S(p) of every prompt, one column (B,) a strategy: exact pass@k = 1 - (1-p)^k, and so on."""
     return {
-        f"{prefix}{s}": Column(f"{prefix}{s.named('N')}", s.n, s.success(log_p).log_s.exp())
+        f"{prefix}{s}": Column(f"{prefix}{s.family}", s.n, s.success(log_p).log_s.exp())
         for s in dict.fromkeys(strategies)
     }
 

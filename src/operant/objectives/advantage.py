@@ -18,8 +18,9 @@ from operant.core.checks import BudgetError, InputError
 from operant.estimators.extrapolated import credit_beyond, estimate_beyond
 from operant.estimators.offpolicy import estimate_offpolicy
 from operant.published.rules import RULES
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.routes import credit, estimate
 
 Center = Literal["loo", "mean"]

@@ -12,8 +12,9 @@ from operant.core.checks import FewRolloutsWarning, InputError
 from operant.core.logmath import log_binomial
 from operant.estimators.offpolicy import estimate_offpolicy
 from operant.published import paper
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.routes import credit
 
 Form = Literal["exact", "paper-log", "paper-raw"]

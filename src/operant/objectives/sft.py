@@ -14,7 +14,8 @@ from torch import Tensor
 from operant.core.checks import InputError, check_log_p
 from operant.core.logmath import log1mexp
 from operant.estimators.population import TOLERANCE, check_log_q, expected_value, log_expected_value
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
+from operant.strategies.outcomes import Outcomes
 
 TINY_LOG_P = -1e4
 """Stands for p = 0 where a measured success rate is 0: the elasticity there is its limit."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from operant.core.checks import InputError
 from operant.objectives.advantage import check_group, group_advantages
 from operant.plugins.votes import decode_votes
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 
 LOGGER = logging.getLogger(__name__)
 
@@ -77,8 +77,11 @@ def _by_group(reward: Tensor, group: Tensor, strategy: Strategy, classes: Tensor
     sizes = group.bincount()
     starts = sizes.cumsum(0) - sizes
     check_group(strategy, int(sizes.max()))
-    if classes is None:
-        _check_needs_no_answers(strategy)
+    if classes is None and strategy.traits.answers:
+        raise InputError(
+            f"{strategy} votes, and the framework hands no answers to an advantage estimator. Return "
+            "operant.plugins.encode_vote(correct, answer) from the reward function and set the option votes_in_reward."
+        )
     advantage, unscored, idle = torch.zeros_like(reward), 0, 0
     for m in sizes.unique().tolist():
         rows = order[starts[sizes == m][:, None] + torch.arange(m, device=reward.device)]  # (groups of size m, m)
@@ -91,17 +94,6 @@ def _by_group(reward: Tensor, group: Tensor, strategy: Strategy, classes: Tensor
             *(strategy, unscored, len(reward), idle, len(sizes)),
         )
     return advantage
-
-
-def _check_needs_no_answers(strategy: Strategy) -> None:
-    """Value N failures without answers: only a vote refuses them."""
-    try:
-        strategy.value(Outcomes(torch.zeros(1, strategy.n)))
-    except InputError as error:
-        raise InputError(
-            f"{strategy} votes, and the framework hands no answers to an advantage estimator. Return "
-            "operant.plugins.encode_vote(correct, answer) from the reward function and set the option votes_in_reward."
-        ) from error
 
 
 def numbered(values: Iterable[Hashable | None], device: torch.device | None = None) -> Tensor:

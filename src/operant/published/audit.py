@@ -25,8 +25,9 @@ from operant.core.rng import torch_generator
 from operant.estimators.extrapolated import credit_beyond
 from operant.estimators.semivalue import shapley
 from operant.published.rules import RULES, credit_of
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy, PassAt
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.parse import parse
 
 GRID = torch.arange(1, 100, dtype=torch.float64) / 100

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_finite, check_int, check_log_p
 from operant.core.logmath import log1mexp, log_binom, xlog
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.counts import PassAt, Threshold
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.ranking import BestOf
 from operant.strategies.votes.majority import Majority
 

@@ -20,8 +20,9 @@ from torch import Tensor
 from operant.core.checks import BudgetError, InputError, check_int
 from operant.core.logmath import log_binom, log_none_drawn
 from operant.published.paper import Form, weights
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.counts import PassAt
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.routes import credit
 
 Rule = Callable[[Tensor], Tensor]

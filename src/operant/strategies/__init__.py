@@ -1,17 +1,11 @@
 """Test-time strategies as values: their exact values, credits and success curves."""
 
-from operant.strategies.base import (
-    FunctionStrategy,
-    Outcome,
-    Outcomes,
-    Strategy,
-    Success,
-    from_function,
-)
+from operant.strategies.base import FunctionStrategy, Strategy, Success, from_function
 from operant.strategies.check import check_strategy
 from operant.strategies.classes import equivalence_classes
 from operant.strategies.counts import AllOf, CountStrategy, Graded, PassAt, Threshold
 from operant.strategies.mixture import Harmonic, Mixture
+from operant.strategies.outcomes import Outcome, Outcomes
 from operant.strategies.parse import parse
 from operant.strategies.ranking import BestOf, LStatistic, Median, RankStrategy, TopMean
 from operant.strategies.routes import Curve, Estimate, credit, curve, estimate, route_of
@@ -54,6 +48,7 @@ __all__ = [
     "TopMean",
     "Verified",
     "TopVote",
+    "Traits",
     "WeightedVote",
     "check_strategy",
     "credit",

@@ -3,100 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple, Self
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from operant.core.checks import InputError, NotDefinedError, check_finite, check_int, check_log_p
-
-
-@dataclass(frozen=True, eq=False)
-class Outcomes:
-    """What was observed on M rollouts a prompt. Leading batch dimensions are allowed, the last is M.
-
-    Args:
-        reward: (..., M) what a rollout is worth if it is the one returned (1.0 = correct). Booleans and
-            integers are taken as float32.
-        answer: (..., M) integer class of the extracted answer; -1 = none could be extracted.
-        score: (..., M) what the deployed selector sees (a reward model, a verifier); default ``reward``.
-
-    Raises:
-        InputError: for NaN or infinite values, shapes that differ, or answers below -1.
-
-    >>> Outcomes(torch.tensor([[1, 0, 0, 1]])).m
-    4
-    """
-
-    reward: Tensor
-    answer: Tensor | None = None
-    score: Tensor | None = None
-    binary: bool = field(init=False, repr=False)
-    """Whether every reward is 0 or 1. Known from the start, so that no credit has to ask the device."""
-    verdicts: bool = field(init=False, repr=False)
-    """Whether everything that the selector sees is 0 or 1."""
-
-    def __post_init__(self) -> None:
-        """Refuse what must not be trained on."""
-        if not self.reward.is_floating_point():
-            object.__setattr__(self, "reward", self.reward.float())
-        if self.reward.ndim == 0 or self.reward.shape[-1] == 0:
-            raise InputError(f"reward must have shape (..., M) with M >= 1, got {tuple(self.reward.shape)}.")
-        check_finite("reward", self.reward)
-        object.__setattr__(self, "binary", _zero_or_one(self.reward))
-        for name, value in (("answer", self.answer), ("score", self.score)):
-            if value is not None and value.shape != self.reward.shape:
-                raise InputError(
-                    f"{name} must have the shape of reward, {tuple(self.reward.shape)}, got {tuple(value.shape)}."
-                )
-        if self.answer is not None and (self.answer.is_floating_point() or bool((self.answer.long() < -1).any())):
-            raise InputError(
-                "answer must hold integer classes >= 0, or -1 where no answer could be extracted, "
-                f"got {self.answer.dtype} with minimum {self.answer.min().item()}."
-            )
-        if self.score is not None:
-            if not self.score.is_floating_point():
-                object.__setattr__(self, "score", self.score.float())
-            check_finite("score", self.score)
-        object.__setattr__(self, "verdicts", self.binary if self.score is None else _zero_or_one(self.score))
-
-    @property
-    def m(self) -> int:
-        """Rollouts observed per prompt, M."""
-        return self.reward.shape[-1]
-
-    @property
-    def selector(self) -> Tensor:
-        """(..., M) what the deployed selector ranks by: ``score``, or ``reward`` where there is none."""
-        return self.reward if self.score is None else self.score
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Outcomes:
-        """The same index operation on every field; the values were checked already, as a whole."""
-        new = object.__new__(Outcomes)
-        for name in ("binary", "verdicts"):
-            object.__setattr__(new, name, getattr(self, name))
-        for name in ("reward", "answer", "score"):
-            value = getattr(self, name)
-            object.__setattr__(new, name, None if value is None else function(value))
-        return new
-
-    def without(self, i: int) -> Outcomes:
-        """The M - 1 rollouts that remain without rollout ``i``."""
-        return self.map(lambda x: torch.cat([x[..., :i], x[..., i + 1 :]], dim=-1))
-
-
-def _zero_or_one(x: Tensor) -> bool:
-    return bool(((x == 0) | (x == 1)).all())
-
-
-class Outcome(NamedTuple):
-    """One rollout, as a user's value function sees it."""
-
-    reward: float
-    answer: int
-    score: float
+from operant.strategies.forms import register, write
+from operant.strategies.outcomes import Outcome, Outcomes
 
 
 class Success(NamedTuple):
@@ -110,6 +26,34 @@ class Success(NamedTuple):
     """f = p S'(p) / S(p): the factor on the cross-entropy gradient."""
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What holds of a strategy whatever the outcomes are."""
+
+    symmetric: bool = True
+    """Whether the value depends on the multiset of outcomes only, not on their order."""
+    binary: bool = False
+    """Whether rewards must be 0 or 1."""
+    answers: bool = False
+    """Whether it votes over answer classes, which the outcomes must have."""
+    monotone: bool = True
+    """Whether more reward is never worth less."""
+    selects: bool = True
+    """Whether the value is the reward of a sample, or 0 where none is returned: no penalty, no price."""
+
+    @classmethod
+    def of_mixture(cls, parts: Iterable[Traits]) -> Traits:
+        """What holds of a weighted sum: a need of one part is a need of all, and a law must hold for each."""
+        every = list(parts)
+        return cls(
+            symmetric=all(t.symmetric for t in every),
+            binary=any(t.binary for t in every),
+            answers=any(t.answers for t in every),
+            monotone=all(t.monotone for t in every),
+            selects=all(t.selects for t in every),
+        )
+
+
 class Nesting(NamedTuple):
     """How a strategy is built from others."""
 
@@ -119,7 +63,7 @@ class Nesting(NamedTuple):
     """strategies in all"""
 
 
-ALONE = Nesting(1, 1)
+_ALONE = Nesting(1, 1)
 DEEPEST = 8
 """Most levels of strategies within strategies: at 14, one value of a nested harmonic mixture takes a second."""
 MOST_PARTS = 4096
@@ -132,7 +76,7 @@ def nesting(s: Strategy) -> Nesting:
     if known is not None:
         return known
     inner = [nesting(part) for part in s.inner]
-    return Nesting(1 + max(x.depth for x in inner), 1 + sum(x.size for x in inner)) if inner else ALONE
+    return Nesting(1 + max(x.depth for x in inner), 1 + sum(x.size for x in inner)) if inner else _ALONE
 
 
 def check_nesting(s: Strategy) -> None:
@@ -160,14 +104,19 @@ class Strategy(ABC):
     """
 
     n: int
-    symmetric: ClassVar[bool] = True
-    """Whether the value depends on the multiset of outcomes only, not on their order."""
-    binary: ClassVar[bool] = False
-    """Whether rewards must be 0 or 1."""
-    monotone: ClassVar[bool] = True
-    """Whether more reward is never worth less."""
-    selects: ClassVar[bool] = True
-    """Whether the value is the reward of a sample, or 0 where none is returned: no penalty, no price."""
+    form: ClassVar[str] = ""
+    """How the class is written, fields in braces: ``"threshold@{n}:{k}"`` (see ``forms``). A class that sets it has a
+    string, which :func:`~operant.parse` reads back."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("form"):
+            register(cls, cls.form)
+
+    @property
+    def traits(self) -> Traits:
+        """What holds of it whatever the outcomes are."""
+        return Traits()
 
     @property
     def inner(self) -> tuple[Strategy, ...]:
@@ -242,17 +191,22 @@ class Strategy(ABC):
         """The same strategy with another budget."""
         return replace(self, n=n)  # pyright: ignore[reportArgumentType]
 
-    def named(self, n: int | str) -> str:
-        """How the strategy is written with ``n`` in the place of its budget; ``named("N")`` names its family.
+    @property
+    def family(self) -> str:
+        """The string with N in the place of the budget; a mixture or a table of its own budgets has none to replace.
 
         >>> from operant import parse
-        >>> parse("threshold@8:3").named("N")
+        >>> parse("threshold@8:3").family
         'threshold@N:3'
         """
-        return repr(self)
+        return self.named("N")
+
+    def named(self, n: int | str) -> str:
+        """The string with ``n`` in the place of the budget."""
+        return write(self, self.form, n) if self.form else repr(self)
 
     def __str__(self) -> str:
-        """The string that parses back to this strategy, for every strategy that :func:`~operant.parse` knows."""
+        """The string, which parses back to this strategy where its class has a form."""
         return self.named(self.n)
 
 
@@ -276,7 +230,6 @@ class _LogSuccess(torch.autograd.Function):
 class FunctionStrategy(Strategy):
     """A user's value function as a strategy; see :func:`from_function`."""
 
-    selects: ClassVar[bool] = False
     n: int
     function: Callable[[Sequence[Outcome]], float]
     ordered: bool = False
@@ -286,9 +239,9 @@ class FunctionStrategy(Strategy):
         check_int("n", self.n, least=1)
 
     @property
-    def symmetric(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the order of the draw does not matter."""
-        return not self.ordered
+    def traits(self) -> Traits:
+        """Nothing is known of a function but whether the order matters to it."""
+        return Traits(symmetric=not self.ordered, selects=False)
 
     def value(self, draw: Outcomes) -> Tensor:
         """Call the function once per draw."""
@@ -302,7 +255,7 @@ class FunctionStrategy(Strategy):
         return check_finite(f"the value of {self}", result).reshape(draw.reward.shape[:-1])
 
     def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
+        """The name of the function and the budget; it does not parse."""
         return f"{getattr(self.function, '__name__', 'function')}@{n}"
 
 

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from operant.core.checks import OperantError
 from operant.core.rng import torch_generator
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
+from operant.strategies.outcomes import Outcomes
+from operant.strategies.parse import parse
 from operant.strategies.routes import credit, estimate, route_of
 
-REWARD = [1.0, 0.0, 0.0]
-ANSWER = [0, 1, -1]
+_REWARD = [1.0, 0.0, 0.0]
+_ANSWER = [0, 1, -1]
 """A policy over three outcomes: the right answer, a wrong one, and one that does not parse."""
-PI = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
-LONGEST = 9
+_PI = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
+_LONGEST = 9
 """Largest budget at which every sequence of an ordered strategy is gone through: 3^9 of them."""
 
 
@@ -29,19 +31,20 @@ class LawError(OperantError):
 def check_strategy(s: Strategy, *, seed: int = 0) -> list[str]:
     """Run the laws on ``s`` and return their names.
 
-    Order and relabelling invariance; the value is the reward of a sample or 0; the estimate is unbiased, by exact
-    expectation over a small policy; the credit sums to 0 and is unbiased, against the score function over the
-    exact finite sum; more reward is never worth less; the cost lies between 0 and N and its estimate is unbiased;
-    float32 agrees with float64; batch dimensions broadcast. What a strategy declares not to obey (``symmetric``,
-    ``monotone``, ``selects``) is left out; an ordered strategy is checked for bias where it has a closed form and
-    N <= 9.
+    The string parses back, where the class has a form. Order and relabeling change nothing. The value is the reward of
+    a sample or 0. The estimate is unbiased, by exact expectation over a small policy. The credit sums to 0 and is
+    unbiased, against the score function over the exact finite sum. More reward is never worth less. The cost lies
+    between 0 and N, and its estimate is unbiased. float32 agrees with float64, and batch dimensions broadcast.
+
+    What the ``traits`` exclude (symmetric, monotone, selects) is left out. An ordered strategy is checked for bias
+    where it has a closed form and N <= 9.
 
     Raises:
         LawError: naming every law that fails, with the numbers.
 
     >>> from operant import PassAt
     >>> check_strategy(PassAt(3))[0]
-    'order'
+    'string'
     """
     failures, passed = [], []
     for name, law in _laws(s, seed):
@@ -59,15 +62,17 @@ def check_strategy(s: Strategy, *, seed: int = 0) -> list[str]:
 
 def _laws(s: Strategy, seed: int) -> Iterator[tuple[str, Callable[[], str]]]:
     o = _random_outcomes(s, s.n, seed)
-    if s.symmetric:
+    if _has_string(s):
+        yield "string", lambda: "" if parse(str(s)) == s else f"{str(s)!r} is read as {parse(str(s))!r}"
+    if s.traits.symmetric:
         yield "order", lambda: _same("value", s.value(o), s.value(o.map(lambda x: x.flip(-1))))
-    yield "relabelling", lambda: _same("value", s.value(o), s.value(_relabelled(o)))
-    if s.selects:
+    yield "relabeling", lambda: _same("value", s.value(o), s.value(_relabeled(o)))
+    if s.traits.selects:
         yield "value is a reward", lambda: _in_range(s, o)
-    if s.monotone:
+    if s.traits.monotone:
         yield "reward is worth having", lambda: _monotone(s, o)
     more = _random_outcomes(s, s.n + 2, seed)
-    if s.symmetric or (route_of(s, more) == "closed form" and s.n <= LONGEST):
+    if s.traits.symmetric or (route_of(s, more) == "closed form" and s.n <= _LONGEST):
         yield "estimate is unbiased", lambda: _unbiased_estimate(s)
         yield "credit is unbiased", lambda: _unbiased_credit(s)
     if type(s).cost is not Strategy.cost:
@@ -76,10 +81,15 @@ def _laws(s: Strategy, seed: int) -> Iterator[tuple[str, Callable[[], str]]]:
     single = more.map(lambda x: x.float() if x.is_floating_point() else x)
     yield "float32", lambda: _same("credit", credit(s, single).double(), credit(s, more), 1e-5)
     worth, batch = (lambda x: estimate(s, x).value), more
-    if not s.symmetric:  # its route, Monte Carlo, draws anew for every prompt
+    if not s.traits.symmetric:  # its route, Monte Carlo, draws anew for every prompt
         worth, batch = s.value, o
     twice = batch.map(lambda x: torch.stack([x, x]))
     yield "batch", lambda: _same("value", worth(twice)[1], worth(batch))
+
+
+def _has_string(s: Strategy) -> bool:
+    """Whether its class, and that of each strategy in it, has a form of its own."""
+    return "form" in type(s).__dict__ and all(map(_has_string, s.inner))
 
 
 def _random_outcomes(s: Strategy, m: int, seed: int) -> Outcomes:
@@ -87,10 +97,10 @@ def _random_outcomes(s: Strategy, m: int, seed: int) -> Outcomes:
     answer = torch.randint(-1, 5, (8, m), generator=torch_generator(seed, "check", m))
     answer = torch.where(answer > 2, 0, answer)
     reward = (answer == 0).double()
-    return Outcomes(reward, answer, None if s.binary else (answer.abs() <= 1).double())
+    return Outcomes(reward, answer, None if s.traits.binary else (answer.abs() <= 1).double())
 
 
-def _relabelled(o: Outcomes) -> Outcomes:
+def _relabeled(o: Outcomes) -> Outcomes:
     assert o.answer is not None
     return Outcomes(o.reward, torch.where(o.answer >= 0, 7 - 3 * o.answer, -1), o.score)
 
@@ -109,7 +119,7 @@ def _cost(s: Strategy, o: Outcomes) -> str:
     cost = s.cost(o)
     if not bool(((cost >= 0) & (cost <= s.n)).all()):
         return f"cost must lie between 0 and N = {s.n}, got {cost.min():.3g} to {cost.max():.3g}"
-    parts = [(p, s.estimate_cost(x)) for p, x, _ in _expectation(s, s.n + 2)] if s.n <= LONGEST else []
+    parts = [(p, s.estimate_cost(x)) for p, x, _ in _expectation(s, s.n + 2)] if s.n <= _LONGEST else []
     if not parts or any(value is None for _, value in parts):
         return ""
     mean = sum((p * v for p, v in parts if v is not None), torch.zeros((), dtype=torch.float64))
@@ -131,8 +141,8 @@ def _expectation(s: Strategy, m: int) -> list[tuple[float, Outcomes, Tensor]]:
         kinds = torch.tensor(draw)
         count = torch.bincount(kinds, minlength=3)
         ways = math.factorial(m) / math.prod(math.factorial(int(c)) for c in count)
-        o = Outcomes(torch.tensor(REWARD, dtype=torch.float64)[kinds], torch.tensor(ANSWER)[kinds])
-        terms.append((ways * float((PI**count).prod()), o, count.double()))
+        o = Outcomes(torch.tensor(_REWARD, dtype=torch.float64)[kinds], torch.tensor(_ANSWER)[kinds])
+        terms.append((ways * float((_PI**count).prod()), o, count.double()))
     return terms
 
 
@@ -140,19 +150,19 @@ def _sequences(n: int) -> tuple[Outcomes, Tensor, Tensor]:
     """Every sequence of n outcomes (3^n, n), with its probability (3^n,) and its counts (3^n, 3)."""
     kinds = torch.tensor(list(product(range(3), repeat=n)))
     count = torch.nn.functional.one_hot(kinds, 3).sum(-2)
-    draws = Outcomes(torch.tensor(REWARD, dtype=torch.float64)[kinds], torch.tensor(ANSWER)[kinds])
-    return draws, (PI**count).prod(-1), count.double()
+    draws = Outcomes(torch.tensor(_REWARD, dtype=torch.float64)[kinds], torch.tensor(_ANSWER)[kinds])
+    return draws, (_PI**count).prod(-1), count.double()
 
 
 def _slope(s: Strategy) -> tuple[Tensor, Tensor]:
     """J and dJ/dtheta of the softmax policy, from the finite sum over draws of N."""
-    if not s.symmetric:
+    if not s.traits.symmetric:
         draws, probability, count = _sequences(s.n)
         mass = probability * s.value(draws)
-        return mass.sum(), (mass[:, None] * (count - s.n * PI)).sum(0)
+        return mass.sum(), (mass[:, None] * (count - s.n * _PI)).sum(0)
     parts = [(p * s.value(o), count) for p, o, count in _expectation(s, s.n)]
     j = sum((v for v, _ in parts), torch.zeros((), dtype=torch.float64))
-    slope = sum((v * (count - s.n * PI) for v, count in parts), torch.zeros(3, dtype=torch.float64))
+    slope = sum((v * (count - s.n * _PI) for v, count in parts), torch.zeros(3, dtype=torch.float64))
     return j, slope
 
 
@@ -167,7 +177,7 @@ def _unbiased_credit(s: Strategy) -> str:
     for p, o, _ in _expectation(s, s.n + 2):
         w = credit(s, o)
         kind = torch.where(o.answer == -1, 2, o.answer)  # pyright: ignore
-        total += p * (torch.zeros(3, dtype=w.dtype).scatter_add_(0, kind, w) - w.sum() * PI)
+        total += p * (torch.zeros(3, dtype=w.dtype).scatter_add_(0, kind, w) - w.sum() * _PI)
     return _same("expected credit", total, _slope(s)[1])
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
 
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
 from operant.core.logmath import graph_constant, log1mexp, log_binom_row, log_hypergeometric, log_none_drawn, xlog
-from operant.strategies.base import Outcomes, Strategy, Success
+from operant.strategies.base import Strategy, Success, Traits
+from operant.strategies.outcomes import Outcomes
 
 TINY = -40.0
 """Below this log(N p), S(p) = N p to more digits than float64 holds."""
@@ -32,7 +33,10 @@ EMPTY = -1e5
 class CountStrategy(Strategy):
     """Base of the strategies with a table v[0..N]; a subclass needs :meth:`table` only."""
 
-    binary: ClassVar[bool] = True
+    @property
+    def traits(self) -> Traits:
+        """Successes are counted."""
+        return Traits(binary=True)
 
     @abstractmethod
     def table(self) -> Tensor:
@@ -115,6 +119,7 @@ class PassAt(CountStrategy):
     0.5
     """
 
+    form: ClassVar[str] = "pass@{n}"
     n: int
 
     def __post_init__(self) -> None:
@@ -137,15 +142,12 @@ class PassAt(CountStrategy):
         log_f = log_n + log_p + (self.n - 1) * log_q - log_s
         return Success(log_s, self.n * log_q, torch.where(tiny, 1.0, torch.exp(log_f)))
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"pass@{n}"
-
 
 @dataclass(frozen=True)
 class AllOf(CountStrategy):
     """Pass^N: all of N samples must succeed (reliability). S(p) = p^N."""
 
+    form: ClassVar[str] = "pass^{n}"
     n: int
 
     def __post_init__(self) -> None:
@@ -163,10 +165,6 @@ class AllOf(CountStrategy):
         log_s = self.n * log_p
         return Success(log_s, log1mexp(log_s), torch.full_like(log_p, self.n))
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"pass^{n}"
-
 
 @dataclass(frozen=True)
 class Threshold(CountStrategy):
@@ -176,6 +174,7 @@ class Threshold(CountStrategy):
     cross-entropy's scale. For the vote itself, with its rivals, see ``Majority``.
     """
 
+    form: ClassVar[str] = "threshold@{n}:{k}"
     n: int
     k: int
 
@@ -190,10 +189,6 @@ class Threshold(CountStrategy):
         """v[j] = 1 for j >= k."""
         return (torch.arange(self.n + 1) >= self.k).double()
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"threshold@{n}:{self.k}"
-
 
 @dataclass(frozen=True)
 class Graded(CountStrategy):
@@ -206,26 +201,23 @@ class Graded(CountStrategy):
     0.5
     """
 
-    selects: ClassVar[bool] = False
+    form: ClassVar[str] = "table({values})"
     values: tuple[float, ...]
+    n: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the table."""
         object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        object.__setattr__(self, "n", len(self.values) - 1)
         if len(self.values) < 2 or not all(math.isfinite(v) for v in self.values):
             raise InputError(
                 f"a table v[0..N] needs at least two finite values, v[0] for no success first, got {self.values}."
             )
 
     @property
-    def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The budget N."""
-        return len(self.values) - 1
-
-    @property
-    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether one more success is never worth less."""
-        return list(self.values) == sorted(self.values)
+    def traits(self) -> Traits:
+        """Monotone if one more success is never worth less."""
+        return Traits(binary=True, monotone=list(self.values) == sorted(self.values), selects=False)
 
     def table(self) -> Tensor:
         """v as given."""
@@ -240,10 +232,6 @@ class Graded(CountStrategy):
         if n == self.n:
             return self
         raise NotDefinedError(f"{self} is a table for N = {self.n}; write the table for N = {n} to have its curve.")
-
-    def named(self, n: int | str) -> str:
-        """The string, which has no single budget to change: it parses back to this strategy."""
-        return "table(" + ", ".join(repr(v) for v in self.values) + ")"
 
 
 @graph_constant

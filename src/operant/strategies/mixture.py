@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch import Tensor
 from operant.core.checks import InputError, NotDefinedError, check_int
 from operant.core.logmath import log1mexp
 from operant.strategies import routes
-from operant.strategies.base import MOST_PARTS, Outcomes, Strategy, Success, check_nesting, nesting
+from operant.strategies.base import MOST_PARTS, Strategy, Success, Traits, check_nesting, nesting
+from operant.strategies.outcomes import Outcomes
 
 
 @dataclass(frozen=True, init=False)
@@ -34,7 +36,10 @@ class Mixture(Strategy):
     'mix(pass@1:0.25, pass@64:0.75)'
     """
 
+    form: ClassVar[str] = "mix({parts})"
     parts: tuple[tuple[Strategy, float], ...]
+    n: int = field(init=False, repr=False, compare=False)
+    """The largest budget."""
 
     def __init__(self, parts: Mapping[Strategy, float] | tuple[tuple[Strategy, float], ...]) -> None:
         pairs = tuple(parts.items()) if isinstance(parts, Mapping) else tuple(parts)
@@ -43,6 +48,7 @@ class Mixture(Strategy):
             shown = f"{weights}" if len(weights) <= 16 else f"{len(weights)} weights with the sum {sum(weights):.6g}"
             raise InputError(f"mixture weights must be positive and sum to 1, got {shown}.")
         object.__setattr__(self, "parts", tuple((s, float(w)) for s, w in pairs))
+        object.__setattr__(self, "n", max(s.n for s, _ in pairs))
         check_nesting(self)
 
     @property
@@ -51,29 +57,9 @@ class Mixture(Strategy):
         return tuple(s for s, _ in self.parts)
 
     @property
-    def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The largest budget."""
-        return max(s.n for s, _ in self.parts)
-
-    @property
-    def symmetric(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether every part is."""
-        return all(s.symmetric for s, _ in self.parts)
-
-    @property
-    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether every part is."""
-        return all(s.monotone for s, _ in self.parts)
-
-    @property
-    def binary(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether any part needs rewards of 0 or 1."""
-        return any(s.binary for s, _ in self.parts)
-
-    @property
-    def selects(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether every part does."""
-        return all(s.selects for s, _ in self.parts)
+    def traits(self) -> Traits:
+        """Those of the parts together."""
+        return Traits.of_mixture(s.traits for s, _ in self.parts)
 
     def value(self, draw: Outcomes) -> Tensor:
         """Each part on every subset of the draw of its own size, averaged."""
@@ -126,10 +112,6 @@ class Mixture(Strategy):
         weighted = [w * value for (_, w), value in zip(self.parts, values, strict=True)]
         return torch.stack(weighted).sum(0)
 
-    def named(self, n: int | str) -> str:
-        """The string, which has no single budget to change: it parses back to this strategy."""
-        return "mix(" + ", ".join(f"{s}:{w!r}" for s, w in self.parts) + ")"
-
 
 @dataclass(frozen=True, init=False)
 class Harmonic(Mixture):
@@ -147,6 +129,7 @@ class Harmonic(Mixture):
     ('harmonic(pass@64)', 0.6666666666666666)
     """
 
+    form: ClassVar[str] = "harmonic({strategy})"
     parts: tuple[tuple[Strategy, float], ...] = field(repr=False, compare=False)  # they follow from the strategy
     strategy: Strategy
 
@@ -156,6 +139,7 @@ class Harmonic(Mixture):
     def _build(self, strategy: Strategy, known: tuple[Strategy, ...]) -> None:
         """``known`` are its forms at budgets 1, 2, ..., where somebody has them."""
         object.__setattr__(self, "strategy", strategy)
+        object.__setattr__(self, "n", strategy.n)
         size, parts = strategy.n, list[Strategy]()
         for n in range(1, strategy.n + 1):
             if size > MOST_PARTS:  # before the others are built
@@ -167,11 +151,6 @@ class Harmonic(Mixture):
             size += nesting(parts[-1]).size - 1
         total = sum(1 / n for n in range(1, strategy.n + 1))
         super().__init__(tuple((part, 1 / n / total) for n, part in enumerate(parts, 1)))
-
-    @property
-    def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The largest budget."""
-        return self.strategy.n
 
     def estimate(self, outcomes: Outcomes) -> Tensor | None:
         """All budgets in one pass where the strategy can."""
@@ -187,10 +166,6 @@ class Harmonic(Mixture):
         new = object.__new__(Harmonic)
         new._build(self.parts[n - 1][0], tuple(s for s, _ in self.parts[:n]))
         return new
-
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"harmonic({self.strategy.named(n)})"
 
 
 def budgets_of(s: Strategy) -> tuple[Strategy, ...]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
 
@@ -25,8 +25,9 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
 from operant.core.logmath import graph_constant, log_binom_row, log_hypergeometric
-from operant.strategies.base import Outcomes, Strategy, Success
+from operant.strategies.base import Strategy, Success, Traits
 from operant.strategies.counts import CELLS, Graded, PassAt
+from operant.strategies.outcomes import Outcomes
 
 TINY = 1e-300
 """Stands for a probability of 0 where a logarithm must stay finite."""
@@ -115,6 +116,7 @@ class BestOf(RankStrategy):
     2.3333332538604736
     """
 
+    form: ClassVar[str] = "best@{n}"
     n: int
 
     def __post_init__(self) -> None:
@@ -129,10 +131,6 @@ class BestOf(RankStrategy):
         """With a supplied best target, S(p) is that of pass@N (the paper's appendix A.4)."""
         return PassAt(self.n).success(log_p)
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"best@{n}"
-
 
 @dataclass(frozen=True)
 class TopMean(RankStrategy):
@@ -144,6 +142,7 @@ class TopMean(RankStrategy):
     2.0
     """
 
+    form: ClassVar[str] = "topmean@{n}:{k}"
     n: int
     k: int
 
@@ -158,10 +157,6 @@ class TopMean(RankStrategy):
         """1/k for the k highest."""
         return (torch.arange(self.n) >= self.n - self.k).double() / self.k
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"topmean@{n}:{self.k}"
-
 
 @dataclass(frozen=True)
 class Median(RankStrategy):
@@ -171,6 +166,7 @@ class Median(RankStrategy):
     3.0
     """
 
+    form: ClassVar[str] = "median@{n}"
     n: int
 
     def __post_init__(self) -> None:
@@ -184,10 +180,6 @@ class Median(RankStrategy):
         a[self.n // 2] += 0.5
         return a
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"median@{n}"
-
 
 @dataclass(frozen=True)
 class LStatistic(RankStrategy):
@@ -199,24 +191,21 @@ class LStatistic(RankStrategy):
     5.0
     """
 
-    selects: ClassVar[bool] = False
+    form: ClassVar[str] = "rank({a})"
     a: tuple[float, ...]
+    n: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the weights."""
         object.__setattr__(self, "a", tuple(float(w) for w in self.a))
+        object.__setattr__(self, "n", len(self.a))
         if not self.a or not all(math.isfinite(w) for w in self.a):
             raise InputError(f"expected one finite weight per rank, lowest score first, got {self.a}.")
 
     @property
-    def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The budget N."""
-        return len(self.a)
-
-    @property
-    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether no weight is negative."""
-        return min(self.a) >= 0
+    def traits(self) -> Traits:
+        """Monotone if no weight is negative."""
+        return Traits(monotone=min(self.a) >= 0, selects=False)
 
     def ranks(self) -> Tensor:
         """a as given."""
@@ -231,10 +220,6 @@ class LStatistic(RankStrategy):
         if n == self.n:
             return self
         raise NotDefinedError(f"{self} has weights for N = {self.n}; write those for N = {n} to have its curve.")
-
-    def named(self, n: int | str) -> str:
-        """The string, which has no single budget to change: it parses back to this strategy."""
-        return "rank(" + ", ".join(repr(w) for w in self.a) + ")"
 
 
 class _TieGroups:

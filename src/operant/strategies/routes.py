@@ -18,7 +18,8 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
 from operant.strategies import slowroutes
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.slowroutes import LIMIT
 
 Route = Literal["closed form", "types", "subsets", "monte carlo"]
@@ -66,7 +67,7 @@ def route_of(s: Strategy, outcomes: Outcomes) -> Route:
     _check_budget(s.n, outcomes.m)
     if type(s).estimate is not Strategy.estimate and s.estimate(outcomes.map(_first)) is not None:
         return "closed form"
-    if not s.symmetric:
+    if not s.traits.symmetric:
         return "monte carlo"
     if slowroutes.calls_by_types(s, slowroutes.flatten(outcomes)) <= LIMIT:
         return "types"
@@ -207,7 +208,7 @@ def _chosen(s: Strategy, outcomes: Outcomes, route: Route | None) -> Route:
         return route_of(s, outcomes)
     if route not in get_args(Route):
         raise InputError(f"route must be one of {', '.join(get_args(Route))}, got {route!r}.")
-    if route in ("types", "subsets") and not s.symmetric:
+    if route in ("types", "subsets") and not s.traits.symmetric:
         raise NotDefinedError(f"{s} depends on the order of its draw, which {route!r} ignores: leave out route=.")
     return route
 

@@ -8,7 +8,7 @@ Derived here (adaptive self-consistency, arXiv 2305.11860, stops votes early but
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import ClassVar, Literal
 
@@ -18,13 +18,17 @@ from torch import Tensor
 from operant.core.checks import InputError, check_int
 from operant.core.logmath import log_none_drawn
 from operant.strategies import routes
-from operant.strategies.base import Outcomes, Strategy, check_nesting
+from operant.strategies.base import Strategy, Traits, check_nesting
+from operant.strategies.outcomes import Outcomes
 
 
 class Sequential(Strategy):
     """A strategy whose samples are drawn in order and which may stop before the budget is spent."""
 
-    symmetric: ClassVar[bool] = False
+    @property
+    def traits(self) -> Traits:
+        """The order of the draw matters."""
+        return Traits(symmetric=False)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class FirstAccepted(Sequential):
     (0.5, 1.333333)
     """
 
+    form: ClassVar[str] = "first@{n}[:{accept}][:{fallback}]"
     n: int
     accept: float | None = None
     fallback: Literal["random", "fail"] = "random"
@@ -59,9 +64,9 @@ class FirstAccepted(Sequential):
             raise InputError(f"fallback must be 'random' or 'fail', got {self.fallback!r}.")
 
     @property
-    def binary(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def traits(self) -> Traits:
         """Without a threshold the reward, where there is no score, is the verdict."""
-        return self.accept is None
+        return replace(super().traits, binary=self.accept is None)
 
     def value(self, draw: Outcomes) -> Tensor:
         """Reward of the first accepted sample."""
@@ -125,11 +130,6 @@ class FirstAccepted(Sequential):
             )
         return score > 0
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        accept = "" if self.accept is None else f":{float(self.accept)!r}"
-        return f"first@{n}{accept}" + ("" if self.fallback == "random" else ":fail")
-
 
 @lru_cache(maxsize=256)
 def _some_and_draws(n: int, m: int) -> tuple[Tensor, Tensor]:
@@ -156,12 +156,14 @@ class Priced(Strategy):
     0.46
     """
 
-    selects: ClassVar[bool] = False
+    form: ClassVar[str] = "priced({strategy}, {price})"
     strategy: Strategy
     price: float
+    n: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the price."""
+        object.__setattr__(self, "n", self.strategy.n)
         if not (math.isfinite(self.price) and self.price >= 0):
             raise InputError(f"price must be a finite number >= 0, in units of reward a sample, got {self.price!r}.")
         check_nesting(self)
@@ -172,24 +174,9 @@ class Priced(Strategy):
         return (self.strategy,)
 
     @property
-    def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The budget of the strategy."""
-        return self.strategy.n
-
-    @property
-    def symmetric(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the strategy is."""
-        return self.strategy.symmetric
-
-    @property
-    def binary(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the strategy needs rewards of 0 or 1."""
-        return self.strategy.binary
-
-    @property
-    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the strategy is."""
-        return self.strategy.monotone
+    def traits(self) -> Traits:
+        """Those of the strategy; the value is no reward."""
+        return replace(self.strategy.traits, selects=False)
 
     def value(self, draw: Outcomes) -> Tensor:
         """Value less price times cost of one draw."""
@@ -221,10 +208,6 @@ class Priced(Strategy):
         """The strategy at another budget, at the same price."""
         return replace(self, strategy=self.strategy.at_budget(n))
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"priced({self.strategy.named(n)}, {float(self.price)!r})"
-
 
 def expected_draws(strategy: Strategy, outcomes: Outcomes) -> Tensor:
     """Mean number of samples that the strategy draws on each prompt, unbiased: (..., M) -> (...).
@@ -251,14 +234,14 @@ class _Draws(Strategy):
     """The cost of a strategy in the place of its value: every route then applies to it."""
 
     strategy: Strategy
+    n: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n", self.strategy.n)
 
     @property
-    def n(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.strategy.n
-
-    @property
-    def symmetric(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.strategy.symmetric
+    def traits(self) -> Traits:
+        return self.strategy.traits
 
     def value(self, draw: Outcomes) -> Tensor:
         return self.strategy.cost(draw)

@@ -11,8 +11,9 @@ from torch import Tensor
 from operant.core.checks import check_int
 from operant.core.logmath import log_binom
 from operant.core.rng import torch_generator
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy
+from operant.strategies.outcomes import Outcomes
 
 LIMIT = 20_000
 """Most value calls per prompt that an exact route may take before Monte Carlo is used instead."""
@@ -125,7 +126,7 @@ def resampled_credit(s: Strategy, outcomes: Outcomes) -> Tensor:
     copy = same.int().argmax(-1)  # (B, N) the first rollout with the same outcome
     at = torch.arange(n, device=v.device)
     distinct = copy == at
-    places = distinct if s.symmetric else torch.ones_like(distinct)
+    places = distinct if s.traits.symmetric else torch.ones_like(distinct)
     b, i, j = (places[:, :, None] & distinct[:, None, :] & ~same).nonzero().unbind(1)
     table = v[:, None, None].repeat(1, n, n)  # (B, N, N) value with place i taken by a copy of j
     for part in torch.arange(len(b), device=v.device).split(max(CHUNK // n**2, 1)):
@@ -133,7 +134,7 @@ def resampled_credit(s: Strategy, outcomes: Outcomes) -> Tensor:
         index = torch.where(at == place[:, None], source[:, None], at)  # (rows, N)
         table[row, place, source] = s.value(flat.map(lambda x, r=row, k=index: x[r[:, None], k])).to(v)
     table = table.gather(2, copy[:, None, :].expand(-1, n, -1))
-    if s.symmetric:
+    if s.traits.symmetric:
         table = table.gather(1, copy[:, :, None].expand(-1, -1, n))
     weights = (v[:, None, None] - table).sum(-1) / (n - 1)
     return weights.reshape(outcomes.reward.shape).to(outcomes.reward)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import InputError, check_int
+from operant.strategies.base import Traits
 from operant.strategies.counts import CountStrategy
 
 
@@ -42,6 +43,7 @@ class Verified(CountStrategy):
     (0.648, 0.763)
     """
 
+    form: ClassVar[str] = "verified@{n}:{false_positive}:{false_negative}[:{fallback}]"
     n: int
     false_positive: float
     false_negative: float
@@ -76,11 +78,6 @@ class Verified(CountStrategy):
         right = p * (1 - self.false_negative)
         return right / (right + (1 - p) * self.false_positive)
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        text = f"verified@{n}:{float(self.false_positive)!r}:{float(self.false_negative)!r}"
-        return text if self.fallback == "random" else f"{text}:fail"
-
 
 @dataclass(frozen=True)
 class NoisyPassAt(CountStrategy):
@@ -100,8 +97,7 @@ class NoisyPassAt(CountStrategy):
     [0.0, 1.0, 1.0]
     """
 
-    monotone: ClassVar[bool] = False
-    selects: ClassVar[bool] = False
+    form: ClassVar[str] = "noisy@{n}:{false_positive}:{false_negative}"
     n: int
     false_positive: float
     false_negative: float
@@ -118,9 +114,10 @@ class NoisyPassAt(CountStrategy):
         accepted, rejected = -self.false_negative / gap, (1 - self.false_negative) / gap  # 1 - r~
         return 1 - accepted**k * rejected ** (self.n - k)
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"noisy@{n}:{float(self.false_positive)!r}:{float(self.false_negative)!r}"
+    @property
+    def traits(self) -> Traits:
+        """One more accepted sample can be worth less, and the value is no reward of a sample."""
+        return Traits(binary=True, monotone=False, selects=False)
 
 
 def _check_rates(alpha: float, beta: float) -> None:

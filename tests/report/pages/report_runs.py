@@ -58,8 +58,8 @@ def job(
     about: dict[str, Any] = {"seed": seed, "branch": branch, "baseline": base, "role": role}
     if described is not None:
         s = parse("pass@1" if base or role == "warm" else branch)
-        about |= {"strategy": str(s), "objective": {"family": s.named("N"), "n": s.n}}
-        about["parts"] = [{"family": part.named("N"), "n": part.n} for part in budgets_of(s)]
+        about |= {"strategy": str(s), "objective": {"family": s.family, "n": s.n}}
+        about["parts"] = [{"family": part.family, "n": part.n} for part in budgets_of(s)]
     path.mkdir(parents=True)
     (path / "job.json").write_text(json.dumps(about), encoding="utf-8")
     records: list[dict[str, Any]] = []

@@ -25,20 +25,14 @@ from operant.strategies import (
     Majority,
     Outcomes,
     PassAt,
-    Quorum,
-    RaceTo,
     Sampler,
-    StopAtLead,
     Strategy,
-    TopVote,
-    WeightedVote,
     parse,
 )
 from operant.verify import Prompt, make_verifier
 
 _SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
 """Families that need no member to name them."""
-_VOTES = (Majority, Quorum, WeightedVote, TopVote, RaceTo, StopAtLead)
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -178,10 +172,10 @@ def _families(strategies: Sequence[Strategy], budgets: list[int], outcomes: Outc
     votes = outcomes.answer is not None and bool((outcomes.answer >= 0).any())
     kept: list[Strategy] = []
     for s in strategies:
-        name = s.named("N")
-        if s.binary and not outcomes.binary:
+        name = s.family
+        if s.traits.binary and not outcomes.binary:
             Console().print(f"{name} is left out: it counts successes, and rewards are not 0 or 1.")
-        elif isinstance(s, _VOTES) and not votes:
+        elif s.traits.answers and not votes:
             Console().print(f"{name} is left out: no rollout has an answer to vote for.")
         else:
             kept.append(s)

@@ -25,7 +25,7 @@ class StrategyFamily:
     @property
     def label(self) -> str:
         """The strategy with N in the place of its budget: ``pass@N``, ``threshold@N:3``."""
-        return str(self.strategy) if self.fixed else self.strategy.named("N")
+        return str(self.strategy) if self.fixed else self.strategy.family
 
     def at(self, n: int) -> Strategy:
         """The member with budget ``n``."""

@@ -105,7 +105,7 @@ def _check_rl(config: TrainConfig) -> None:
     for text in _all_strategies(config):
         strategy = parse(text)
         check_group(strategy, m, config.form, off_policy=config.off_policy)
-        if strategy.binary and not config.verifier:
+        if strategy.traits.binary and not config.verifier:
             raise ConfigError(f"{text} counts successes, and a reward model gives scores: set a verifier as well.")
     for step in config.strategy_schedule or {}:
         if not str(step).isdecimal():

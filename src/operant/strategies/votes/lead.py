@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ class StopAtLead(StoppedVote):
     0.666667
     """
 
+    form: ClassVar[str] = "lead@{n}:{d}"
     n: int
     d: int
 
@@ -82,10 +83,6 @@ class StopAtLead(StoppedVote):
         top, leader = votes.max(-1)
         own = draw[..., None, :] == draw.gather(-1, leader)[..., None]
         return top - torch.where(own, 0, votes).amax(-1) >= self.d
-
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"lead@{n}:{self.d}"
 
 
 class _Partitions(NamedTuple):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, check_int
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy, Traits
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes.plurality import Ties, Votes, answers_of, plurality, take_one
 from operant.strategies.votes.poisson import vote_population
 
@@ -34,6 +36,7 @@ class Majority(Strategy):
     0.666667
     """
 
+    form: ClassVar[str] = "maj@{n}[:{ties}]"
     n: int
     ties: Ties = "random"
 
@@ -41,6 +44,11 @@ class Majority(Strategy):
         """Check the budget and the tie rule."""
         check_int("n", self.n, least=1)
         _check_ties(self.ties)
+
+    @property
+    def traits(self) -> Traits:
+        """It votes."""
+        return Traits(answers=True)
 
     def value(self, draw: Outcomes) -> Tensor:
         """Mean reward of the votes for the classes that lead."""
@@ -62,10 +70,6 @@ class Majority(Strategy):
         """The same products with Poisson weights; dJ/dlog q_b = N q_b E[V | one draw is b]."""
         return vote_population(answers_of(self, kinds), kinds.reward, log_q, self.n, 1, self.ties)
 
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"maj@{n}" + ("" if self.ties == "random" else f":{self.ties}")
-
 
 @dataclass(frozen=True)
 class Quorum(Strategy):
@@ -86,6 +90,7 @@ class Quorum(Strategy):
     0.0
     """
 
+    form: ClassVar[str] = "quorum@{n}:{k}[:{penalty}][:{ties}]"
     n: int
     k: int
     penalty: float = 0.0
@@ -105,9 +110,9 @@ class Quorum(Strategy):
         _check_ties(self.ties)
 
     @property
-    def selects(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the value is a reward or 0: not with a penalty."""
-        return self.penalty == 0
+    def traits(self) -> Traits:
+        """It votes; with a penalty the value is no reward."""
+        return Traits(answers=True, selects=self.penalty == 0)
 
     def value(self, draw: Outcomes) -> Tensor:
         """Worth of the leading classes if they have k votes."""
@@ -132,11 +137,6 @@ class Quorum(Strategy):
     def _worth(self, outcomes: Outcomes) -> Tensor:
         reward = outcomes.reward
         return reward if self.penalty == 0 else reward - self.penalty * (1 - reward)
-
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        price = f":{float(self.penalty)!r}" if self.penalty else ""
-        return f"quorum@{n}:{self.k}{price}" + ("" if self.ties == "random" else f":{self.ties}")
 
 
 def _check_ties(ties: str) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from operant.core.checks import InputError
 from operant.core.logmath import log_binomial
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy
+from operant.strategies.outcomes import Outcomes
 
 Ties = Literal["random", "fail"]
 CHUNK = 1024

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, check_int
 from operant.core.logmath import log_binomial
-from operant.strategies.base import Outcomes
+from operant.strategies.base import Traits
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.sequential import Sequential
 from operant.strategies.votes.majority import Majority
 from operant.strategies.votes.plurality import answers_of, count_classes, plurality, relabel
@@ -35,6 +36,11 @@ class StoppedVote(Sequential):
     Unparsable answers (class -1) use up draws without limit but are votes for nobody. If nobody has won after N
     draws the plurality of the N decides, ties at random, unless the subclass says otherwise.
     """
+
+    @property
+    def traits(self) -> Traits:
+        """It votes, and the order of the draw matters."""
+        return Traits(symmetric=False, answers=True)
 
     @abstractmethod
     def wins(self, own: Tensor, rivals: Tensor, invalid: Tensor) -> Tensor:
@@ -165,6 +171,7 @@ class RaceTo(StoppedVote):
     0.666667
     """
 
+    form: ClassVar[str] = "race@{n}:{k}[:{fallback}]"
     n: int
     k: int
     fallback: Literal["vote", "fail"] = "vote"
@@ -207,10 +214,6 @@ class RaceTo(StoppedVote):
 
     def _at_the_end(self, draw: Outcomes) -> Tensor:
         return super()._at_the_end(draw) if self.fallback == "vote" else torch.zeros_like(draw.reward[..., 0])
-
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"race@{n}:{self.k}" + ("" if self.fallback == "vote" else ":fail")
 
 
 def _below(votes: Tensor, invalid: Tensor, k: int, width: int, rho: float) -> Tensor:

@@ -13,13 +13,15 @@ distinct scores it is the prefix formula of best-of-N selection followed by a vo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, check_int
 from operant.core.logmath import log_binom, log_binomial
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy, Traits
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes.plurality import answers_of, count_classes, relabel, tie_nodes
 from operant.strategies.votes.tally import Pair, all_together, leave_one_out, reader
 
@@ -43,6 +45,7 @@ class TopVote(Strategy):
     1.0
     """
 
+    form: ClassVar[str] = "top{k}@{n}>maj"
     n: int
     k: int
 
@@ -52,6 +55,11 @@ class TopVote(Strategy):
         check_int("k", self.k, least=1)
         if self.k > self.n:
             raise BudgetError(f"k must be <= N = {self.n}, got {self.k}: no more can be kept than are drawn.")
+
+    @property
+    def traits(self) -> Traits:
+        """It votes."""
+        return Traits(answers=True)
 
     def value(self, draw: Outcomes) -> Tensor:
         """The estimate from M = N: the expectation over how ties at the cut are broken."""
@@ -80,10 +88,6 @@ class TopVote(Strategy):
         for i in range(b.prompts):
             weights[i] = b.weights(i, whole, below, left)
         return weights.reshape(outcomes.reward.shape).to(outcomes.reward)
-
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"top{self.k}@{n}>maj"
 
 
 class _Strata:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from operant.core.checks import InputError, check_int
-from operant.strategies.base import Outcomes, Strategy
+from operant.strategies.base import Strategy, Traits
+from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes.plurality import answers_of, binomial_table, relabel, tie_nodes
 from operant.strategies.votes.tally import Pair, all_together, leave_one_out, reader
 
@@ -49,6 +51,7 @@ class WeightedVote(Strategy):
     1.0
     """
 
+    form: ClassVar[str] = "wmaj@{n}[:{levels}]"
     n: int
     levels: int | None = None
 
@@ -57,6 +60,11 @@ class WeightedVote(Strategy):
         check_int("n", self.n, least=1)
         if self.levels is not None:
             check_int("levels", self.levels, least=1)
+
+    @property
+    def traits(self) -> Traits:
+        """It votes."""
+        return Traits(answers=True)
 
     def value(self, draw: Outcomes) -> Tensor:
         """Mean over the leading classes of the mean reward of their votes."""
@@ -123,10 +131,6 @@ class WeightedVote(Strategy):
                 f"Divide the scores by their largest and give levels: WeightedVote({self.n}, levels=50)."
             )
         return score.long()
-
-    def named(self, n: int | str) -> str:
-        """The string; at its own budget it parses back to this strategy."""
-        return f"wmaj@{n}" + ("" if self.levels is None else f":{self.levels}")
 
 
 class _Ballots:
