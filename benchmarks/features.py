@@ -19,7 +19,7 @@ from strategies import best_of, ratio, seconds
 from torch import Tensor
 
 from operant import BestOf, Majority, Outcomes, PassAt, Threshold, credit
-from operant.estimators import estimate_beyond, estimate_offpolicy, expected_value, semivalue, shapley
+from operant.estimators import Extrapolation, estimate_offpolicy, expected_value, semivalue, shapley
 from operant.strategies import LStatistic, Quorum, Strategy, TopMean
 
 Run = Callable[[Case], Tensor]
@@ -112,9 +112,9 @@ def population(s: Strategy) -> Run:
     return lambda case: expected_value(s, noise(case.prompts, KINDS.m).log_softmax(-1), KINDS)
 
 
-def beyond(s: Strategy) -> Run:
+def extrapolated(s: Strategy) -> Run:
     """The posterior mean of the value for N > M, in closed form."""
-    return lambda case: estimate_beyond(s, outcomes(case, ""))
+    return lambda case: Extrapolation().estimate(s, outcomes(case, ""))
 
 
 def quadrature(s: Strategy) -> Run:
@@ -150,7 +150,7 @@ def jobs(sizes: Sizes) -> Iterator[Comparison]:
     yield Comparison("semivalue maj@, n = 4, N", two_budgets(Majority(4)), two_budgets(Bare(Majority(4))), small)
     for s in (PassAt(2 * full.m), Threshold(2 * full.m, full.m)):
         by = f"{s.n // 2 + 1} nodes a prompt"
-        yield Comparison(f"N > M, posterior mean {s}", beyond(s), quadrature(s), full, by)
+        yield Comparison(f"N > M, posterior mean {s}", extrapolated(s), quadrature(s), full, by)
     steps = LStatistic(tuple(i / n for i in range(n)))
     for s in (PassAt(n), Threshold(n, n // 2), BestOf(n), TopMean(n, 2), steps, Majority(n), Quorum(n, 3)):
         name = str(s) if s is not steps else f"rank(... {n} weights)"

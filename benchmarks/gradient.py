@@ -24,7 +24,7 @@ from torch import Tensor
 
 from operant import Majority, Outcomes, PassAt, Threshold, credit, estimate
 from operant.estimators import expected_value, semivalue
-from operant.published.paper import weights as paper_weights
+from operant.published import Recipe
 from operant.published.rules import cat, grpo, passk_training, pkpo_sloo, plug_in
 from operant.strategies import Strategy
 from operant.strategies.slowroutes import multisets
@@ -128,7 +128,7 @@ def probabilities(p: float, kinds: int) -> Tensor:
 
 
 def truth(s: Strategy, q: Tensor) -> Tensor:
-    """The gradient of J along the logits: dJ/dlog q of normalised probabilities."""
+    """The gradient of J along the logits: dJ/dlog q of normalized probabilities."""
     kinds = torch.arange(len(q))
     log_q = q.log().requires_grad_()
     value = expected_value(s, log_q, Outcomes((kinds == 0).double(), kinds))
@@ -169,7 +169,7 @@ def rules(s: Strategy) -> dict[str, Rule]:
         binary |= {"pass@k training, std": passk_training(n), "GRPO": grpo}
         return unbiased(s) | {name: (lambda o, rule=rule: rule(o.reward)) for name, rule in binary.items()}
     fixed = Threshold(n, n // 2 + 1)
-    dynamic: Rule = lambda o: paper_weights(s, o, "raw") / o.m  # noqa: E731
+    dynamic: Rule = lambda o: Recipe("raw").weights(s, o) / o.m  # noqa: E731
     return unbiased(s) | {str(fixed): ours(fixed), "CAT raw, dynamic threshold": dynamic}
 
 

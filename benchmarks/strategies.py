@@ -43,7 +43,7 @@ def rollouts(prompts: int, m: int, *, classes: int = 12, seed: int = 0) -> Outco
 
 
 def monte_carlo_votes(o: Outcomes, budgets: tuple[int, ...], trials: int) -> np.ndarray:
-    """maj@N by drawing ``trials`` subsets a prompt, vectorised over trials: (B, len(budgets))."""
+    """maj@N by drawing ``trials`` subsets a prompt, vectorized over trials: (B, len(budgets))."""
     assert o.answer is not None
     rng, out = np.random.default_rng(0), []
     for answer in o.answer.numpy():

@@ -19,10 +19,9 @@ import altair as alt
 import torch
 
 from operant import Outcomes, estimate, expected_value, parse
-from operant.objectives.rl import dead_share
-from operant.objectives.sft import elasticity
+from operant.objectives import dead_probability, elasticity
+from operant.published import RULES, credit_of
 from operant.published.audit import audit
-from operant.published.rules import RULES, credit_of
 from operant.report.theme import GRAY, Figure, Key, Panel, cycle, panel, save
 from operant.strategies import Strategy, Verified, expected_draws
 
@@ -161,7 +160,7 @@ def dead_groups() -> Figure:
     )
     panels: list[Panel] = []
     for s in (parse("pass@8"), parse("threshold@8:5")):
-        points = [(name, m, dead_share(s, m, p)) for name, p in rates.items() for m in range(9, 65)]
+        points = [(name, m, dead_probability(s, m, p)) for name, p in rates.items() for m in range(9, 65)]
         rule = gray([(16, 0), (16, 1)])
         panels.append(panel(f"{s} (dashed: M = 2N)", rule, lines(points, names, x, y)))
     return Figure("strategies_dead", "Groups that teach nothing", tuple(panels), keys(names))

@@ -85,7 +85,7 @@ def test_every_folder_is_a_known_layer() -> None:
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("core/rng.py", "from operant.strategies.base import Outcomes"),
+        ("core/rng.py", "from operant.strategies.outcomes import Outcomes"),
         ("core/rng.py", "import operant.report"),
         ("core/rng.py", "import operant"),
         ("strategies/base.py", "from operant.objectives.sft import loss"),
@@ -122,8 +122,8 @@ def test_a_planted_violation_is_caught(path: str, line: str) -> None:
         ("strategies/base.py", "from operant.core.checks import InputError\nfrom operant.strategies import routes"),
         ("strategies/__init__.py", "from .base import Strategy"),
         ("objectives/rl.py", "from ..strategies.base import Strategy"),
-        ("hf/trainers/rl.py", "from trl import GRPOTrainer\nfrom operant.objectives.rl import rollout_weights"),
-        ("plugins/verl.py", "import verl\nfrom operant.objectives.advantage import group_advantages"),
+        ("hf/trainers/rl.py", "from trl import GRPOTrainer\nfrom operant.objectives.rl import credit"),
+        ("plugins/verl.py", "import verl\nfrom operant.objectives.groups import advantage"),
         ("report/page.py", "import altair\nfrom operant.core import record"),
         ("cli.py", "from operant.hf import sft\nfrom operant.report import write_report"),
         ("__init__.py", "from operant.core.checks import OperantError\nfrom operant.objectives import sft"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from operant.objectives.advantage import check_group
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForSequenceClassification
 
 import operant.hf.train.run
@@ -16,7 +17,6 @@ from operant.core.record import read_records
 from operant.hf.rollouts.policy import embedded_model, embedded_tokenizer
 from operant.hf.train.run_job import run_job
 from operant.hf.train.settings import checked
-from operant.objectives.advantage import check_group
 from operant.strategies import parse
 from recipes import protein
 

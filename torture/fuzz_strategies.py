@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+from operant import credit
 from operant.core.checks import NotDefinedError
 from operant.objectives.sft import answer_loss, loss
-from operant.strategies import Outcomes, credit, curve, estimate, parse
+from operant.strategies import Outcomes, curve, estimate, parse
 from torture.fuzz import kind
 
 small = st.integers(1, 6)

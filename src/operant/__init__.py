@@ -1,14 +1,12 @@
 """operant: train models for the way they will be used.
 
 A test-time strategy (pass@N, majority vote, best-of-N) is a value. From it follow an evaluation with error
-bars, an SFT loss and RL weights that maximise what is deployed.
+bars, an SFT loss and RL weights that maximize what is deployed.
 """
 
 from operant.core.checks import OperantError
 from operant.estimators import expected_value
-from operant.objectives.rl import rollout_weights
-from operant.objectives.sft import answer_loss
-from operant.objectives.sft import loss as sft_loss
+from operant.objectives import advantage, answer_loss, credit, sft_loss
 from operant.published import audit
 from operant.strategies import (
     AllOf,
@@ -20,7 +18,6 @@ from operant.strategies import (
     Sampler,
     Threshold,
     check_strategy,
-    credit,
     curve,
     estimate,
     from_function,
@@ -39,6 +36,7 @@ __all__ = [
     "PassAt",
     "Sampler",
     "Threshold",
+    "advantage",
     "answer_loss",
     "audit",
     "check_strategy",
@@ -48,6 +46,5 @@ __all__ = [
     "expected_value",
     "from_function",
     "parse",
-    "rollout_weights",
     "sft_loss",
 ]

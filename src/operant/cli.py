@@ -184,7 +184,7 @@ def plan(config: Any) -> None:
 def audit(config: AuditConfig) -> None:
     """Audit, then show it."""
     from operant.core.record import claim_folder, write_records
-    from operant.published.audit import audit_records
+    from operant.published import audit_records
 
     folder = config.output_dir
     records = audit_records(config.rules, strategy=config.strategy, n=config.n, m=config.m)

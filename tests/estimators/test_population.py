@@ -102,7 +102,7 @@ def value_and_slope(s: Strategy, log_q: Tensor, kinds: Outcomes) -> tuple[Tensor
 def test_value_and_slope_by_the_score_function_over_all_sequences(
     s: Strategy, rule: slow.Rule, kinds: list[slow.Rollout]
 ) -> None:
-    """The gradient in log q of the normalised J is dJ/dtheta of q = softmax(theta)."""
+    """The gradient in log q of the normalized J is dJ/dtheta of q = softmax(theta)."""
     want, slope = slow.j_and_slope(Q, kinds, rule, s.n)
     j, got = value_and_slope(s, log_of(Q), outcomes(kinds))
     assert j.item() == pytest.approx(float(want), abs=1e-13)

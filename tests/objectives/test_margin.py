@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from operant.core.checks import BudgetError, InputError
-from operant.objectives.margin import token_margin
+from operant.objectives import token_margin
 
 Z = [[0.3, -1.2, 2.0, 0.7], [1.5, 1.5, -0.5, 0.0]]
 GOLD = [2, 0]

@@ -1,4 +1,4 @@
-"""Rollout weights: the exact form is the credit, and ascending it raises what is deployed."""
+"""The credit: off-policy weights, dead groups, and that ascending it raises what is deployed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fractions import Fraction
 import pytest
 import torch
 
-from operant import AllOf, BestOf, Majority, Outcomes, PassAt, Threshold, credit, rollout_weights
+from operant import AllOf, Majority, Outcomes, PassAt, Threshold, credit
 from operant.core.checks import BudgetError, FewRolloutsWarning, InputError
 from operant.estimators import estimate_offpolicy
-from operant.objectives.rl import Form, dead_share
-from operant.published import paper
+from operant.objectives.rl import dead_probability, warn_of_dead_groups
+from operant.published import Recipe
 from operant.strategies import CountStrategy, Strategy
 from tests import slow
 
@@ -23,23 +23,14 @@ def group(seed: int = 0, batch: int = 3, m: int = 7) -> Outcomes:
     return Outcomes((answer == 0).double(), answer)
 
 
-@pytest.mark.parametrize("s", [PassAt(4), PassAt(10), Threshold(5, 2), BestOf(3), Majority(4)], ids=str)
-def test_the_exact_form_is_the_credit(s: Strategy) -> None:
-    o = group(m=10)
-    assert torch.equal(rollout_weights(s, o), credit(s, o))
-
-
-def test_ratios_make_the_exact_form_off_policy() -> None:
+def test_ratios_make_the_credit_off_policy() -> None:
     o = group(m=9)
     log_ratio = torch.randn(3, 9, generator=torch.Generator().manual_seed(3)).double()
     for s in (PassAt(4), Majority(3)):
         want = estimate_offpolicy(s, o, log_ratio).weights
-        assert torch.equal(rollout_weights(s, o, log_ratio=log_ratio), want)
-        torch.testing.assert_close(rollout_weights(s, o, log_ratio=0 * log_ratio), credit(s, o))
+        assert torch.equal(credit(s, o, log_ratio=log_ratio), want)
+        torch.testing.assert_close(credit(s, o, log_ratio=0 * log_ratio), credit(s, o))
         assert not torch.allclose(want, credit(s, o), atol=1e-3)
-    for form in ("paper-log", "paper-raw"):
-        with pytest.raises(InputError, match=f"log_ratio is for form='exact' only, got form='{form}'"):
-            rollout_weights(PassAt(4), o, form=form, log_ratio=log_ratio)
 
 
 def test_few_rollouts_are_said_to_leave_dead_groups() -> None:
@@ -49,13 +40,12 @@ def test_few_rollouts_are_said_to_leave_dead_groups() -> None:
     for m in (9, 12):
         said = rf"pass@8 from M = {m} .* in {shares[m]:.0%} of the groups, against {shares[16]:.0%} with M = 2N = 16"
         with pytest.warns(FewRolloutsWarning, match=said):
-            rollout_weights(PassAt(8), group(m=m))
+            warn_of_dead_groups(PassAt(8), m)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for quiet in (lambda: credit(PassAt(8), group(m=9)), lambda: rollout_weights(Majority(8), group(m=9))):
-            quiet()
+        warn_of_dead_groups(Majority(8), 9)
         for m in (8, 16, 20):
-            rollout_weights(PassAt(8), group(m=m))
+            warn_of_dead_groups(PassAt(8), m)
 
 
 def brute_dead_share(rule: slow.Rule, n: int, m: int) -> float:
@@ -76,43 +66,32 @@ def brute_dead_share(rule: slow.Rule, n: int, m: int) -> float:
 )
 def test_the_share_of_dead_groups_by_enumeration(s: CountStrategy, rule: slow.Rule) -> None:
     for m in (s.n + 1, 2 * s.n):
-        assert dead_share(s, m, 0.1) == pytest.approx(brute_dead_share(rule, s.n, m), abs=1e-14)
+        assert dead_probability(s, m, 0.1) == pytest.approx(brute_dead_share(rule, s.n, m), abs=1e-14)
 
 
 def test_pass_at_n_weights_by_enumeration() -> None:
     o = group(m=8)
-    for got, rewards in zip(rollout_weights(PassAt(4), o), o.reward.tolist(), strict=True):
+    for got, rewards in zip(credit(PassAt(4), o), o.reward.tolist(), strict=True):
         want = slow.credit(slow.any_success, [(r, 0, r) for r in rewards], 4)
         assert got.tolist() == pytest.approx([float(w) for w in want], abs=1e-13)
 
 
-def test_the_published_forms_are_those_of_the_paper_module() -> None:
-    log_p = -torch.rand(3, 7, generator=torch.Generator().manual_seed(1)).double()
-    forms: list[tuple[Form, paper.Form]] = [("paper-log", "log"), ("paper-raw", "raw")]
-    for form, name in forms:
-        for given in (None, log_p):
-            got = rollout_weights(PassAt(4), group(), form=form, log_p=given)
-            assert torch.equal(got, paper.weights(PassAt(4), group(), name, log_p=given))
-    log, raw = (rollout_weights(PassAt(4), group(), form=form) for form, _ in forms)
-    assert not torch.allclose(raw, log)
-
-
 def test_weights_carry_no_gradient() -> None:
     log_p = -torch.rand(3, 7).double().requires_grad_()
-    assert not rollout_weights(PassAt(2), group()).requires_grad
-    weights = rollout_weights(PassAt(2), group(), form="paper-log", log_p=log_p)
+    assert not credit(PassAt(2), group()).requires_grad
+    weights = Recipe("log", "sequence").weights(PassAt(2), group(), log_p=log_p)
     assert not weights.requires_grad
 
 
 def test_too_few_rollouts_are_refused() -> None:
     with pytest.raises(BudgetError, match="budget of N = 8 needs at least 8 rollouts a prompt, got M = 7"):
-        rollout_weights(PassAt(8), group())
+        credit(PassAt(8), group())
     with pytest.raises(BudgetError, match="at least two rollouts"):
-        rollout_weights(PassAt(1), group(m=1))
+        credit(PassAt(1), group(m=1))
     with pytest.raises(BudgetError, match="at least N \\+ 1 = 8"):
-        rollout_weights(PassAt(7), group(), log_ratio=torch.zeros(3, 7))
+        credit(PassAt(7), group(), log_ratio=torch.zeros(3, 7))
     with pytest.raises(InputError, match="votes over answer classes"):
-        rollout_weights(Majority(2), Outcomes(torch.ones(3, 4)))
+        credit(Majority(2), Outcomes(torch.ones(3, 4)))
 
 
 def deployed(theta: torch.Tensor, n: int) -> float:
@@ -120,7 +99,6 @@ def deployed(theta: torch.Tensor, n: int) -> float:
     return float((1 - (1 - theta.softmax(-1)[:, 0]) ** n).mean())
 
 
-@pytest.mark.filterwarnings("ignore::operant.core.checks.FewRolloutsWarning")
 @pytest.mark.parametrize("m", [4, 5, 16])
 def test_the_expected_step_is_the_gradient_of_pass_at_n(m: int) -> None:
     """Mean over 40,000 simulated groups of the REINFORCE gradient, within 4 standard errors of dJ/dtheta."""
@@ -130,7 +108,7 @@ def test_the_expected_step_is_the_gradient_of_pass_at_n(m: int) -> None:
     _, slope = slow.j_and_slope(pi, kinds, slow.any_success, n)
     g = torch.Generator().manual_seed(0)
     y = torch.multinomial(theta.detach().softmax(0), 40_000 * m, replacement=True, generator=g).reshape(-1, m)
-    w = rollout_weights(PassAt(n), Outcomes((y == 0).double()))
+    w = credit(PassAt(n), Outcomes((y == 0).double()))
     log_pi = theta.log_softmax(0)[y]
     loss = -(w * log_pi).sum(-1).mean()
     (gradient,) = torch.autograd.grad(loss, theta)
@@ -146,7 +124,7 @@ def trained(s: Strategy, theta: torch.Tensor) -> torch.Tensor:
     g = torch.Generator().manual_seed(0)
     for _ in range(150):
         y = torch.multinomial(theta.detach().softmax(-1), 8, replacement=True, generator=g)
-        w = rollout_weights(s, Outcomes((y == 0).float()))
+        w = credit(s, Outcomes((y == 0).float()))
         loss = -(w * theta.log_softmax(-1).gather(-1, y)).sum(-1).sum()
         (gradient,) = torch.autograd.grad(loss, theta)
         theta = (theta - 0.2 * gradient).detach().requires_grad_()
@@ -162,10 +140,5 @@ def test_pass_at_4_spends_its_gradient_where_one_sample_fails() -> None:
     """Against pass@1 from the same rollouts: less on a prompt that is nearly solved."""
     solved = Outcomes(torch.tensor([[1.0, 1, 1, 1, 1, 1, 1, 0]]))
     rare = Outcomes(torch.tensor([[1.0, 0, 0, 0, 0, 0, 0, 0]]))
-    assert rollout_weights(PassAt(4), solved).abs().max() == 0 < rollout_weights(PassAt(1), solved).abs().max()
-    assert rollout_weights(PassAt(4), rare)[0, 0] > 3 * rollout_weights(PassAt(1), rare)[0, 0]
-
-
-def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(InputError, match="form must be one of exact, paper-log, paper-raw, got 'paper'"):
-        rollout_weights(PassAt(1), Outcomes(torch.tensor([1.0, 0.0])), form="paper")  # pyright: ignore
+    assert credit(PassAt(4), solved).abs().max() == 0 < credit(PassAt(1), solved).abs().max()
+    assert credit(PassAt(4), rare)[0, 0] > 3 * credit(PassAt(1), rare)[0, 0]

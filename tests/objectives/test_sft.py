@@ -12,7 +12,7 @@ import torch
 
 from operant import AllOf, BestOf, Majority, Mixture, PassAt, Threshold, sft_loss
 from operant.core.checks import InputError, NotDefinedError
-from operant.objectives.sft import elasticity, elasticity_at
+from operant.objectives import elasticity, elasticity_at
 from operant.strategies import Strategy
 
 LN2 = math.log(2)
@@ -61,7 +61,7 @@ def success_and_slope(s: Strategy, p: Any, q: Any) -> list[Any]:
     slope = k * mp.binomial(n, k) * p**k * q ** (n - k)
     if k == 1:
         return [-mp.expm1(n * mp.log1p(-p)) if q else mp.mpf(1), q**n, slope]
-    terms, term = [], p**n  # from j = n down, by the ratio of neighbours
+    terms, term = [], p**n  # from j = n down, by the ratio of neighbors
     for j in range(n, -1, -1):
         terms.append(term)
         term = term * q * j / (p * (n - j + 1))

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from operant import Outcomes
 from operant.core.checks import BudgetError, InputError, NotDefinedError
+from operant.published import RULES, credit_of
 from operant.published.audit import audit
-from operant.published.rules import RULES, credit_of, maxrl, rloo
+from operant.published.rules import maxrl, rloo
 from operant.strategies import AllOf, BestOf, CountStrategy, Majority, Mixture, PassAt, Threshold
 from tests import slow
 
@@ -205,7 +206,7 @@ def test_the_objective_is_the_integral_of_the_slope(name):
 
 
 def test_the_objective_is_a_count_strategy_of_budget_m():
-    class Realised(CountStrategy):
+    class Realized(CountStrategy):
         n = 8
 
         def table(self):
@@ -213,7 +214,7 @@ def test_the_objective_is_a_count_strategy_of_budget_m():
 
     found = audit(RULES["plug-in"].make(4), 8, p=P)
     draws = torch.bernoulli(P[:, None, None].expand(-1, 40_000, 8), generator=torch.Generator().manual_seed(0))
-    value = Realised().value(Outcomes(draws))
+    value = Realized().value(Outcomes(draws))
     assert ((value.mean(-1) - found.objective).abs() <= 4 * value.std(-1) / 200 + 1e-12).all()
 
 
@@ -258,7 +259,7 @@ def test_the_plug_in_is_fourteen_times_too_large_at_high_p():
     assert found.target_slope is not None
     assert f"{found.slope[89]:.4f} {found.target_slope[89]:.4f} {found.ratio[89]:.0f}" == "0.0556 0.0040 14"
     printed = audit(RULES["cat-raw"].make(4), 8, target=PassAt(4))
-    assert printed.ratio[89] > 40, "with the group's Laplace rate and standardised advantages it is worse"
+    assert printed.ratio[89] > 40, "with the group's Laplace rate and standardized advantages it is worse"
 
 
 def test_grpo_is_no_multiple_of_pass_at_one_and_rloo_is():

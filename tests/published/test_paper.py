@@ -10,10 +10,10 @@ from statistics import mean, stdev
 import pytest
 import torch
 
-from operant import AllOf, BestOf, Majority, Mixture, Outcomes, PassAt, Threshold, rollout_weights
+from operant import AllOf, BestOf, Majority, Mixture, Outcomes, PassAt, Threshold
 from operant.core.checks import BudgetError, InputError, NotDefinedError
 from operant.published import paper
-from operant.published.paper import Quantiles, Recipe, recipe
+from operant.published.paper import Quantiles, Recipe, WeightForm, recipe
 from operant.strategies import Strategy
 
 PASS_AT = [
@@ -39,10 +39,18 @@ THRESHOLD = [
 GROUP = torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
 
 
-def weight_at(s: Strategy, p: float, form: paper.Form) -> float:
+FORMS: tuple[WeightForm, ...] = ("raw", "log")
+
+
+def weights(s: Strategy, o: Outcomes, form: WeightForm, log_p: torch.Tensor | None = None) -> torch.Tensor:
+    """As the paper prints them: p of the sequence, or the Laplace success rate without ``log_p``."""
+    return Recipe(form, "empirical" if log_p is None else "sequence").weights(s, o, log_p=log_p)
+
+
+def weight_at(s: Strategy, p: float, form: WeightForm) -> float:
     """The factor on the advantage of a rollout of probability p."""
     log_p = torch.full_like(GROUP, p).log()
-    return (paper.weights(s, Outcomes(GROUP), form, log_p=log_p) / paper.advantage(GROUP))[0, 0].item()
+    return (weights(s, Outcomes(GROUP), form, log_p) / paper.standardized(GROUP))[0, 0].item()
 
 
 @pytest.mark.parametrize(("n", "p", "log", "raw"), PASS_AT)
@@ -91,19 +99,19 @@ def test_majority_uses_its_own_threshold_and_the_laplace_rate() -> None:
         torch.tensor([[0, 0, 1, 1, 1, 2, -1, -1], [0, 0, 0, 0, 0, 0, 0, 5]]),
     )
     for row, (c, k) in enumerate([(2, 4), (7, 2)]):
-        p, a = (c + 1) / 10, paper.advantage(o.reward.double())[row]
+        p, a = (c + 1) / 10, paper.standardized(o.reward.double())[row]
         slope = 8 * comb(7, k - 1) * p ** (k - 1) * (1 - p) ** (8 - k)
         s = sum(comb(8, j) * p**j * (1 - p) ** (8 - j) for j in range(k, 9))
-        raw, log = (rollout_weights(Majority(8), o, form=form)[row] for form in ("paper-raw", "paper-log"))
+        raw, log = (weights(Majority(8), o, form)[row] for form in FORMS)
         torch.testing.assert_close(raw, (slope * a).float())
         torch.testing.assert_close(log, (p * slope / s * a).float())
 
 
 def test_sequence_probabilities_are_floored_at_1e_10() -> None:
     for form in ("log", "raw"):
-        low = [paper.weights(PassAt(4), Outcomes(GROUP), form, log_p=torch.full_like(GROUP, x)) for x in (-50, -9e3)]
+        low = [weights(PassAt(4), Outcomes(GROUP), form, torch.full_like(GROUP, x)) for x in (-50, -9e3)]
         assert torch.equal(*low)
-        high = paper.weights(PassAt(4), Outcomes(GROUP), form, log_p=torch.zeros_like(GROUP))
+        high = weights(PassAt(4), Outcomes(GROUP), form, torch.zeros_like(GROUP))
         assert bool(high.isfinite().all())
     at_floor = weight_at(PassAt(4), 1e-10, "raw")
     assert weight_at(PassAt(4), 1e-15, "raw") == at_floor == pytest.approx(4 * (1 - 1e-10) ** 3, rel=1e-12)
@@ -118,28 +126,28 @@ def test_rank_weights_of_best_of_n() -> None:
     tied = paper.rank_weight(3, torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64))
     assert tied.tolist() == [pytest.approx([3 / 16, 3 / 16, 3 * (3 / 4) ** 2])]
     o = Outcomes(torch.tensor([[0.5, 0.1, 0.9]], dtype=torch.float64))
-    want = paper.rank_weight(2, o.reward) * paper.advantage(o.reward)
-    assert torch.equal(rollout_weights(BestOf(2), o, form="paper-log"), want)
+    want = paper.rank_weight(2, o.reward) * paper.standardized(o.reward)
+    assert torch.equal(weights(BestOf(2), o, "log"), want)
 
 
 def test_the_advantage_is_standardised_with_m_minus_1() -> None:
     sd = (3 / 16 * 4 / 3) ** 0.5
     want = [0.75 / (sd + 1e-4)] + [-0.25 / (sd + 1e-4)] * 3
-    assert paper.advantage(GROUP)[0].tolist() == pytest.approx(want, rel=1e-14)
-    assert paper.advantage(torch.ones(2, 4)).abs().max() == 0
+    assert paper.standardized(GROUP)[0].tolist() == pytest.approx(want, rel=1e-14)
+    assert paper.standardized(torch.ones(2, 4)).abs().max() == 0
     assert paper.success_rate(GROUP).tolist() == [[pytest.approx(2 / 6)]]
 
 
 def test_pass_at_1_is_the_plain_advantage() -> None:
     o = Outcomes(GROUP.float())
-    for form in ("paper-raw", "paper-log"):
-        torch.testing.assert_close(rollout_weights(PassAt(1), o, form=form), paper.advantage(o.reward))
+    for form in FORMS:
+        torch.testing.assert_close(weights(PassAt(1), o, form), paper.standardized(o.reward))
 
 
 def test_what_the_paper_does_not_treat_is_refused() -> None:
     for s in (AllOf(2), Mixture({PassAt(2): 1.0})):
         with pytest.raises(NotDefinedError, match="use form='exact'"):
-            paper.weights(s, Outcomes(GROUP), "raw")
+            weights(s, Outcomes(GROUP), "raw")
 
 
 def slow_weights(
@@ -234,7 +242,7 @@ def test_the_presets_are_those_of_the_papers_tables() -> None:
         recipe("protein")
 
 
-def test_weights_are_clipped_before_they_are_normalised() -> None:
+def test_weights_are_clipped_before_they_are_normalized() -> None:
     o = Outcomes(torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0]], dtype=torch.float64))
     log_p = torch.tensor([[0.001, 0.2, 0.2, 0.2], [0.9, 0.9, 0.9, 0.9]], dtype=torch.float64).log()
     r = Recipe("raw", "sequence", clip=2.0, normalize=True)
@@ -259,8 +267,8 @@ def test_the_mean_is_over_the_batch_and_never_within_one_prompt() -> None:
 
 def test_normalisation_neither_overflows_nor_divides_by_zero() -> None:
     huge = torch.tensor([[1e308, 1e308], [1e308, 0.0]], dtype=torch.float64)
-    torch.testing.assert_close(paper.normalised(huge), torch.tensor([[4 / 3, 4 / 3], [4 / 3, 0]], dtype=torch.float64))
-    assert torch.equal(paper.normalised(torch.zeros(2, 3)), torch.zeros(2, 3))
+    torch.testing.assert_close(paper.normalized(huge), torch.tensor([[4 / 3, 4 / 3], [4 / 3, 0]], dtype=torch.float64))
+    assert torch.equal(paper.normalized(torch.zeros(2, 3)), torch.zeros(2, 3))
     certain = torch.zeros(2, 4, dtype=torch.float64)
     o = Outcomes(GROUP.expand(2, 4))
     low = Recipe("raw", "sequence", normalize=True).weights(PassAt(1000), o, log_p=certain)
@@ -269,11 +277,11 @@ def test_normalisation_neither_overflows_nor_divides_by_zero() -> None:
 
 def test_the_penalty_is_for_prompts_without_any_success_and_inside_the_clip() -> None:
     r = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 1]], dtype=torch.float64)
-    got = paper.advantage(r, penalty=0.5)
-    assert got[0].tolist() == [-0.5] * 3 and torch.equal(got[1:], paper.advantage(r)[1:])
-    assert paper.advantage(r, penalty=0.5, clip=0.3)[0].tolist() == [-0.3] * 3
+    got = paper.standardized(r, penalty=0.5)
+    assert got[0].tolist() == [-0.5] * 3 and torch.equal(got[1:], paper.standardized(r)[1:])
+    assert paper.standardized(r, penalty=0.5, clip=0.3)[0].tolist() == [-0.3] * 3
     spread = torch.tensor([[1.0] + [0.0] * 63], dtype=torch.float64)
-    assert paper.advantage(spread).max() > 7 and paper.advantage(spread, clip=5.0).max() == 5
+    assert paper.standardized(spread).max() > 7 and paper.standardized(spread, clip=5.0).max() == 5
     w = replace(recipe("protein-conditional"), normalize=False).weights(BestOf(8), Outcomes(spread))
     assert w.max().item() == pytest.approx(5 * 8 * (64 / 65) ** 7)  # the clip is on the advantage, not on the product
 

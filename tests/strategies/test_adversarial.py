@@ -17,7 +17,6 @@ from torch import Tensor
 
 from operant import BestOf, Outcomes, PassAt, credit, estimate, parse
 from operant.core.checks import BudgetError, InputError, NotDefinedError, ParseError
-from operant.objectives.rl import rollout_weights
 from operant.strategies import FirstAccepted, Priced, Quorum, Strategy, Verified, WeightedVote, expected_draws
 from tests import slow
 from tests.strategies.test_conformance import TABLE, Row, every_row, rollouts, sample
@@ -217,7 +216,7 @@ def test_inference_mode_and_rewards_with_a_gradient(row: Row) -> None:
     assert not value.requires_grad and not weights.requires_grad
     many = sample(row, 2 * row.strategy.n + 1, batch=1)  # fewer warn
     many = Outcomes(many.reward.clone().requires_grad_(), many.answer, many.score)
-    assert not rollout_weights(row.strategy, many).requires_grad
+    assert not credit(row.strategy, many).requires_grad
     torch.testing.assert_close(weights, want[1], rtol=0, atol=0)
 
 

@@ -80,7 +80,7 @@ def test_what_the_values_are_is_known_from_the_start() -> None:
 
 @pytest.mark.parametrize("s", [PassAt(2), Threshold(2, 1)], ids=str)
 def test_counting_strategies_refuse_graded_rewards(s: Strategy) -> None:
-    with pytest.raises(InputError, match=r"rewards must be 0 or 1.*Binarise them.*or use best@N"):
+    with pytest.raises(InputError, match=r"rewards must be 0 or 1.*Binarize them.*or use best@N"):
         estimate(s, Outcomes(torch.tensor([0.0, 0.5, 1.0])))
 
 

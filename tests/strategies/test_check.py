@@ -40,7 +40,7 @@ class TwiceTheCredit(PassAt):
 
 @dataclass(frozen=True)
 class SeesItsOwnGroup(PassAt):
-    """The usual standardised advantage: centered, and biased."""
+    """The usual standardized advantage: centered, and biased."""
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         w = super().credit(outcomes)

@@ -44,6 +44,17 @@ def test_each_distinct_answer_is_compared_with_one_of_each_class() -> None:
     assert calls == [("1/2", "0.5"), ("1/2", "2"), ("1/2", "4/2"), ("2", "4/2")]
 
 
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.lists(st.none() | st.sampled_from("abc"), min_size=1))
+def test_without_an_equivalence_answers_are_compared_by_equality(row: list[str | None]) -> None:
+    assert torch.equal(equivalence_classes([row]), equivalence_classes([row], lambda a, b: a == b))
+
+
+def test_equality_needs_a_hash() -> None:
+    with pytest.raises(InputError, match="answers must be hashable: .* Give equivalent="):
+        equivalence_classes([[[1], [1]]])
+
+
 def test_answers_that_do_not_hash_and_answers_of_other_types() -> None:
     shared = [1, 2]
     got = equivalence_classes([[shared, [2, 1], shared, [3], None]], lambda a, b: sorted(a) == sorted(b))

@@ -13,7 +13,7 @@ import torch
 from operant import AllOf, BestOf, Majority, Outcomes, PassAt, Threshold, credit, estimate
 from operant.core.logmath import log_binom, log_binomial, log_hypergeometric, log_none_drawn
 from operant.hf.rollouts.signals import dead_share as dead_share_of
-from operant.objectives.rl import dead_share
+from operant.objectives import dead_probability
 from operant.strategies import FirstAccepted, Graded, Quorum, RaceTo, Strategy, TopMean
 from operant.strategies.counts import u_table
 from operant.strategies.ranking import rank_table
@@ -102,7 +102,8 @@ def test_votes_of_twenty_thousand_rollouts() -> None:
 
 def test_the_share_of_dead_groups_beyond_a_thousand_rollouts() -> None:
     """C(2000, 1000) is no float64."""
-    assert dead_share(PassAt(2), 2000, 0.25) == pytest.approx(0.75**2000 + 0.25**1999 * (2000 * 0.75 + 0.25), rel=1e-9)
+    want = 0.75**2000 + 0.25**1999 * (2000 * 0.75 + 0.25)
+    assert dead_probability(PassAt(2), 2000, 0.25) == pytest.approx(want, rel=1e-9)
     reward = torch.zeros(1, 3000)
     reward[0, 0] = 1
     assert dead_share_of(PassAt(2), Outcomes(reward), 4) == pytest.approx(1 - 4 / 3000, rel=1e-12)

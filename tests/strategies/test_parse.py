@@ -185,7 +185,7 @@ def test_a_form_belongs_to_one_class() -> None:
     [
         ("pass@16", "pass@N", 16),
         ("top4@16>maj", "top4@N>maj", 16),
-        ("harmonic(threshold@8:2)", "harmonic(threshold@N:2)", 8),
+        ("harmonic(threshold@8:1)", "harmonic(threshold@N:1)", 8),
         ("mix(pass@1:0.25, pass@16:0.75)", "mix(pass@1:0.25, pass@16:0.75)", 16),
         ("table(0.0, 0.5, 1.0)", "table(0.0, 0.5, 1.0)", 2),
     ],

@@ -30,7 +30,7 @@ def policy_logits() -> tuple[Tensor, Tensor]:
 
 
 def slow_probability(sampler: Sampler, temperature: float) -> list[float]:
-    """pi(y) of every sequence, token by token: tempered, cut to the nucleus *of the sampler*, renormalised."""
+    """pi(y) of every sequence, token by token: tempered, cut to the nucleus *of the sampler*, renormalized."""
 
     def tokens(row: list[float]) -> list[float]:
         def tempered(tau: float) -> list[float]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_finite
-from operant.estimators.reweighted import Form, by_types, closed_form
+from operant.estimators.reweighted import ValueOfRatios, by_types, closed_form
 from operant.strategies.base import Strategy
 from operant.strategies.mixture import Mixture
 from operant.strategies.outcomes import Outcomes
@@ -133,7 +133,7 @@ def _times_exp(x: Tensor, log_y: Tensor) -> Tensor:
     return x.sign() * (x.abs().log() + log_y).exp()
 
 
-def _split(form: Form, rho: Tensor, n: int) -> tuple[Tensor, Tensor]:
+def _split(form: ValueOfRatios, rho: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Gain rho_i dU/drho_i, and U at rho_i = 0; both (B, M)."""
     with torch.enable_grad():
         leaf = rho.clone().requires_grad_()
@@ -152,7 +152,7 @@ def _split_one(s: Strategy, one: Outcomes, rho: Tensor) -> tuple[Tensor, Tensor]
     if (math.comb if s.traits.symmetric else math.perm)(m, n) > LIMIT:
         raise NotDefinedError(
             f"{s} has no closed form off-policy, and M = {m} rollouts make more than {LIMIT} draws of N = {n}. "
-            "Lower N or M, discretise rewards and scores so that outcomes fall into fewer types, or sample from "
+            "Lower N or M, discretize rewards and scores so that outcomes fall into fewer types, or sample from "
             "the policy itself and use credit."
         )
     draws = torch.tensor(list((combinations if s.traits.symmetric else permutations)(range(m), n)), device=rho.device)

@@ -74,7 +74,7 @@ def log_expected_value(s: Strategy, log_q: Tensor, kinds: Outcomes) -> Tensor:
     if bool(log_j.isneginf().any()):
         raise InputError(
             f"{s} earns nothing at {int(log_j.isneginf().sum())} of {log_j.numel()} examples: log J and its gradient "
-            "do not exist there. Give each a kind with a reward > 0 that the strategy can return, drop it, or minimise "
+            "do not exist there. Give each a kind with a reward > 0 that the strategy can return, drop it, or minimize "
             "1 - J (answer_loss: power=1)."
         )
     return log_j.to(dtype)
@@ -95,7 +95,7 @@ def _checked(log_q: Tensor, kinds: Outcomes) -> tuple[Tensor, Outcomes, torch.dt
         worst = total.flatten()[total.abs().argmax()].exp().item()
         raise InputError(
             f"the probabilities of the kinds must sum to 1 within {TOLERANCE}, got a sum of {worst:.6g}. Add a kind "
-            "for the rest (answer_loss: remainder='unparsable'), or normalise in float32 with log_softmax."
+            "for the rest (answer_loss: remainder='unparsable'), or normalize in float32 with log_softmax."
         )
     kinds = kinds.map(lambda x: x.to(log_q.device).double() if x.is_floating_point() else x.to(log_q.device))
     return log_q - total, kinds.map(lambda x: x.expand(log_q.shape)), dtype
@@ -190,7 +190,7 @@ def _table(s: Strategy, one: Outcomes) -> tuple[Tensor, Tensor, Tensor]:
         raise NotDefinedError(
             f"{s} has no closed form for a known distribution, and {one.m} distinct kinds make "
             f"{_draws(s, one.m)} draws (limit {LIMIT}). Merge kinds that behave alike (rare wrong answers into one "
-            "of answer -1), lower the budget, or train on rollouts with rollout_weights."
+            "of answer -1), lower the budget, or train on rollouts with credit."
         )
     index = _sequences(s.n, one.m, s.traits.symmetric).to(one.reward.device)
     count = torch.nn.functional.one_hot(index, one.m).sum(-2).double()
@@ -215,7 +215,7 @@ def _draws(s: Strategy, c: int) -> int:
 def _negative(s: Strategy) -> InputError:
     return InputError(
         f"{s} can return a negative reward on these kinds, so log J need not exist. Shift the rewards to >= 0, or "
-        "minimise 1 - J (answer_loss: power=1)."
+        "minimize 1 - J (answer_loss: power=1)."
     )
 
 

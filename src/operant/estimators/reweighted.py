@@ -24,11 +24,11 @@ from operant.strategies.slowroutes import multisets, types
 from operant.strategies.votes.majority import Majority, Quorum
 from operant.strategies.votes.plurality import tie_nodes
 
-Form = Callable[[Tensor], Tensor]
+ValueOfRatios = Callable[[Tensor], Tensor]
 """U_w from rho in [0, 1]: (V, B, M) -> (V, B), V settings of rho for each prompt; differentiable."""
 
 
-def closed_form(s: Strategy, flat: Outcomes) -> Form | None:
+def closed_form(s: Strategy, flat: Outcomes) -> ValueOfRatios | None:
     """U_w as a function of rho; None: no closed form. A subclass may value otherwise, but for tables."""
     if isinstance(s, CountStrategy):
         return _by_count(s, flat)
@@ -78,7 +78,7 @@ def _all_draws(m: int, n: int) -> float:
     return math.exp(log_binomial(n, m, n / m, (m - n) / m).item())
 
 
-def _by_count(s: CountStrategy, flat: Outcomes) -> Form:
+def _by_count(s: CountStrategy, flat: Outcomes) -> ValueOfRatios:
     """U_w = sum_k v_k e_k(successes) e_{N-k}(failures) / C(M,N)."""
     s.check_binary(flat)
     groups = _Groups((flat.reward > 0).long(), s.n)
@@ -92,7 +92,7 @@ def _by_count(s: CountStrategy, flat: Outcomes) -> Form:
     return form
 
 
-def _by_rank(s: BestOf, flat: Outcomes) -> Form:
+def _by_rank(s: BestOf, flat: Outcomes) -> ValueOfRatios:
     """U_w = sum over tie groups of sum_t e_{N-t}(lower) f_t(group) / t / C(M,N), f the sum marked by reward.
 
     1/t = int_0^1 z^(t-1) dz, by Gauss-Legendre with enough nodes to be exact; positions in order of score.
@@ -126,7 +126,7 @@ def _by_rank(s: BestOf, flat: Outcomes) -> Form:
     return form
 
 
-def _by_vote(s: Majority | Quorum, flat: Outcomes, worth: Tensor, least: int) -> Form:
+def _by_vote(s: Majority | Quorum, flat: Outcomes, worth: Tensor, least: int) -> ValueOfRatios:
     """U_w = sum_a sum_{t >= least} f_t(a)/t [x^(N-t)] prod_{b != a} (sum_{j<t} e_j(b) x^j + z e_t(b) x^t) / C(M,N).
 
     f_t(a) is the sum over t votes for a marked by worth; z is integrated over [0, 1] for ties broken at random
@@ -184,7 +184,7 @@ def _no_rival_above(rivals: Tensor, most: list[int], t: int, s: Majority | Quoru
     return (result[..., degree] * node_weight).sum(-1)
 
 
-def by_types(s: Strategy, one: Outcomes) -> Form:
+def by_types(s: Strategy, one: Outcomes) -> ValueOfRatios:
     """U_w = sum over multisets k of types of V_k prod_t e_{k_t}(rho of type t) / C(M,N), one prompt."""
     representative, count, kind = types(one, 0)
     k = multisets(count.tolist(), s.n).to(kind.device)  # (draws, C)

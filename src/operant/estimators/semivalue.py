@@ -4,7 +4,7 @@
 
 with lambda_n = q_n M / n and in_i^n (out_i^n) the mean value of the n-subsets of the M rollouts that contain
 (do not contain) i. Budgets up to n = M are allowed, one more than a centered credit can have; in exchange phi
-does not sum to 0, and a trainer that subtracts the mean changes what is optimised. lambda_n = 1/n is the Shapley
+does not sum to 0, and a trainer that subtracts the mean changes what is optimized. lambda_n = 1/n is the Shapley
 value. For pass@ it is 1/c for each of c correct rollouts, which is MaxRL (arXiv 2602.02710) with its log p cut at
 order M; for the maximum it is the rule of the airport game (Littlechild and Owen 1973). Derived here for any strategy.
 """
@@ -29,7 +29,7 @@ def semivalue(s: Strategy, outcomes: Outcomes, weights: Mapping[int, float]) -> 
     """RL weights for sum_n lambda_n J_n; positive = more likely. Not centered.
 
     Args:
-        s: a strategy with one budget; its own budget is ignored in favour of those in ``weights``.
+        s: a strategy with one budget; its own budget is ignored in favor of those in ``weights``.
         outcomes: (..., M).
         weights: budget n -> lambda_n >= 0, 1 <= n <= M; they need not sum to 1. One credit at n and one at
             n - 1 are computed for each.
@@ -86,9 +86,9 @@ def _inside(s: Strategy, outcomes: Outcomes) -> Tensor:
     m, u = outcomes.m, routes.mean_value(s, outcomes)[..., None].double()
     if s.n == m:
         return u.expand(outcomes.reward.shape)
-    return u + (m - s.n) / s.n * routes.credit(s, outcomes).double()
+    return u + (m - s.n) / s.n * routes.exact_credit(s, outcomes).double()
 
 
 def _outside(s: Strategy, outcomes: Outcomes) -> Tensor:
     """out_i = U - w_i, (..., M)."""
-    return routes.mean_value(s, outcomes)[..., None].double() - routes.credit(s, outcomes).double()
+    return routes.mean_value(s, outcomes)[..., None].double() - routes.exact_credit(s, outcomes).double()

@@ -12,7 +12,7 @@ from operant.core.checks import InputError, check_finite, check_int
 
 
 def token_margin(logits: Tensor, gold: Tensor, *, rivals: int = 4, generator: torch.Generator | None = None) -> Tensor:
-    """Loss to minimise, one value a token: ``mean over rivals r of softplus(z_r - z_gold)``.
+    """Loss to minimize, one value a token: ``mean over rivals r of softplus(z_r - z_gold)``.
 
     Rivals are drawn with replacement from q = softmax(z without gold). The gold logit is taken out *before* the
     softmax, so that a gold token with p = 1 - 1e-9 leaves its rivals their shares. The draw is held fixed; the logits

@@ -1,75 +1,81 @@
-"""Outcomes of M rollouts per prompt -> the weight on each rollout's log-probability."""
+"""Outcomes of M rollouts per prompt -> the weight w on each rollout's log-probability."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from operant.core.checks import FewRolloutsWarning, InputError
 from operant.core.logmath import log_binomial
+from operant.estimators.extrapolated import Extrapolation
 from operant.estimators.offpolicy import estimate_offpolicy
-from operant.published import paper
 from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy
 from operant.strategies.outcomes import Outcomes
-from operant.strategies.routes import credit
+from operant.strategies.routes import Route, exact_credit
 
-Form = Literal["exact", "paper-log", "paper-raw"]
+_TYPICAL_RATE = 0.1
+"""Success rate at which the warning states the share of dead groups; that of the example in docs/strategies.md."""
 
 
-def rollout_weights(
+def credit(
     strategy: Strategy,
     outcomes: Outcomes,
     *,
-    form: Form = "exact",
-    log_p: Tensor | None = None,
     log_ratio: Tensor | None = None,
+    extrapolate: Extrapolation | None = None,
+    route: Route | None = None,
+    draws: int = 2048,
+    seed: int = 0,
 ) -> Tensor:
-    """Weights w for the policy gradient ``sum_i w_i grad log pi(y_i)``; positive = more likely.
+    """RL weights w with ``E sum_i w_i grad log pi(y_i) = grad E V``; positive = make this rollout more likely.
+
+    Exact when the rollouts are i.i.d. from the policy whose log-probability is differentiated, tokens are summed, and
+    nothing rescales by a group's own spread.
+
+    - M >= N + 1: the jackknife w_i = U(z) - U(z without i). It sums to 0 over each prompt, so a trainer that
+      subtracts the mean leaves it as it is. With many score directions its noise is within a few percent of
+      the best baseline's from M = 2N on; at M = N + 1 other baselines have up to a third less (LOG.md).
+    - M = N >= 2: the resampled baseline w_i = V(z) - mean over j != i of V(z with z_i replaced by a copy of
+      z_j). Unbiased too, but it does not sum to 0: a trainer that subtracts the mean makes it biased.
+    - M < N: no unbiased weights exist; ``extrapolate`` gives biased ones.
 
     Args:
-        strategy: the deployed strategy.
-        outcomes: (B, M).
-        form: "exact" is the unbiased :func:`~operant.strategies.credit`. "paper-log" and "paper-raw" are
-            the published plug-in weights times the standardised advantage (see ``strategies.paper``).
-        log_p: (B, M) sequence log-probabilities, for the paper's forms only.
-        log_ratio: (B, M) log pi(y_i) - log mu(y_i), for "exact" only: the rollouts came from mu, and the weights
-            are those of :func:`~operant.strategies.estimate_offpolicy`. Clip it beforehand to trade bias for
-            variance. None: the rollouts came from the policy itself.
+        strategy: the deployed strategy, budget N.
+        outcomes: (..., M), M >= 2.
+        log_ratio: (..., M) log pi(y_i) - log mu(y_i): the rollouts came from mu, and the weights are those of
+            :func:`~operant.estimators.estimate_offpolicy`, M >= N + 1. Clip it beforehand to trade bias for variance.
+        extrapolate: for N > M, with a strategy that counts successes.
+        route: how the on-policy weights are computed; default the cheapest exact one, see
+            :func:`~operant.strategies.route_of`. M = N has one route only.
+        draws: blocks of N rollouts per prompt, for Monte Carlo only (still unbiased and centered).
+        seed: for Monte Carlo only.
 
     Returns:
-        (B, M), detached.
+        (..., M), dtype and device of the rewards, detached.
 
     Raises:
-        BudgetError: for "exact" with M < N, or M = N = 1, or M < N + 1 with ``log_ratio``.
-        InputError: for ``log_ratio`` with another form.
+        BudgetError: if M < N without ``extrapolate``, M = N = 1, M <= N with ``log_ratio``, or M >= N with
+            ``extrapolate``.
+        InputError: for ``log_ratio`` together with ``extrapolate``, or a route that does not exist.
+        NotDefinedError: for a route that the strategy does not have.
 
-    Warns:
-        FewRolloutsWarning: for "exact" with a strategy that counts successes and N < M < 2N.
-
-    >>> import torch
     >>> from operant import PassAt
-    >>> rollout_weights(PassAt(1), Outcomes(torch.tensor([[1.0, 0.0]])))
-    tensor([[ 0.5000, -0.5000]])
+    >>> credit(PassAt(2), Outcomes(torch.tensor([[1.0, 0.0, 0.0, 0.0]])))
+    tensor([[ 0.5000, -0.1667, -0.1667, -0.1667]])
     """
-    if form not in get_args(Form):
-        raise InputError(f"form must be one of {', '.join(get_args(Form))}, got {form!r}.")
-    if form == "exact":
-        if isinstance(strategy, CountStrategy) and strategy.n < outcomes.m < 2 * strategy.n:
-            _warn_of_dead_groups(strategy, outcomes.m)
+    if extrapolate is not None:
         if log_ratio is not None:
-            return estimate_offpolicy(strategy, outcomes, log_ratio).weights
-        return credit(strategy, outcomes)
+            raise InputError("log_ratio and extrapolate exclude each other: extrapolated weights are on-policy.")
+        return extrapolate.credit(strategy, outcomes)
     if log_ratio is not None:
-        raise InputError(f"log_ratio is for form='exact' only, got form={form!r}: the paper's forms are on-policy.")
-    log_p = None if log_p is None else log_p.detach()
-    return paper.weights(strategy, outcomes, "log" if form == "paper-log" else "raw", log_p=log_p)
+        return estimate_offpolicy(strategy, outcomes, log_ratio).weights
+    return exact_credit(strategy, outcomes, route=route, draws=draws, seed=seed)
 
 
-def dead_share(s: CountStrategy, m: int, p: float) -> float:
+def dead_probability(s: CountStrategy, m: int, p: float) -> float:
     """P(every weight of a group of M rollouts is 0) at success probability ``p``; for pass@N, c = 0 or c > M - N.
 
     A group is dead where no draw of N of its rollouts is worth more than another: v is constant over the numbers
@@ -81,11 +87,19 @@ def dead_share(s: CountStrategy, m: int, p: float) -> float:
     return log_binomial(c, m, p, 1 - p).exp()[dead].sum().item()
 
 
-def _warn_of_dead_groups(s: CountStrategy, m: int) -> None:
-    now, doubled = (dead_share(s, size, 0.1) for size in (m, 2 * s.n))
+def warn_of_dead_groups(s: Strategy, m: int) -> None:
+    """Warn before training if groups of N < M < 2N rollouts will often have no signal.
+
+    Warns:
+        FewRolloutsWarning: for a strategy that counts successes, with the shares for M and for 2N.
+    """
+    if not isinstance(s, CountStrategy) or not s.n < m < 2 * s.n:
+        return
+    now, doubled = (dead_probability(s, size, _TYPICAL_RATE) for size in (m, 2 * s.n))
     warnings.warn(
-        f"{s} from M = {m} rollouts a prompt: the weights are unbiased, but at success rate 0.1 all weights are 0 in "
-        f"{now:.0%} of the groups, against {doubled:.0%} with M = 2N = {2 * s.n}. Sample more rollouts, or lower N.",
+        f"{s} from M = {m} rollouts a prompt: the weights are unbiased, but at success rate {_TYPICAL_RATE} all "
+        f"weights are 0 in {now:.0%} of the groups, against {doubled:.0%} with M = 2N = {2 * s.n}. Sample more "
+        "rollouts, or lower N.",
         FewRolloutsWarning,
         stacklevel=3,
     )

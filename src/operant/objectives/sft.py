@@ -1,4 +1,4 @@
-"""Supervised losses from log-probabilities: minimise -log S(p). All losses are per example; reduce outside.
+"""Supervised losses from log-probabilities: minimize -log S(p). All losses are per example; reduce outside.
 
 Source: Compute Aligned Training (arXiv 2604.24957), section 2; pass@N is also DCO (arXiv 2502.07154).
 """
@@ -24,7 +24,7 @@ TINY_REMAINDER = 1e-15
 
 
 def loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = None, power: float = 0.0) -> Tensor:
-    """The loss to minimise, one value per example: ``-log S(p)``.
+    """The loss to minimize, one value per example: ``-log S(p)``.
 
     Which p is part of the objective:
 
@@ -70,7 +70,7 @@ def answer_loss(
     power: float = 0.0,
     remainder: Literal["unparsable"] | None = None,
 ) -> Tensor:
-    """The loss to minimise from the probabilities of K candidate answers, one value per example: ``-log J(q)``.
+    """The loss to minimize from the probabilities of K candidate answers, one value per example: ``-log J(q)``.
 
     J(q) = E V is what the strategy earns when each of its N samples is candidate k with probability q_k: exact
     for every strategy, a vote or a function of the user's included. The gradient of a vote pushes down the rival
@@ -83,7 +83,7 @@ def answer_loss(
         kinds: (K,) or (..., K) reward, answer class and score of the candidates.
         power: a in ``(1 - J^a) / a``; 0 is -log J, 1 is 1 - J.
         remainder: what becomes of the mass 1 - sum q that no candidate holds. None: there is none, q sums to 1
-            within 1e-4 and is normalised. "unparsable": it is one more kind with reward 0 and answer -1 (taken as
+            within 1e-4 and is normalized. "unparsable": it is one more kind with reward 0 and answer -1 (taken as
             1e-15 where the candidates leave less), so it uses up draws and never wins a vote: many rare wrong
             answers that do not agree with each other. Where it is a rival of its own, give it as a kind.
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import InputError
-from operant.objectives.advantage import check_group, group_advantages
+from operant.objectives.groups import advantage, check_group
 from operant.plugins.votes import decode_votes
 from operant.strategies.base import Strategy
+from operant.strategies.classes import equivalence_classes
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def token_advantages(
     """A_i = M w_i on every token of response i; positive = more likely.
 
     The rollouts of a prompt, wherever they stand in the batch, are a group of M; w is its
-    :func:`~operant.strategies.credit`, so that the mean of A_i grad log pi(y_i) over a group is unbiased for the slope
+    :func:`~operant.credit`, so that the mean of A_i grad log pi(y_i) over a group is unbiased for the slope
     of the strategy's value. Groups may differ in size. Advantages are 0 for a rollout whose reward is NaN or infinite
     and for groups with fewer than N scored rollouts, such as the rows that a framework pads a batch with; the log says
     how many these are.
@@ -59,15 +60,15 @@ def token_advantages(
     if answers is not None and len(answers) != size:
         raise InputError(f"answers must hold one answer a rollout, {size} in all, got {len(answers)}.")
     reward = token_level_rewards.double().sum(-1)
-    classes = None if answers is None else numbered(answers, reward.device)
+    classes = None if answers is None else equivalence_classes([answers])[0].to(reward.device)
     if votes_in_reward:
         if answers is not None:
             raise InputError(
                 "the answers are given and in the rewards: leave out one of answers= and votes_in_reward=."
             )
         reward, classes = decode_votes(reward)
-    advantage = _by_group(reward, numbered(groups, reward.device), strategy, classes)
-    spread = advantage[:, None].to(token_level_rewards.dtype) * response_mask.to(token_level_rewards.dtype)
+    per_rollout = _by_group(reward, equivalence_classes([groups])[0].to(reward.device), strategy, classes)
+    spread = per_rollout[:, None].to(token_level_rewards.dtype) * response_mask.to(token_level_rewards.dtype)
     return spread, spread.clone()
 
 
@@ -82,21 +83,15 @@ def _by_group(reward: Tensor, group: Tensor, strategy: Strategy, classes: Tensor
             f"{strategy} votes, and the framework hands no answers to an advantage estimator. Return "
             "operant.plugins.encode_vote(correct, answer) from the reward function and set the option votes_in_reward."
         )
-    advantage, unscored, idle = torch.zeros_like(reward), 0, 0
+    result, unscored, idle = torch.zeros_like(reward), 0, 0
     for m in sizes.unique().tolist():
         rows = order[starts[sizes == m][:, None] + torch.arange(m, device=reward.device)]  # (groups of size m, m)
-        found = group_advantages(strategy, reward[rows], None if classes is None else classes[rows])
-        advantage[rows] = found.advantage
+        found = advantage(strategy, reward[rows], None if classes is None else classes[rows])
+        result[rows] = found.advantage
         unscored, idle = unscored + int(found.unscored.sum()), idle + int(found.value.isnan().sum())
     if unscored or idle:
         LOGGER.warning(
             "%s: %d of %d rollouts without a finite reward, %d of %d groups with too few rollouts: advantage 0.",
             *(strategy, unscored, len(reward), idle, len(sizes)),
         )
-    return advantage
-
-
-def numbered(values: Iterable[Hashable | None], device: torch.device | None = None) -> Tensor:
-    """0, 1, ... in the order in which the distinct values first come, -1 for None; int64."""
-    seen: dict[Hashable, int] = {}
-    return torch.tensor([-1 if v is None else seen.setdefault(v, len(seen)) for v in values], device=device)
+    return result

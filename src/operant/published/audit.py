@@ -1,11 +1,11 @@
-"""What an advantage rule optimises: its exact objective on binary rewards, beside the strategy that is deployed.
+"""What an advantage rule optimizes: its exact objective on binary rewards, beside the strategy that is deployed.
 
 A rule on M binary rewards is a table w(r, c): the weight of a rollout of reward r in a group with c successes. The
 gradient sum_i w_i grad log pi(y_i) then has the expectation A(p) grad p with
 
     A(p) = M sum_{j=0}^{M-1} Bin(j; M-1, p) [w(1, j+1) - w(0, j)],
 
-a polynomial of degree <= M-1: no rule on M rollouts realises the slope N (1-p)^(N-1) of pass@N for N > M. Its
+a polynomial of degree <= M-1: no rule on M rollouts realizes the slope N (1-p)^(N-1) of pass@N for N > M. Its
 integral is a count strategy of budget M, S~(p) = sum_c b_c Bin(c; M, p), b_c = sum_{j<c} [w(1, j+1) - w(0, j)].
 Related, on binary rewards: RL2ML (arXiv 2605.30154); asymptotically, arXiv 2510.23049.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_finite, check_int
 from operant.core.logmath import log_binomial
 from operant.core.rng import torch_generator
-from operant.estimators.extrapolated import credit_beyond
+from operant.estimators.extrapolated import Extrapolation
 from operant.estimators.semivalue import shapley
 from operant.published.rules import RULES, credit_of
 from operant.strategies.base import Strategy
@@ -40,7 +40,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What a rule optimises at every success rate p; all (P,) float64.
+    """What a rule optimizes at every success rate p; all (P,) float64.
 
     Args:
         m: rollouts per group, M.
@@ -70,7 +70,7 @@ class Audit:
 
     @property
     def ratio(self) -> Tensor:
-        """A(p) / S'(p): constant where the rule optimises the strategy up to a learning rate.
+        """A(p) / S'(p): constant where the rule optimizes the strategy up to a learning rate.
 
         NaN where S'(p) is so small (1e-10 of the largest term of A) that rounding in A would show.
 
@@ -111,7 +111,7 @@ def audit(
 
     >>> from operant import PassAt
     >>> from operant.published.rules import credit_of, rloo
-    >>> audit(rloo, 8, target=PassAt(4), p=torch.tensor([0.25, 0.5, 0.75])).ratio  # RLOO optimises pass@1
+    >>> audit(rloo, 8, target=PassAt(4), p=torch.tensor([0.25, 0.5, 0.75])).ratio  # RLOO optimizes pass@1
     tensor([ 0.5926,  2.0000, 16.0000], dtype=torch.float64)
     >>> audit(credit_of(PassAt(4)), 8, target=PassAt(4), p=torch.tensor([0.25, 0.5, 0.75])).ratio
     tensor([1.0000, 1.0000, 1.0000], dtype=torch.float64)
@@ -167,8 +167,8 @@ def audit_records(
     shares = "Shapley value of pass@: all budgets up to M"
     made["operant-shapley"] = (lambda: lambda r: shapley(PassAt(1), Outcomes(r)), "set estimators", shares)
     if target.n > m and isinstance(target, CountStrategy):
-        posterior = "Beta posterior for N > M, biased"
-        made["operant-extrapolated"] = (lambda: lambda r: credit_beyond(target, Outcomes(r)), "plug-ins", posterior)
+        weigh, posterior = Extrapolation().credit, "Beta posterior for N > M, biased"
+        made["operant-extrapolated"] = (lambda: lambda r: weigh(target, Outcomes(r)), "plug-ins", posterior)
     found: list[dict[str, Any]] = []
     for name, (make, family, source) in made.items():
         try:

@@ -24,13 +24,13 @@ from operant.strategies.outcomes import Outcomes
 from operant.strategies.ranking import BestOf
 from operant.strategies.votes.majority import Majority
 
-Form = Literal["log", "raw"]
+WeightForm = Literal["log", "raw"]
 Probability = Literal["sequence", "empirical"]
 FLOOR = -50.0
 """Appendix J: sequence log-probabilities are clamped here, and p to [1e-10, 1 - 1e-10]."""
 
 
-def advantage(reward: Tensor, *, penalty: float = 0.0, clip: float | None = None) -> Tensor:
+def standardized(reward: Tensor, *, penalty: float = 0.0, clip: float | None = None) -> Tensor:
     """(r - mean) / (sd + 1e-4) over the last dimension, sd with M - 1; (..., M) -> (..., M).
 
     Args:
@@ -72,7 +72,7 @@ def rank_weight(n: int, reward: Tensor) -> Tensor:
     return n * ((lower + 1) / (reward.shape[-1] + 1)) ** (n - 1)
 
 
-def normalised(w: Tensor) -> Tensor:
+def normalized(w: Tensor) -> Tensor:
     """w / mean(w) over all prompts and rollouts of the batch, through w / max(w) first; zeros stay zero."""
     scaled = w / w.amax().clamp(min=torch.finfo(w.dtype).tiny)
     return torch.where(w > 0, scaled / scaled.mean(), w)
@@ -137,7 +137,7 @@ class Recipe:
         form: "raw" = F'(p), "log" = p F'(p)/F(p). Best-of-N has the raw one only, and takes it for both.
         probability: "sequence": p is the probability of the completion; "empirical": the Laplace success rate of
             the prompt; None for best-of-N, which ranks rewards instead.
-        clip: largest weight, before the normalisation.
+        clip: largest weight, before the normalization.
         normalize: divide by the mean weight of the batch. One prompt alone, whose rollouts share a weight, keeps it.
         penalty: taken off the advantages of a prompt whose rewards are all 0.
         advantage_clip: bound of the advantages.
@@ -147,7 +147,7 @@ class Recipe:
         InputError: for a form, a probability or a bound that is none.
     """
 
-    form: Form = "raw"
+    form: WeightForm = "raw"
     probability: Probability | None = "empirical"
     clip: float | None = None
     normalize: bool = False
@@ -171,12 +171,12 @@ class Recipe:
     def factor(
         self, s: Strategy, outcomes: Outcomes, *, log_p: Tensor | None = None, quantiles: Quantiles | None = None
     ) -> Tensor:
-        """The weight w >= 0, clipped, then normalised; arguments as for :meth:`weights`. (..., M), float64."""
+        """The weight w >= 0, clipped, then normalized; arguments as for :meth:`weights`. (..., M), float64."""
         shared = not isinstance(s, BestOf) and self.probability == "empirical"
         w = self._raw(s, outcomes, log_p, quantiles).expand(outcomes.reward.shape)
         w = w if self.clip is None else w.clamp(max=self.clip)
         alone = shared and outcomes.reward.numel() == outcomes.m
-        return normalised(w) if self.normalize and not alone else w
+        return normalized(w) if self.normalize and not alone else w
 
     def weights(
         self, s: Strategy, outcomes: Outcomes, *, log_p: Tensor | None = None, quantiles: Quantiles | None = None
@@ -185,7 +185,7 @@ class Recipe:
 
         Args:
             s: pass@N, threshold@N:k, maj@N (with the paper's dynamic threshold, N >= 2) or best@N.
-            outcomes: (..., M), all prompts of the step: the normalisation is over all of them.
+            outcomes: (..., M), all prompts of the step: the normalization is over all of them.
             log_p: (..., M) sequence log-probabilities, for probability = "sequence".
             quantiles: for ``history`` > 0. These rewards are appended to it.
 
@@ -199,13 +199,13 @@ class Recipe:
                 a strategy that counts or votes, or with a penalty.
         """
         if outcomes.m < 2:
-            raise BudgetError(f"the standardised advantage needs at least 2 rollouts a prompt, got {outcomes.m}.")
+            raise BudgetError(f"the standardized advantage needs at least 2 rollouts a prompt, got {outcomes.m}.")
         if not outcomes.binary and (self.penalty or not isinstance(s, BestOf)):
             raise InputError(
                 f"the paper's weights of {s} with penalty = {self.penalty} are for rewards of 0 and 1 only. "
-                "Binarise them: (reward == 1)."
+                "Binarize them: (reward == 1)."
             )
-        a = advantage(outcomes.reward.double(), penalty=self.penalty, clip=self.advantage_clip)
+        a = standardized(outcomes.reward.double(), penalty=self.penalty, clip=self.advantage_clip)
         return (self.factor(s, outcomes, log_p=log_p, quantiles=quantiles) * a).to(outcomes.reward.dtype)
 
     def _raw(self, s: Strategy, outcomes: Outcomes, log_p: Tensor | None, quantiles: Quantiles | None) -> Tensor:
@@ -259,15 +259,7 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def weights(s: Strategy, outcomes: Outcomes, form: Form, *, log_p: Tensor | None = None) -> Tensor:
-    """w_i A_i as the paper prints it, neither clipped nor normalised: :meth:`Recipe.weights`, (..., M) -> (..., M).
-
-    ``log_p`` (..., M): p is exp of them (its pass@N runs). Default: the Laplace success rate (its majority runs).
-    """
-    return Recipe(form, "empirical" if log_p is None else "sequence").weights(s, outcomes, log_p=log_p)
-
-
-def _threshold_weight(n: int, k: Tensor, log_p: Tensor, form: Form) -> Tensor:
+def _threshold_weight(n: int, k: Tensor, log_p: Tensor, form: WeightForm) -> Tensor:
     """F'(p) = N C(N-1,k-1) p^(k-1) (1-p)^(N-k) of F = P[Bin(N,p) >= k], or p F'/F; (..., 1 or M)."""
     log_q = log1mexp(log_p)
     binom = log_binom((n * torch.ones_like(k) - 1).cpu(), (k - 1).cpu()).to(log_p.device)

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, check_int
 from operant.core.logmath import log_binom, log_none_drawn
-from operant.published.paper import Form, weights
+from operant.published.paper import Recipe, WeightForm
 from operant.strategies.base import Strategy
 from operant.strategies.counts import PassAt
 from operant.strategies.outcomes import Outcomes
-from operant.strategies.routes import credit
+from operant.strategies.routes import exact_credit
 
-Rule = Callable[[Tensor], Tensor]
-Family = Literal["one sample", "set estimators", "set advantages", "plug-ins"]
+WeightRule = Callable[[Tensor], Tensor]
+RuleFamily = Literal["one sample", "set estimators", "set advantages", "plug-ins"]
 
 
 def dr_grpo(reward: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def maxrl(reward: Tensor) -> Tensor:
     return torch.where(mean > 0, dr_grpo(reward) / torch.where(mean > 0, mean, 1.0), 0.0)
 
 
-def pkpo(k: int) -> Rule:
+def pkpo(k: int) -> WeightRule:
     """(k/M) in_i, the reward s_i. Source: arXiv 2505.15201, which has no baseline here."""
 
     def rule(reward: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def pkpo(k: int) -> Rule:
     return rule
 
 
-def pkpo_sloo(k: int) -> Rule:
+def pkpo_sloo(k: int) -> WeightRule:
     """(k/M) in_i - k/(M-1) out_i: s_i less the mean s of the others without i. Source: arXiv 2505.15201."""
 
     def rule(reward: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def pkpo_sloo(k: int) -> Rule:
     return rule
 
 
-def pkpo_sloo_minus_one(k: int) -> Rule:
+def pkpo_sloo_minus_one(k: int) -> WeightRule:
     """(k/M) (in_i - out_i of budget k-1), where the max of nothing is 0. Source: arXiv 2505.15201."""
 
     def rule(reward: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def pkpo_sloo_minus_one(k: int) -> Rule:
     return rule
 
 
-def centered(rule: Rule) -> Rule:
+def centered(rule: WeightRule) -> WeightRule:
     """The rule as a trainer that subtracts the group mean uses it: w_i - mean of w."""
 
     def subtracted(reward: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def centered(rule: Rule) -> Rule:
     return subtracted
 
 
-def passk_training(k: int) -> Rule:
+def passk_training(k: int) -> WeightRule:
     """(in_i - U) / sqrt(U (1-U)) / M with U = mean of in_i, 0 where U is 0 or 1. Source: arXiv 2508.10751."""
 
     def rule(reward: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def grpo_passk_std(reward: Tensor) -> Tensor:
     return grpo_passk(reward) / (reward.std(-1, keepdim=True) + 1e-6)
 
 
-def plug_in(n: int) -> Rule:
+def plug_in(n: int) -> WeightRule:
     """n (1 - mean)^(n-1) times RLOO: the slope of pass@n at the group's own success rate."""
 
     def rule(reward: Tensor) -> Tensor:
@@ -126,25 +126,25 @@ def plug_in(n: int) -> Rule:
     return rule
 
 
-def cat(n: int, form: Form) -> Rule:
-    """``paper.weights`` of pass@n / M, p being the group's Laplace success rate. Source: arXiv 2604.24957.
+def cat(n: int, form: WeightForm) -> WeightRule:
+    """``Recipe(form).weights`` of pass@n / M, p being the group's Laplace success rate. Source: arXiv 2604.24957.
 
     The paper's own pass@N runs put the sequence's probability for p: such a weight has no table in (r, c).
     """
 
     def rule(reward: Tensor) -> Tensor:
-        return weights(PassAt(n), Outcomes(_binary(reward)), form) / reward.shape[-1]
+        return Recipe(form).weights(PassAt(n), Outcomes(_binary(reward))) / reward.shape[-1]
 
     return rule
 
 
-def credit_of(s: Strategy) -> Rule:
-    """:func:`~operant.strategies.credit` of a strategy as a rule."""
-    return lambda reward: credit(s, Outcomes(reward))
+def credit_of(s: Strategy) -> WeightRule:
+    """:func:`~operant.credit` of a strategy as a rule."""
+    return lambda reward: exact_credit(s, Outcomes(reward))
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRule:
     """A rule that somebody trains with.
 
     Args:
@@ -153,31 +153,31 @@ class Published:
         source: where it is defined.
     """
 
-    make: Callable[[int], Rule]
-    family: Family
+    make: Callable[[int], WeightRule]
+    family: RuleFamily
     source: str
 
 
-RULES: Mapping[str, Published] = MappingProxyType(
+RULES: Mapping[str, PublishedRule] = MappingProxyType(
     {
-        "grpo": Published(lambda _: grpo, "one sample", "arXiv 2402.03300"),
-        "dr-grpo": Published(lambda _: dr_grpo, "one sample", "arXiv 2503.20783"),
-        "rloo": Published(lambda _: rloo, "one sample", "arXiv 2402.14740"),
-        "maxrl": Published(lambda _: maxrl, "one sample", "arXiv 2602.02710"),
-        "pkpo": Published(pkpo, "set estimators", "arXiv 2505.15201"),
-        "pkpo-sloo": Published(pkpo_sloo, "set estimators", "arXiv 2505.15201"),
-        "pkpo-sloo-1": Published(pkpo_sloo_minus_one, "set estimators", "arXiv 2505.15201"),
-        "pkpo-centered": Published(lambda k: centered(pkpo(k)), "set estimators", "arXiv 2505.15201"),
-        "pkpo-sloo-centered": Published(lambda k: centered(pkpo_sloo(k)), "set estimators", "arXiv 2505.15201"),
-        "pkpo-sloo-1-centered": Published(
+        "grpo": PublishedRule(lambda _: grpo, "one sample", "arXiv 2402.03300"),
+        "dr-grpo": PublishedRule(lambda _: dr_grpo, "one sample", "arXiv 2503.20783"),
+        "rloo": PublishedRule(lambda _: rloo, "one sample", "arXiv 2402.14740"),
+        "maxrl": PublishedRule(lambda _: maxrl, "one sample", "arXiv 2602.02710"),
+        "pkpo": PublishedRule(pkpo, "set estimators", "arXiv 2505.15201"),
+        "pkpo-sloo": PublishedRule(pkpo_sloo, "set estimators", "arXiv 2505.15201"),
+        "pkpo-sloo-1": PublishedRule(pkpo_sloo_minus_one, "set estimators", "arXiv 2505.15201"),
+        "pkpo-centered": PublishedRule(lambda k: centered(pkpo(k)), "set estimators", "arXiv 2505.15201"),
+        "pkpo-sloo-centered": PublishedRule(lambda k: centered(pkpo_sloo(k)), "set estimators", "arXiv 2505.15201"),
+        "pkpo-sloo-1-centered": PublishedRule(
             lambda k: centered(pkpo_sloo_minus_one(k)), "set estimators", "arXiv 2505.15201"
         ),
-        "passk-training": Published(passk_training, "set advantages", "arXiv 2508.10751"),
-        "grpo-passk": Published(lambda _: grpo_passk, "set advantages", "arXiv 2503.19595"),
-        "grpo-passk-std": Published(lambda _: grpo_passk_std, "set advantages", "verl grpo_passk"),
-        "plug-in": Published(plug_in, "plug-ins", "arXiv 2604.24957 with RLOO"),
-        "cat-raw": Published(lambda n: cat(n, "raw"), "plug-ins", "arXiv 2604.24957"),
-        "cat-log": Published(lambda n: cat(n, "log"), "plug-ins", "arXiv 2604.24957"),
+        "passk-training": PublishedRule(passk_training, "set advantages", "arXiv 2508.10751"),
+        "grpo-passk": PublishedRule(lambda _: grpo_passk, "set advantages", "arXiv 2503.19595"),
+        "grpo-passk-std": PublishedRule(lambda _: grpo_passk_std, "set advantages", "verl grpo_passk"),
+        "plug-in": PublishedRule(plug_in, "plug-ins", "arXiv 2604.24957 with RLOO"),
+        "cat-raw": PublishedRule(lambda n: cat(n, "raw"), "plug-ins", "arXiv 2604.24957"),
+        "cat-log": PublishedRule(lambda n: cat(n, "log"), "plug-ins", "arXiv 2604.24957"),
     }
 )
 
@@ -231,5 +231,5 @@ def _at_least_two(reward: Tensor) -> int:
 
 def _binary(reward: Tensor) -> Tensor:
     if bool(((reward != 0) & (reward != 1)).any()):
-        raise InputError("this rule is defined for rewards of 0 and 1 only. Binarise them: (reward == 1).")
+        raise InputError("this rule is defined for rewards of 0 and 1 only. Binarize them: (reward == 1).")
     return reward

@@ -8,7 +8,7 @@ from operant.strategies.mixture import Harmonic, Mixture
 from operant.strategies.outcomes import Outcome, Outcomes
 from operant.strategies.parse import parse
 from operant.strategies.ranking import BestOf, LStatistic, Median, RankStrategy, TopMean
-from operant.strategies.routes import Curve, Estimate, credit, curve, estimate, route_of
+from operant.strategies.routes import BudgetCurve, Estimate, curve, estimate, route_of
 from operant.strategies.sampler import Sampler
 from operant.strategies.sequential import FirstAccepted, Priced, expected_draws
 from operant.strategies.verifier import NoisyPassAt, Verified
@@ -21,8 +21,8 @@ from operant.strategies.votes.weighted import WeightedVote
 __all__ = [
     "AllOf",
     "BestOf",
+    "BudgetCurve",
     "CountStrategy",
-    "Curve",
     "Estimate",
     "FirstAccepted",
     "FunctionStrategy",
@@ -51,7 +51,6 @@ __all__ = [
     "Traits",
     "WeightedVote",
     "check_strategy",
-    "credit",
     "curve",
     "equivalence_classes",
     "estimate",

@@ -14,7 +14,7 @@ from operant.core.rng import torch_generator
 from operant.strategies.base import Strategy
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.parse import parse
-from operant.strategies.routes import credit, estimate, route_of
+from operant.strategies.routes import estimate, exact_credit, route_of
 
 _REWARD = [1.0, 0.0, 0.0]
 _ANSWER = [0, 1, -1]
@@ -77,9 +77,9 @@ def _laws(s: Strategy, seed: int) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "credit is unbiased", lambda: _unbiased_credit(s)
     if type(s).cost is not Strategy.cost:
         yield "cost", lambda: _cost(s, o)
-    yield "credit sums to 0", lambda: _same("sum", credit(s, more).sum(-1), torch.zeros(8), 1e-9)
+    yield "credit sums to 0", lambda: _same("sum", exact_credit(s, more).sum(-1), torch.zeros(8), 1e-9)
     single = more.map(lambda x: x.float() if x.is_floating_point() else x)
-    yield "float32", lambda: _same("credit", credit(s, single).double(), credit(s, more), 1e-5)
+    yield "float32", lambda: _same("credit", exact_credit(s, single).double(), exact_credit(s, more), 1e-5)
     worth, batch = (lambda x: estimate(s, x).value), more
     if not s.traits.symmetric:  # its route, Monte Carlo, draws anew for every prompt
         worth, batch = s.value, o
@@ -175,7 +175,7 @@ def _unbiased_estimate(s: Strategy) -> str:
 def _unbiased_credit(s: Strategy) -> str:
     total = torch.zeros(3, dtype=torch.float64)
     for p, o, _ in _expectation(s, s.n + 2):
-        w = credit(s, o)
+        w = exact_credit(s, o)
         kind = torch.where(o.answer == -1, 2, o.answer)  # pyright: ignore
         total += p * (torch.zeros(3, dtype=w.dtype).scatter_add_(0, kind, w) - w.sum() * _PI)
     return _same("expected credit", total, _slope(s)[1])

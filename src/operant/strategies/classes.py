@@ -1,4 +1,4 @@
-"""From answers to answer classes by the user's own equivalence."""
+"""From answers to answer classes: by equality, or by the user's own equivalence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from operant.core.checks import InputError
 
 
 def equivalence_classes(
-    answers: Sequence[Sequence[object | None]], equivalent: Callable[[Any, Any], bool], *, check: bool = False
+    answers: Sequence[Sequence[object | None]],
+    equivalent: Callable[[Any, Any], bool] | None = None,
+    *,
+    check: bool = False,
 ) -> Tensor:
     """Answer classes of each prompt's rollouts, in the order of their first appearance.
 
@@ -22,7 +25,8 @@ def equivalence_classes(
 
     Args:
         answers: B prompts with M extracted answers each; None where none could be extracted.
-        equivalent: whether two answers are the same answer; reflexive, symmetric and transitive.
+        equivalent: whether two answers are the same answer; reflexive, symmetric and transitive. None: they are equal,
+            and must be hashable.
         check: compare all pairs of distinct answers of a prompt, both ways, and refuse an ``equivalent`` that is not
             an equivalence.
 
@@ -30,9 +34,12 @@ def equivalence_classes(
         (B, M) int64 classes, -1 for None; the ``answer`` of ``Outcomes``.
 
     Raises:
-        InputError: if the prompts have different numbers of answers; if ``equivalent`` raises, naming the two answers;
-            with ``check``, naming the answers that break the equivalence.
+        InputError: if the prompts have different numbers of answers; if an answer has no hash and ``equivalent`` is
+            None; if ``equivalent`` raises, naming the two answers; with ``check``, naming the answers that break the
+            equivalence.
 
+    >>> equivalence_classes([["a", "b", None, "a"]]).tolist()
+    [[0, 1, -1, 0]]
     >>> equivalence_classes([["0.5", "1/2", None, "2"]], lambda a, b: eval(a) == eval(b)).tolist()
     [[0, 0, -1, 1]]
     """
@@ -42,10 +49,20 @@ def equivalence_classes(
             f"answers must hold the same number M >= 1 of answers for every prompt, got {lengths or 'no prompts'}. "
             "Give None where no answer could be extracted."
         )
-    return torch.tensor([_classes(row, equivalent, check) for row in answers])
+    if equivalent is None:
+        return torch.tensor([_by_equality(row) for row in answers])
+    return torch.tensor([_by_comparison(row, equivalent, check) for row in answers])
 
 
-def _classes(row: Sequence[object | None], equivalent: Callable[[Any, Any], bool], check: bool) -> list[int]:
+def _by_equality(row: Sequence[object | None]) -> list[int]:
+    seen: dict[object, int] = {}
+    try:
+        return [-1 if answer is None else seen.setdefault(answer, len(seen)) for answer in row]
+    except TypeError as error:
+        raise InputError(f"answers must be hashable: {error}. Give equivalent=, which compares two of them.") from error
+
+
+def _by_comparison(row: Sequence[object | None], equivalent: Callable[[Any, Any], bool], check: bool) -> list[int]:
     distinct: dict[Hashable, object] = {}
     keys = [_key(answer) for answer in row]
     for key, answer in zip(keys, row, strict=True):

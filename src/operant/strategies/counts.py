@@ -100,7 +100,7 @@ class CountStrategy(Strategy):
         """
         if not outcomes.binary:
             raise InputError(
-                f"{self} counts successes: rewards must be 0 or 1, got other values. Binarise them "
+                f"{self} counts successes: rewards must be 0 or 1, got other values. Binarize them "
                 "(reward == 1), or use best@N, which takes any reward."
             )
 

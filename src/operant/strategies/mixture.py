@@ -71,7 +71,7 @@ class Mixture(Strategy):
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         """Weighted sum of the parts' credits, each by its own route."""
-        return self._sum([routes.credit(s, outcomes) for s, _ in self.parts])
+        return self._sum([routes.exact_credit(s, outcomes) for s, _ in self.parts])
 
     def cost(self, draw: Outcomes) -> Tensor:
         """Weighted sum of the parts' costs, each on the first of the N samples."""

@@ -46,7 +46,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class BudgetCurve:
     """A strategy over budgets.
 
     Args:
@@ -63,7 +63,7 @@ class Curve:
 
 
 def route_of(s: Strategy, outcomes: Outcomes) -> Route:
-    """The route that :func:`estimate` and :func:`credit` take by default on these outcomes."""
+    """The route that :func:`estimate` and :func:`~operant.credit` take by default on these outcomes."""
     _check_budget(s.n, outcomes.m)
     if type(s).estimate is not Strategy.estimate and s.estimate(outcomes.map(_first)) is not None:
         return "closed form"
@@ -115,38 +115,10 @@ def estimate(
 
 
 @torch.no_grad()
-def credit(s: Strategy, outcomes: Outcomes, *, route: Route | None = None, draws: int = 2048, seed: int = 0) -> Tensor:
-    """RL weights w_i with E sum_i w_i grad log pi(y_i) = grad E V.
-
-    Positive weight = make this rollout more likely. Exact when the rollouts are i.i.d. from the policy whose
-    log-probability is differentiated, tokens are summed, and nothing re-scales by a group's own spread.
-
-    - M >= N + 1: the jackknife w_i = U(z) - U(z without i). It sums to 0 over each prompt, so a trainer that
-      subtracts the mean leaves it as it is. With many score directions its noise is within a few percent of
-      the best baseline's from M = 2N on; at M = N + 1 other baselines have up to a third less (LOG.md).
-    - M = N >= 2: the resampled baseline w_i = V(z) - mean over j != i of V(z with z_i replaced by a copy of
-      z_j). Unbiased too, but it does not sum to 0: a trainer that subtracts the mean makes it biased.
-    - M < N: refused, no unbiased weights exist.
-
-    Args:
-        s: the strategy, budget N.
-        outcomes: (..., M), M >= N, and M >= 2.
-        route: default the cheapest exact one, see :func:`route_of`; M = N has one route only.
-        draws: blocks of N rollouts per prompt, for Monte Carlo only (still unbiased and centered).
-        seed: for Monte Carlo only.
-
-    Returns:
-        (..., M), dtype and device of the rewards, detached from them.
-
-    Raises:
-        BudgetError: if M < N, or M = N = 1.
-        InputError: for a route that does not exist.
-        NotDefinedError: for a route that the strategy does not have.
-
-    >>> from operant import PassAt
-    >>> credit(PassAt(2), Outcomes(torch.tensor([[1.0, 0.0, 0.0, 0.0]])))
-    tensor([[ 0.5000, -0.1667, -0.1667, -0.1667]])
-    """
+def exact_credit(
+    s: Strategy, outcomes: Outcomes, *, route: Route | None = None, draws: int = 2048, seed: int = 0
+) -> Tensor:
+    """The unbiased on-policy weights (..., M) of :func:`~operant.credit`, where arguments and errors are described."""
     _check_budget(s.n, outcomes.m)
     if outcomes.m == s.n:
         if s.n == 1:
@@ -161,7 +133,7 @@ def credit(s: Strategy, outcomes: Outcomes, *, route: Route | None = None, draws
     return slowroutes.value_and_credit(s, outcomes, route, draws, seed)[1]
 
 
-def curve(s: Strategy, outcomes: Outcomes, budgets: Sequence[int] | None = None) -> Curve:
+def curve(s: Strategy, outcomes: Outcomes, budgets: Sequence[int] | None = None) -> BudgetCurve:
     """The strategy at several budgets N <= M (default 1, 2, 4, ... M), with standard errors over prompts.
 
     Raises:
@@ -177,7 +149,7 @@ def curve(s: Strategy, outcomes: Outcomes, budgets: Sequence[int] | None = None)
     if values is None:
         values = torch.stack([mean_value(s.at_budget(n), outcomes) for n in chosen], dim=-1)
     values = values.reshape(-1, len(chosen)).double()
-    return Curve(chosen, *_mean_and_stderr(values), values)
+    return BudgetCurve(chosen, *_mean_and_stderr(values), values)
 
 
 def mean_value(s: Strategy, outcomes: Outcomes) -> Tensor:
@@ -198,8 +170,8 @@ def _check_budget(n: int, m: int) -> None:
         raise BudgetError(
             f"a budget of N = {n} needs at least {n} rollouts a prompt, got M = {m}: any function of M "
             "rollouts has an expectation of degree <= M in p, so no unbiased estimate exists. Sample more "
-            "rollouts or lower N; for a strategy that counts successes, operant.strategies has "
-            "credit_beyond and estimate_beyond, whose bias is stated."
+            "rollouts or lower N. For a strategy that counts successes, operant.estimators.Extrapolation has "
+            "weights and values whose bias is stated."
         )
 
 

@@ -19,7 +19,7 @@ from operant.core.checks import InputError, check_finite
 
 @dataclass(frozen=True)
 class Sampler:
-    """Ancestral sampling: token v has probability softmax(l / temperature)_v, renormalised over the nucleus.
+    """Ancestral sampling: token v has probability softmax(l / temperature)_v, renormalized over the nucleus.
 
     The nucleus is the least set of most probable tokens, at that temperature, that holds mass ``top_p`` (the rule
     of transformers' ``TopPLogitsWarper``). With top_p < 1 the objective J is differentiable almost everywhere
@@ -124,7 +124,7 @@ class Sampler:
         rollouts that are there already. Positive = sample hotter.
 
         Args:
-            weights: (..., M) from ``rollout_weights``.
+            weights: (..., M) of :func:`~operant.credit`.
             logits: (..., M, T, V).
             tokens: (..., M, T).
             mask: (..., M, T).

@@ -189,8 +189,8 @@ class Priced(Strategy):
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         """Credit of the value less price times credit of the cost."""
-        cost = routes.credit(_Draws(self.strategy), outcomes)
-        return routes.credit(self.strategy, outcomes) - self.price * cost
+        cost = routes.exact_credit(_Draws(self.strategy), outcomes)
+        return routes.exact_credit(self.strategy, outcomes) - self.price * cost
 
     def cost(self, draw: Outcomes) -> Tensor:
         """That of the strategy."""

@@ -9,13 +9,14 @@ from itertools import combinations
 import pytest
 import torch
 
+from operant import credit
 from operant.core.checks import BudgetError, DataError, InputError, OperantError
 from operant.core.record import read_records
 from operant.hf.config import PlanConfig
 from operant.hf.rollouts.families import needs_verifier
 from operant.hf.rollouts.plan import plan, resampled
 from operant.hf.rollouts.signals import BINS, bin_of, compare_signals, dead_share
-from operant.strategies import Outcomes, credit, parse
+from operant.strategies import Outcomes, parse
 from tests import slow
 from tests.hf.rollouts.plan_data import draws_of, planned, records_of, rollouts, successes
 

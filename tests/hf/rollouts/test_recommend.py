@@ -6,8 +6,9 @@ from fractions import Fraction
 import pytest
 import torch
 
+from operant import credit
 from operant.report.pages.plan.load import headline
-from operant.strategies import Outcomes, credit, parse
+from operant.strategies import Outcomes, parse
 from tests.hf.rollouts.plan_data import advice, rollouts, successes
 
 

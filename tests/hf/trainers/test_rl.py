@@ -17,7 +17,7 @@ from operant import Outcomes, credit, estimate, parse
 from operant.core.checks import BudgetError, ConfigError, FewRolloutsWarning, InputError
 from operant.estimators import estimate_offpolicy
 from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
-from operant.published.paper import RECIPES, Quantiles, Recipe
+from operant.published import RECIPES, Quantiles, Recipe
 from tests.hf.trainers.rl_task import LENGTH, PROMPTS, Even, build, length, parameters, trained
 
 M = 8

@@ -11,7 +11,7 @@ import pytest
 
 from operant.core.checks import BudgetError, DataError, InputError, NotDefinedError
 from operant.core.record import append_record, write_records
-from operant.published.audit import audit_records
+from operant.published import audit_records
 from operant.published.rules import RULES
 from operant.report import summary_table, write_report
 from operant.report.pages.audit.load import constant, finding, load_audit

@@ -35,7 +35,8 @@ from operant.hf.rollouts.signals import (
     spread,
     success_rate,
 )
-from operant.strategies import BestOf, Outcomes, PassAt, Strategy, credit, parse
+from operant.objectives import credit
+from operant.strategies import BestOf, Outcomes, PassAt, Strategy, parse
 
 _LEAST = 4
 """Rollouts a prompt that a plan needs: N = 2, trained with M = 2 N."""

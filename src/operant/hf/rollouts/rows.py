@@ -7,7 +7,6 @@ answer and failure from the verifier, and score from a reward model. A file of a
 from __future__ import annotations
 
 import math
-import operator
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -108,7 +107,7 @@ def outcomes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Any], Outcomes]
         raise DataError("some rollouts have a score and some have none; give one to all or to none.")
     return list(groups), Outcomes(
         torch.tensor([[float(row["reward"] or 0.0) for row in g] for g in groups.values()], dtype=torch.float64),
-        equivalence_classes([[row.get("answer") for row in g] for g in groups.values()], operator.eq),
+        equivalence_classes([[row.get("answer") for row in g] for g in groups.values()]),
         torch.tensor(scores, dtype=torch.float64) if all(has_score) else None,
     )
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from operant.core.checks import BudgetError
 from operant.core.logmath import log_hypergeometric
 from operant.core.rng import torch_generator
-from operant.strategies import BestOf, CountStrategy, Mixture, Outcomes, Strategy, credit
+from operant.objectives import credit
+from operant.strategies import BestOf, CountStrategy, Mixture, Outcomes, Strategy
 
 _SUBSETS = 1000
 """Random subsets from which a share of dead groups is estimated where it is not exact."""

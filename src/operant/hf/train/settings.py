@@ -8,18 +8,16 @@ from typing import Any
 
 import torch
 
-from operant.core.checks import BudgetError, ConfigError, DataError, InputError, check_int
+from operant.core.checks import BudgetError, ConfigError, DataError, check_int
 from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, TrainConfig
 from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
 from operant.hf.workers import cores, launched
 from operant.objectives import sft
-from operant.objectives.advantage import EXACT, EXTRAPOLATED, check_group
-from operant.published.rules import RULES
+from operant.objectives.groups import check_group, substitute
 from operant.strategies import parse
 
 TRACKERS = {"trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "none": ()}
 """Tracker -> packages, one of which it needs."""
-FORMS = (EXACT, EXTRAPOLATED, "paper-log", "paper-raw", *RULES)
 AT_LEAST = {
     **dict.fromkeys(("steps", "jobs", "logging_steps", "per_device_train_batch_size", "max_tokens"), 1),
     **dict.fromkeys(("gradient_accumulation_steps", "max_completion_length", "num_iterations", "rollouts"), 1),
@@ -98,13 +96,12 @@ def _check_sft(config: TrainConfig) -> None:
 
 def _check_rl(config: TrainConfig) -> None:
     m = check_int("num_generations", config.num_generations, least=2)
-    if config.form not in FORMS:
-        raise InputError(f"form must be one of {', '.join(FORMS)}, got {config.form!r}.")
+    instead = substitute(config.form)
     if not config.verifier and not config.reward_model:
         raise ConfigError('nothing gives a reward: set verifier (math, exact, ...), or reward_model with verifier "".')
     for text in _all_strategies(config):
         strategy = parse(text)
-        check_group(strategy, m, config.form, off_policy=config.off_policy)
+        check_group(strategy, m, instead, off_policy=config.off_policy)
         if strategy.traits.binary and not config.verifier:
             raise ConfigError(f"{text} counts successes, and a reward model gives scores: set a verifier as well.")
     for step in config.strategy_schedule or {}:

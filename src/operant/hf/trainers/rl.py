@@ -31,10 +31,10 @@ from operant.hf.rollouts.logprobs import completion_log_probs
 from operant.hf.trainers.resample import resample
 from operant.hf.trainers.sft_settings import default_folder
 from operant.hf.trainers.trl_compat import check_attributes, check_methods, check_output
-from operant.objectives.advantage import EXACT, Center, Groups, check_group, group_advantages
-from operant.objectives.rl import rollout_weights
+from operant.objectives.groups import EXACT, RECIPE_FORMS, Advantages, Center, advantage, check_group, substitute
+from operant.objectives.rl import warn_of_dead_groups
 from operant.published.paper import RECIPES, Quantiles, Recipe
-from operant.strategies import BestOf, Majority, Outcomes, Sampler, Strategy, estimate, parse
+from operant.strategies import BestOf, Majority, Outcomes, Sampler, Strategy, equivalence_classes, estimate, parse
 
 LOGGER = logging.getLogger(__name__)
 QUANTILES_FILE = "quantiles.json"
@@ -59,7 +59,7 @@ class AlignedArguments:
         log_ratio_clip: bound on the sequences' |log pi - log mu| there; it trades bias for variance.
         resample_dead: how many times groups without any signal are replaced by groups of other prompts.
         recipe: changes to the published settings that belong to "paper-log" and "paper-raw", fields of
-            ``strategies.paper.Recipe``: {"clip": 50.0}. Default: those of the paper's runs with such a strategy.
+            ``operant.published.Recipe``: {"clip": 50.0}. Default: those of the paper's runs with such a strategy.
     """
 
     strategy: str = field(default="pass@4", metadata={"help": "Strategy string, for example pass@4 or maj@8."})
@@ -134,6 +134,8 @@ class AlignedMixin(_Trainer):
         steps = {0: args.strategy} | {int(k): v for k, v in (args.strategy_schedule or {}).items()}
         self.strategies: dict[int, Strategy] = {step: parse(text) for step, text in sorted(steps.items())}
         self._recipe = _recipe(args, self.strategies[0])
+        instead = substitute(args.form)
+        self._instead = None if isinstance(instead, Recipe) else instead
         history = 0 if self._recipe is None else self._recipe.history
         self._quantiles = Quantiles(history) if history else None
         self._batch: _Batch | None = None
@@ -161,14 +163,14 @@ class AlignedMixin(_Trainer):
         answer = None if self._voter is None else blank.long()
         score = None if self._score_column is None else blank
         for strategy in self.strategies.values():
-            check_group(strategy, m, self.args.form, off_policy=self.args.off_policy)
+            check_group(strategy, m, substitute(self.args.form), off_policy=self.args.off_policy)
             if self._recipe is not None:
                 scratch = None if self._quantiles is None else Quantiles(self._quantiles.length)
                 self._recipe.weights(strategy, Outcomes(blank, answer, score), log_p=blank - 1, quantiles=scratch)
             else:
-                group_advantages(strategy, blank, answer, score, form=self.args.form, center=self.args.center)
+                advantage(strategy, blank, answer, score, instead=self._instead, center=self.args.center)
             if self.args.form == EXACT:
-                rollout_weights(strategy, Outcomes(blank, answer, score))  # warns where most groups will be dead
+                warn_of_dead_groups(strategy, m)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """Keep the rewards of all ranks, and the answers of the same rollouts."""
@@ -239,15 +241,15 @@ class AlignedMixin(_Trainer):
             table.pop()
         table.extend(advantage.tolist())
 
-    def _groups(self, batch: _Batch, log_ratio: Tensor | None = None) -> Groups:
+    def _groups(self, batch: _Batch, log_ratio: Tensor | None = None) -> Advantages:
         if self._recipe is not None:
             return _paper_groups(self._recipe, self._quantiles, batch)
-        return group_advantages(
+        return advantage(
             batch.strategy,
             batch.reward,
             batch.answer,
             batch.score,
-            form=self.args.form,
+            instead=self._instead,
             center=self.args.center,
             log_ratio=log_ratio,
         )
@@ -397,7 +399,7 @@ class _Batch:
     score: Tensor | None
     log_p: Tensor | None = None
     behaviour: Tensor | None = None
-    groups: Groups = field(init=False)
+    groups: Advantages = field(init=False)
 
 
 def _behaviour(part: Mapping[str, Any]) -> Tensor:
@@ -412,28 +414,23 @@ def _classes(voter: Any, answers: list[str | None], m: int) -> Tensor:
     rows = [answers[i : i + m] for i in range(0, len(answers), m)]
     if hasattr(voter, "classes"):
         return torch.tensor([voter.classes(row) for row in rows])
-    return torch.tensor([_by_string(row) for row in rows])
-
-
-def _by_string(row: list[str | None]) -> list[int]:
-    seen: dict[str, int] = {}
-    return [-1 if answer is None else seen.setdefault(answer, len(seen)) for answer in row]
+    return equivalence_classes(rows)
 
 
 def _recipe(args: AlignedArguments, strategy: Strategy) -> Recipe | None:
     """The published settings for such a strategy, with the changes that are asked for."""
-    if args.form not in ("paper-log", "paper-raw"):
+    if args.form not in RECIPE_FORMS:
         return None
     names: dict[type[Strategy], str] = {BestOf: "protein-conditional", Majority: "math-majority"}
     name = names.get(type(strategy), "math-pass")
     try:
-        return replace(RECIPES[name], form="log" if args.form == "paper-log" else "raw", **(args.recipe or {}))
+        return replace(RECIPES[name], form=RECIPE_FORMS[args.form].form, **(args.recipe or {}))
     except TypeError as error:
         known = ", ".join(f.name for f in fields(Recipe))
         raise ConfigError(f"recipe takes {known}; got {args.recipe}.") from error
 
 
-def _paper_groups(recipe: Recipe, quantiles: Quantiles | None, batch: _Batch) -> Groups:
+def _paper_groups(recipe: Recipe, quantiles: Quantiles | None, batch: _Batch) -> Advantages:
     """The published weights, over the whole batch; a group with an unscorable rollout is left out."""
     unscored = ~batch.reward.isfinite() if batch.score is None else ~(batch.reward.isfinite() & batch.score.isfinite())
     whole = ~unscored.any(-1)
@@ -446,7 +443,7 @@ def _paper_groups(recipe: Recipe, quantiles: Quantiles | None, batch: _Batch) ->
         advantage[whole] = recipe.weights(batch.strategy, o, log_p=p, quantiles=quantiles).double()
         if batch.strategy.n <= o.m:
             value[whole] = estimate(batch.strategy, o).value
-    return Groups(advantage, value, (advantage == 0).all(-1), unscored)
+    return Advantages(advantage, value, (advantage == 0).all(-1), unscored)
 
 
 def check_settings(args: Any) -> None:

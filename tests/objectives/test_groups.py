@@ -11,8 +11,8 @@ from torch import Tensor
 
 from operant import Outcomes, PassAt, credit, parse
 from operant.core.checks import BudgetError, InputError
-from operant.estimators import credit_beyond, estimate_beyond, estimate_offpolicy
-from operant.objectives.advantage import check_group, group_advantages, least_group
+from operant.estimators import Extrapolation, estimate_offpolicy
+from operant.objectives.groups import FORMS, advantage, check_group, least_group, substitute
 from operant.published.rules import RULES
 from operant.strategies import estimate
 from tests import slow
@@ -46,10 +46,10 @@ def test_rounding_is_no_signal() -> None:
     """(r - mean) / M of seven equal rewards of 0.1 is 1e-18 and not 0; unequal rewards stay, however small."""
     tenth = torch.full((1, 7), 0.1, dtype=torch.float64)
     assert RULES["dr-grpo"].make(1)(tenth).any()
-    got = group_advantages(parse("best@1"), tenth, form="dr-grpo")
+    got = advantage(parse("best@1"), tenth, instead=RULES["dr-grpo"])
     assert got.dead.all() and not got.advantage.any()
     small = torch.tensor([[0.0, 0.0, 1e-9]], dtype=torch.float64)
-    assert not group_advantages(parse("best@2"), small).dead.any()
+    assert not advantage(parse("best@2"), small).dead.any()
 
 
 @pytest.mark.parametrize("name", RULES_OF)
@@ -57,11 +57,11 @@ def test_advantages_are_m_times_the_credit_bit_for_bit(name: str) -> None:
     reward, answer, score = batch()
     s = parse(name)
     o = Outcomes(reward.double(), answer, score.double())
-    groups = group_advantages(s, reward, answer, score)
+    groups = advantage(s, reward, answer, score)
     want = without_rounding(credit(s, o))
     assert torch.equal(groups.advantage, 7 * want) and groups.advantage.dtype == torch.float64
     assert torch.equal(groups.value, estimate(s, o).value)
-    assert torch.equal(group_advantages(s, reward, answer, score, center="mean").advantage, 6 * want)
+    assert torch.equal(advantage(s, reward, answer, score, center="mean").advantage, 6 * want)
     assert torch.equal(groups.dead, (want == 0).all(-1)) and not groups.unscored.any()
 
 
@@ -74,7 +74,7 @@ def test_unscorable_rollouts_leave_the_credit_of_the_others(name: str) -> None:
     holes += [(5, i, NAN) for i in range(7)]
     for row, i, what in holes:
         reward[row, i] = what
-    groups = group_advantages(parse(name), reward, answer, score)
+    groups = advantage(parse(name), reward, answer, score)
     for i, z in enumerate(rows(reward, answer, score)):
         kept = [j for j, rollout in enumerate(z) if math.isfinite(rollout[0])]
         assert groups.unscored[i].tolist() == [j not in kept for j in range(7)]
@@ -104,48 +104,48 @@ def resampled(rule: slow.Rule, z: slow.Draw, n: int) -> list[Fraction]:
 def test_a_rollout_without_a_score_is_unscorable() -> None:
     reward, answer, score = batch()
     score[0, 3], score[1, 1], score[1, 2] = NAN, INF, NAN
-    got = group_advantages(parse("best@2"), reward, answer, score)
+    got = advantage(parse("best@2"), reward, answer, score)
     kept = [0, 1, 2, 4, 5, 6]
     o = Outcomes(reward[0, kept].double(), answer[0, kept], score[0, kept].double())
     assert torch.equal(got.advantage[0, kept], 7 * credit(parse("best@2"), o)) and got.advantage[0, 3] == 0
     assert got.unscored.sum() == 3
-    assert not group_advantages(parse("best@2"), reward, answer).unscored.any()
+    assert not advantage(parse("best@2"), reward, answer).unscored.any()
 
 
-def test_beyond_is_the_plug_in_credit_above_the_group_size() -> None:
+def test_an_extrapolation_gives_the_credit_above_the_group_size() -> None:
     reward, *_ = batch()
     o = Outcomes(reward.double())
-    got = group_advantages(PassAt(32), reward, form="extrapolated")
-    assert torch.equal(got.advantage, 7 * credit_beyond(PassAt(32), o))
-    assert torch.equal(got.value, estimate_beyond(PassAt(32), o))
+    got = advantage(PassAt(32), reward, instead=Extrapolation())
+    assert torch.equal(got.advantage, 7 * Extrapolation().credit(PassAt(32), o))
+    assert torch.equal(got.value, Extrapolation().estimate(PassAt(32), o))
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_published_rule_is_a_form(name: str) -> None:
     reward, *_ = batch()
-    got = group_advantages(PassAt(3), reward, form=name)
+    got = advantage(PassAt(3), reward, instead=RULES[name])
     assert torch.equal(got.advantage, 7 * without_rounding(RULES[name].make(3)(reward.double())))
     assert torch.equal(got.value, estimate(PassAt(3), Outcomes(reward.double())).value)
     reward[0, :3] = NAN
-    left = group_advantages(PassAt(3), reward, form=name).advantage[0]
+    left = advantage(PassAt(3), reward, instead=RULES[name]).advantage[0]
     assert torch.equal(left[3:], 7 * RULES[name].make(3)(reward[0, 3:].double())) and not left[:3].any()
     reward[0, :6] = NAN
     reward[1, :4] = NAN  # three are left of three: too few for the rules that need N + 1
-    assert not group_advantages(PassAt(3), reward, form=name).advantage[0].any()
+    assert not advantage(PassAt(3), reward, instead=RULES[name]).advantage[0].any()
     with pytest.raises(BudgetError, match="needs groups of at least"):
-        check_group(PassAt(3), least_group(PassAt(3), name) - 1, name)
+        check_group(PassAt(3), least_group(PassAt(3), RULES[name]) - 1, RULES[name])
 
 
 def test_log_ratios_take_the_off_policy_weights() -> None:
     reward, answer, _ = batch()
     log_ratio = 0.3 * torch.randn(reward.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     for name in ("pass@4", "maj@4"):  # M < 2N warns once, where the trainer is built, and not here
-        got = group_advantages(parse(name), reward, answer, log_ratio=log_ratio)
+        got = advantage(parse(name), reward, answer, log_ratio=log_ratio)
         want = estimate_offpolicy(parse(name), Outcomes(reward.double(), answer), log_ratio).weights
         assert torch.equal(got.advantage, 7 * want)
     reward[0, :3] = NAN
     reward[1, :2] = NAN
-    got = group_advantages(parse("pass@4"), reward, log_ratio=log_ratio)
+    got = advantage(parse("pass@4"), reward, log_ratio=log_ratio)
     assert not got.advantage[0].any()  # 4 rollouts are left, and N + 1 are needed
     kept = Outcomes(reward[1, 2:].double())
     assert torch.equal(got.advantage[1, 2:], 7 * estimate_offpolicy(PassAt(4), kept, log_ratio[1, 2:]).weights)
@@ -153,10 +153,18 @@ def test_log_ratios_take_the_off_policy_weights() -> None:
 
 def test_what_is_refused() -> None:
     reward, *_ = batch()
-    with pytest.raises(InputError, match="form must be one of exact, extrapolated, grpo"):
-        group_advantages(PassAt(2), reward, form="exakt")
+    with pytest.raises(InputError, match="form must be one of exact, extrapolated, paper-log, paper-raw, grpo"):
+        substitute("exakt")
+    assert {form: type(substitute(form)).__name__ for form in FORMS[:5]} == {
+        "exact": "NoneType",
+        "extrapolated": "Extrapolation",
+        "paper-log": "Recipe",
+        "paper-raw": "Recipe",
+        "grpo": "PublishedRule",
+    }
+    assert substitute("pkpo") is RULES["pkpo"] and least_group(PassAt(9), substitute("paper-log")) == 2
     with pytest.raises(InputError, match="center must be one of loo, mean"):
-        group_advantages(PassAt(2), reward, center="median")  # pyright: ignore[reportArgumentType]
+        advantage(PassAt(2), reward, center="median")  # pyright: ignore[reportArgumentType]
     with pytest.raises(BudgetError, match=r"pass@8 needs groups of at least 8 rollouts, better 16, got 7"):
         check_group(PassAt(8), 7)
     with pytest.raises(BudgetError, match="at least 8"):
@@ -165,7 +173,7 @@ def test_what_is_refused() -> None:
         check_group(PassAt(1), 1)
     for s in (parse("maj@9"), PassAt(4)):
         with pytest.raises(InputError, match="form='extrapolated' is for"):
-            check_group(s, 7, "extrapolated")
-    check_group(PassAt(32), 7, "extrapolated")
+            check_group(s, 7, Extrapolation())
+    check_group(PassAt(32), 7, Extrapolation())
     with pytest.raises(InputError, match="answer"):
-        group_advantages(parse("maj@3"), reward)
+        advantage(parse("maj@3"), reward)
