@@ -13,7 +13,7 @@ import torch
 from operant import AllOf, BestOf, Majority, Mixture, Outcomes, PassAt, Threshold
 from operant.core.checks import BudgetError, InputError, NotDefinedError
 from operant.published import paper
-from operant.published.paper import Quantiles, Recipe, WeightForm, recipe
+from operant.published.paper import RECIPES, Quantiles, Recipe, WeightForm
 from operant.strategies import Strategy
 
 PASS_AT = [
@@ -214,7 +214,7 @@ RUNS = [
         ("protein-unconditional", [BestOf(4)]),
     ]
     for s in strategies
-    for r in (recipe(name), replace(recipe(name), form="log"), replace(recipe(name), form="raw"))
+    for r in (RECIPES[name], replace(RECIPES[name], form="log"), replace(RECIPES[name], form="raw"))
 ]
 
 
@@ -233,13 +233,11 @@ def test_a_recipe_is_what_plain_loops_make_of_its_description(name: str, s: Stra
 
 
 def test_the_presets_are_those_of_the_papers_tables() -> None:
-    assert recipe("math-pass") == Recipe(form="log", probability="sequence", clip=50)
-    assert recipe("math-majority") == Recipe(form="raw", probability="empirical", clip=10, normalize=True, penalty=0.5)
+    assert RECIPES["math-pass"] == Recipe(form="log", probability="sequence", clip=50)
+    assert RECIPES["math-majority"] == Recipe(form="raw", probability="empirical", clip=10, normalize=True, penalty=0.5)
     conditional = Recipe(form="raw", probability=None, normalize=True, advantage_clip=5)
-    assert recipe("protein-conditional") == conditional
-    assert recipe("protein-unconditional") == replace(conditional, history=4000)
-    with pytest.raises(InputError, match="math-pass, math-majority, protein-conditional"):
-        recipe("protein")
+    assert RECIPES["protein-conditional"] == conditional
+    assert RECIPES["protein-unconditional"] == replace(conditional, history=4000)
 
 
 def test_weights_are_clipped_before_they_are_normalized() -> None:
@@ -254,7 +252,7 @@ def test_weights_are_clipped_before_they_are_normalized() -> None:
 
 def test_the_mean_is_over_the_batch_and_never_within_one_prompt() -> None:
     o, _ = batch(5, 6, binary=True, seed=3)
-    r = recipe("math-majority")
+    r = RECIPES["math-majority"]
     w = r.factor(Majority(8), o)
     assert w.mean().item() == pytest.approx(1)
     assert all(len(set(row)) == 1 for row in w.tolist()) and len({row[0] for row in w.tolist()}) > 2
@@ -282,7 +280,7 @@ def test_the_penalty_is_for_prompts_without_any_success_and_inside_the_clip() ->
     assert paper.standardized(r, penalty=0.5, clip=0.3)[0].tolist() == [-0.3] * 3
     spread = torch.tensor([[1.0] + [0.0] * 63], dtype=torch.float64)
     assert paper.standardized(spread).max() > 7 and paper.standardized(spread, clip=5.0).max() == 5
-    w = replace(recipe("protein-conditional"), normalize=False).weights(BestOf(8), Outcomes(spread))
+    w = replace(RECIPES["protein-conditional"], normalize=False).weights(BestOf(8), Outcomes(spread))
     assert w.max().item() == pytest.approx(5 * 8 * (64 / 65) ** 7)  # the clip is on the advantage, not on the product
 
 
@@ -326,14 +324,14 @@ def test_a_recipe_refuses_what_it_cannot_use() -> None:
     with pytest.raises(BudgetError, match="history must be"):
         Recipe(history=-1)
     with pytest.raises(InputError, match=r"give log_p= with probability='sequence'"):
-        recipe("math-pass").weights(PassAt(4), o)
+        RECIPES["math-pass"].weights(PassAt(4), o)
     with pytest.raises(InputError, match="got probability=None"):
-        recipe("protein-conditional").weights(PassAt(4), o, log_p=GROUP - 1)
+        RECIPES["protein-conditional"].weights(PassAt(4), o, log_p=GROUP - 1)
     for given in (None, Quantiles(10)):
         with pytest.raises(InputError, match=r"needs quantiles=Quantiles\(4000\)"):
-            recipe("protein-unconditional").weights(BestOf(4), o, quantiles=given)
+            RECIPES["protein-unconditional"].weights(BestOf(4), o, quantiles=given)
     with pytest.raises(BudgetError, match="use pass@1"):
-        recipe("math-majority").weights(Majority(1), o)
+        RECIPES["math-majority"].weights(Majority(1), o)
     with pytest.raises(BudgetError, match="at least 2 rollouts"):
         Recipe().weights(PassAt(4), Outcomes(torch.ones(1, 1)))
     graded = Outcomes(torch.tensor([[0.5, 0.0]]))

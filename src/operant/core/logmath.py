@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-LOG2 = math.log(2.0)
-Number = Tensor | NDArray[np.float64] | float
+_LOG2 = math.log(2.0)
+_Number = Tensor | NDArray[np.float64] | float
 """What the functions of integers take: they broadcast, and their results are float64 tensors on the CPU."""
-Table = TypeVar("Table", bound=Callable[..., Tensor])
+_Table = TypeVar("_Table", bound=Callable[..., Tensor])
 
 
-def graph_constant(function: Table) -> Table:
+def graph_constant(function: _Table) -> _Table:
     """Decorate a function of plain values: torch.compile takes its result as a constant of the graph.
 
     Sets the mark of ``torch.compiler.assume_constant_result``, which imports the compiler to do so: 1.5 s on
@@ -37,9 +37,9 @@ def log1mexp(x: Tensor) -> Tensor:
     taken cannot send a NaN into a gradient. At x = 0 the value is -inf and the gradient is not defined;
     callers mask that point.
     """
-    near = x > -LOG2
-    close = torch.where(near, x, -LOG2)
-    far = torch.where(near, -LOG2, x)
+    near = x > -_LOG2
+    close = torch.where(near, x, -_LOG2)
+    far = torch.where(near, -_LOG2, x)
     return torch.where(near, torch.log(-torch.expm1(close)), torch.log1p(-torch.exp(far)))
 
 
@@ -55,20 +55,20 @@ def _exact_errors(count: int) -> NDArray[np.float64]:
     return np.array([float(x) for x in exact])
 
 
-BLOCK = 1 << 14
+_BLOCK = 1 << 14
 """Numbers that are worked on at once."""
-SERIES_FROM = 16
+_SERIES_FROM = 16
 """From here on five terms of Stirling's series are exact to 1e-16."""
-EXACT_ERRORS = _exact_errors(SERIES_FROM)
+_EXACT_ERRORS = _exact_errors(_SERIES_FROM)
 
 
 def _stirling_error(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """log z! - ((z + 1/2) log z - z + log(2 pi) / 2) for integers z >= 1; 0 at z = 0."""
-    w = 1 / np.maximum(z, SERIES_FROM)
+    w = 1 / np.maximum(z, _SERIES_FROM)
     v = w * w
     error = np.asarray(w * (1 / 12 - v * (1 / 360 - v * (1 / 1260 - v * (1 / 1680 - v / 1188)))))
-    small = z < SERIES_FROM
-    error[small] = EXACT_ERRORS[z[small].astype(np.int64)]
+    small = z < _SERIES_FROM
+    error[small] = _EXACT_ERRORS[z[small].astype(np.int64)]
     return error
 
 
@@ -83,18 +83,18 @@ def _deviance(x: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.f
     return np.where(np.abs(v) < 0.1, gap * v + 2 * x * v * w * series, x * np.log(x / mean) - gap)
 
 
-def _elementwise(function: Callable[..., NDArray[np.float64]], *values: Number) -> Tensor:
+def _elementwise(function: Callable[..., NDArray[np.float64]], *values: _Number) -> Tensor:
     """``function`` of float64 arrays, broadcast, in blocks that stay in the cache: four times as fast on 10^6."""
     arrays = [np.asarray(v.cpu() if isinstance(v, Tensor) else v, dtype=np.float64) for v in values]
     flags = [["readonly"] for _ in arrays] + [["writeonly", "allocate"]]
     options = ["external_loop", "buffered", "zerosize_ok"]
-    with np.nditer([*arrays, None], options, flags, [np.float64] * len(flags), buffersize=BLOCK) as blocks:  # pyright: ignore
+    with np.nditer([*arrays, None], options, flags, [np.float64] * len(flags), buffersize=_BLOCK) as blocks:  # pyright: ignore
         for *inputs, out in blocks:
             out[...] = function(*inputs)
         return torch.from_numpy(blocks.operands[-1])
 
 
-def log_binom(a: Number, b: Number) -> Tensor:
+def log_binom(a: _Number, b: _Number) -> Tensor:
     """``log C(a, b)`` for integers, float64; -inf where b < 0 or b > a (C = 0 there).
 
     Relative error about 1e-15. A *difference* of two such logarithms has the absolute error of the larger one: take
@@ -127,7 +127,7 @@ def log_binom_row(n: int) -> Tensor:
     return torch.tensor(row, dtype=torch.float64)
 
 
-def log_binomial(k: Number, n: Number, p: float | NDArray[np.float64], q: float | NDArray[np.float64]) -> Tensor:
+def log_binomial(k: _Number, n: _Number, p: float | NDArray[np.float64], q: float | NDArray[np.float64]) -> Tensor:
     """``log Bin(k; n, p)``, float64, q = 1 - p; -inf where k < 0 or k > n.
 
     Absolute error about 1e-15 where the probability is not tiny, for n up to 1e15: the saddle point form
@@ -155,7 +155,7 @@ def _log_binomial(
     return np.where(possible, value, -np.inf)
 
 
-def log_none_drawn(c: Number, m: Number, n: Number) -> Tensor:
+def log_none_drawn(c: _Number, m: _Number, n: _Number) -> Tensor:
     """``log[ C(m-c, n) / C(m, n) ]``: none of c is among n drawn of m without replacement; float64.
 
     *Relative* error about 1e-15, at c n / m << 1 too, so that -expm1 of it is the chance of at least one to as many
@@ -179,7 +179,7 @@ def _log_none_drawn(c: NDArray[np.float64], m: NDArray[np.float64], n: NDArray[n
     return np.where(last, -_log_binom(m, n), value) if last.any() else value
 
 
-def log_hypergeometric(k: Number, c: Number, m: int, n: int) -> Tensor:
+def log_hypergeometric(k: _Number, c: _Number, m: int, n: int) -> Tensor:
     """``log[ C(c, k) C(m-c, n-k) / C(m, n) ]``: k of c are among n drawn of m without replacement; float64.
 
     Absolute error about 1e-15 where the probability is not tiny. Three binomials with p = n/m, in whose quotient p

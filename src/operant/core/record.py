@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from operant.core.checks import DataError
 from operant.core.trouble import naming
 
-PACKAGES = ("operant", "torch", "numpy", "transformers", "trl", "peft", "datasets", "math-verify")
+_PACKAGES = ("operant", "torch", "numpy", "transformers", "trl", "peft", "datasets", "math-verify")
 LOCK = ".lock"
 """The file of a folder's lock. It stays: whoever removes it while others wait for it splits them."""
 _HEAD = ("run", "environment")
@@ -217,7 +217,7 @@ def environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
     }
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             facts[name] = version(name)
         except PackageNotFoundError:

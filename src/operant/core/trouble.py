@@ -14,8 +14,8 @@ import torch
 
 from operant.core.checks import OperantError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _RUST = re.compile(r"\(os error (\d+)\)")
 """How safetensors and tokenizers end the text of an input/output error; they have no OSError."""
 _TORCH_WRITER = ("PytorchStreamWriter failed", "inline_container", "basic_ios::clear: iostream error")
@@ -58,8 +58,8 @@ def _of_file(number: int, path: str | None) -> str:
     """``runs/a/record.jsonl: no space left on device. Free some space``."""
     reason = os.strerror(number)
     reason = f"{path}: {reason[:1].lower()}{reason[1:]}" if path else reason
-    if number in FULL:
+    if number in _FULL:
         return f"{reason}. Free some space"
-    if number in CLOSED:
+    if number in _CLOSED:
         return f"{reason}. Choose a folder that you can write to, or change its permissions"
     return f"{reason}. Check the path and the disk"

@@ -28,7 +28,7 @@ from operant.strategies.mixture import Mixture
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.slowroutes import LIMIT, calls_by_types, flatten
 
-CHUNK = 1 << 20
+_CHUNK = 1 << 20
 """Coefficients of polynomials that are worked on at once."""
 
 
@@ -140,7 +140,7 @@ def _split(form: ValueOfRatios, rho: Tensor, n: int) -> tuple[Tensor, Tensor]:
         (slope,) = torch.autograd.grad(form(leaf[None]).sum(), leaf)
     m = rho.shape[-1]
     keep = 1 - torch.eye(m, dtype=rho.dtype, device=rho.device)
-    parts = keep.split(max(CHUNK // (rho.numel() * (n + 1)), 1))
+    parts = keep.split(max(_CHUNK // (rho.numel() * (n + 1)), 1))
     return rho * slope, torch.cat([form(rho * part[:, None]) for part in parts]).movedim(0, -1)
 
 

@@ -23,7 +23,7 @@ from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy
 from operant.strategies.mixture import Mixture
 from operant.strategies.outcomes import Outcomes
-from operant.strategies.routes import LIMIT
+from operant.strategies.slowroutes import LIMIT
 
 TOLERANCE = 1e-4
 """How far the probabilities of the kinds may sum from 1 before they are refused."""

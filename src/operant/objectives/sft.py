@@ -17,9 +17,9 @@ from operant.estimators.population import TOLERANCE, check_log_q, expected_value
 from operant.strategies.base import Strategy
 from operant.strategies.outcomes import Outcomes
 
-TINY_LOG_P = -1e4
+_TINY_LOG_P = -1e4
 """Stands for p = 0 where a measured success rate is 0: the elasticity there is its limit."""
-TINY_REMAINDER = 1e-15
+_TINY_REMAINDER = 1e-15
 """The least mass of a remainder: less is rounding of the candidates' probabilities."""
 
 
@@ -132,7 +132,7 @@ def _with_remainder(log_q: Tensor, kinds: Outcomes) -> tuple[Tensor, Outcomes]:
             f"the candidates hold {total.max().exp().item():.6g} of the probability, more than 1: are two of them the "
             "same string? Each log_q is the log-probability of one whole candidate."
         )
-    left = log1mexp(total.clamp(max=-TINY_REMAINDER))
+    left = log1mexp(total.clamp(max=-_TINY_REMAINDER))
     blank = torch.zeros_like(kinds.reward[..., :1])
     answer = None if kinds.answer is None else torch.cat([kinds.answer, blank.to(kinds.answer) - 1], -1)
     return torch.cat([log_q, left], -1), Outcomes(torch.cat([kinds.reward, blank], -1), answer)
@@ -154,4 +154,4 @@ def elasticity_at(strategy: Strategy, success_rate: Tensor) -> Tensor:
     """
     if not bool(((success_rate >= 0) & (success_rate <= 1)).all()):
         raise InputError("success_rate must lie in [0, 1]: the share of rollouts that succeeded.")
-    return elasticity(strategy, success_rate.log().clamp(min=TINY_LOG_P))
+    return elasticity(strategy, success_rate.log().clamp(min=_TINY_LOG_P))

@@ -14,7 +14,7 @@ from operant.plugins.votes import decode_votes
 from operant.strategies.base import Strategy
 from operant.strategies.classes import equivalence_classes
 
-LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def _by_group(reward: Tensor, group: Tensor, strategy: Strategy, classes: Tensor
         result[rows] = found.advantage
         unscored, idle = unscored + int(found.unscored.sum()), idle + int(found.value.isnan().sum())
     if unscored or idle:
-        LOGGER.warning(
+        _LOGGER.warning(
             "%s: %d of %d rollouts without a finite reward, %d of %d groups with too few rollouts: advantage 0.",
             *(strategy, unscored, len(reward), idle, len(sizes)),
         )

@@ -19,7 +19,7 @@ from operant.plugins.group import token_advantages
 from operant.strategies.parse import parse
 
 
-class Settings(Protocol):
+class _Settings(Protocol):
     """verl's ``algorithm`` section: an omegaconf ``DictConfig`` or its ``AlgoConfig``."""
 
     def get(self, key: str, default: Any = None, /) -> Any:
@@ -31,7 +31,7 @@ def operant(
     token_level_rewards: Tensor,
     response_mask: Tensor,
     index: Iterable[Any],
-    config: Settings | None = None,
+    config: _Settings | None = None,
     **others: object,
 ) -> tuple[Tensor, Tensor]:
     """:func:`~operant.plugins.token_advantages`, in verl's signature.

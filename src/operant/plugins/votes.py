@@ -9,9 +9,9 @@ from torch import Tensor
 
 from operant.core.checks import InputError
 
-STEP = 2.0**-23
+_STEP = 2.0**-23
 """Spacing of float32 between 1 and 2: every code is exact there, and so between 0 and 1."""
-CODES = 2**16
+_CODES = 2**16
 
 
 def encode_vote(correct: bool, answer: str | None) -> float:
@@ -25,7 +25,7 @@ def encode_vote(correct: bool, answer: str | None) -> float:
     if answer is None:
         return float(correct)
     digest = hashlib.blake2b(answer.encode(), digest_size=8).digest()
-    return float(correct) + STEP * (1 + int.from_bytes(digest, "big") % (CODES - 1))
+    return float(correct) + _STEP * (1 + int.from_bytes(digest, "big") % (_CODES - 1))
 
 
 def decode_votes(reward: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,8 +41,8 @@ def decode_votes(reward: Tensor) -> tuple[Tensor, Tensor]:
         InputError: for a reward that is no such code, in half precision for example, or with a KL penalty in it.
     """
     correct = torch.where(reward.isfinite(), reward.floor(), 0)
-    code = torch.where(reward.isfinite(), (reward - correct) / STEP, 0)
-    bad = (code != code.round()) | (code >= CODES) | ((correct != 0) & (correct != 1))
+    code = torch.where(reward.isfinite(), (reward - correct) / _STEP, 0)
+    bad = (code != code.round()) | (code >= _CODES) | ((correct != 0) & (correct != 1))
     if bool(bad.any()) or reward.dtype not in (torch.float32, torch.float64):
         raise InputError(
             f"expected float32 rewards of encode_vote, got {reward[bad].tolist()[:3]} in {reward.dtype}. Return "

@@ -30,11 +30,11 @@ from operant.strategies.counts import CountStrategy, PassAt
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.parse import parse
 
-GRID = torch.arange(1, 100, dtype=torch.float64) / 100
+_GRID = torch.arange(1, 100, dtype=torch.float64) / 100
 """Success rates p of a prompt, 0.01 to 0.99."""
-ARRANGEMENTS = 16
+_ARRANGEMENTS = 16
 """Orders in which every group is shown to a rule."""
-TOLERANCE = 1e-5
+_TOLERANCE = 1e-5
 """Weights that differ by less, relative to the largest one, are equal: a rule may compute in float32."""
 
 
@@ -117,13 +117,13 @@ def audit(
     tensor([1.0000, 1.0000, 1.0000], dtype=torch.float64)
     """
     check_int("m", m, least=1)
-    p = GRID if p is None else _check_p(p)
+    p = _GRID if p is None else _check_p(p)
     correct, wrong = _weights(rule, m)  # (M+1,) each
     c = torch.arange(m + 1, dtype=torch.float64)
     table = torch.cat([correct.new_zeros(1), (correct[1:] - wrong[:-1]).cumsum(0)])
     slope = m * _bernstein(table.diff(), p)
     size = torch.maximum(correct.abs(), wrong.abs())
-    dead = (size <= TOLERANCE**2 * size.max()).double()
+    dead = (size <= _TOLERANCE**2 * size.max()).double()
     along = c * correct * (1 - p[:, None]) - (m - c) * wrong * p[:, None]  # (P, M+1) sum_i w_i (r_i - p)
     return Audit(
         m=m,
@@ -159,7 +159,7 @@ def audit_records(
     if unknown:
         raise InputError(f"expected rules of {', '.join(RULES)}, got {', '.join(map(str, unknown))}.")
     target = parse(strategy) if strategy else PassAt(4 if n is None else n)
-    value, slope = _success(target, GRID)
+    value, slope = _success(target, _GRID)
     budget = check_int("n", target.n if n is None else n, least=1)
     m = check_int("m", 2 * budget if m is None else m, least=1)
     made = {"operant": (lambda: credit_of(target), "ours", f"credit of {target}")}
@@ -179,7 +179,7 @@ def audit_records(
         fields = ("slope", "objective", "ratio", "dead", "variance", "logit_variance", "noise", "table")
         curves = {field: getattr(a, field).tolist() for field in fields}
         found.append({"kind": "rule", "name": name, "family": family, "source": source, **curves})
-    curves = {"p": GRID.tolist(), "value": value.tolist(), "slope": slope.tolist()}
+    curves = {"p": _GRID.tolist(), "value": value.tolist(), "slope": slope.tolist()}
     return [{"kind": "target", "strategy": str(target), "n": budget, "m": m, **curves}, *found]
 
 
@@ -187,11 +187,11 @@ def _weights(rule: Callable[[Tensor], Tensor], m: int) -> tuple[Tensor, Tensor]:
     """w(1, c) and w(0, c) for c = 0..M, (M+1,) each; 0 where a group has no such rollout."""
     groups = torch.ones(m + 1, m, dtype=torch.float64).tril(-1)  # row c: c ones first
     generator = torch_generator(0, "audit")
-    shuffles = torch.rand(m + 1, ARRANGEMENTS - 2, m, generator=generator).argsort(-1)
-    shown = groups[:, None].expand(-1, ARRANGEMENTS - 2, -1).gather(-1, shuffles)
+    shuffles = torch.rand(m + 1, _ARRANGEMENTS - 2, m, generator=generator).argsort(-1)
+    shown = groups[:, None].expand(-1, _ARRANGEMENTS - 2, -1).gather(-1, shuffles)
     reward = torch.cat([groups[:, None], groups[:, None].flip(-1), shown], dim=1)  # (M+1, 16, M)
     w = _call(rule, reward.reshape(-1, m)).reshape(reward.shape)
-    room = TOLERANCE * w.abs().max()
+    room = _TOLERANCE * w.abs().max()
     values: list[Tensor] = []
     for r in (1.0, 0.0):
         have = reward == r

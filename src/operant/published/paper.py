@@ -25,8 +25,8 @@ from operant.strategies.ranking import BestOf
 from operant.strategies.votes.majority import Majority
 
 WeightForm = Literal["log", "raw"]
-Probability = Literal["sequence", "empirical"]
-FLOOR = -50.0
+_Probability = Literal["sequence", "empirical"]
+_FLOOR = -50.0
 """Appendix J: sequence log-probabilities are clamped here, and p to [1e-10, 1 - 1e-10]."""
 
 
@@ -148,7 +148,7 @@ class Recipe:
     """
 
     form: WeightForm = "raw"
-    probability: Probability | None = "empirical"
+    probability: _Probability | None = "empirical"
     clip: float | None = None
     normalize: bool = False
     penalty: float = 0.0
@@ -227,7 +227,7 @@ class Recipe:
         if self.probability == "empirical":
             log_prob = success_rate(reward).log()
         elif self.probability == "sequence" and log_p is not None:
-            floor = check_log_p(log_p.detach()).double().clamp(min=FLOOR).exp()
+            floor = check_log_p(log_p.detach()).double().clamp(min=_FLOOR).exp()
             log_prob = floor.clamp(1e-10, 1 - 1e-10).log()
         else:
             raise InputError(
@@ -246,17 +246,6 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
     }
 )
 """The runs of the paper's main tables; the other form of each is its ablation."""
-
-
-def recipe(name: str) -> Recipe:
-    """One of ``RECIPES``.
-
-    Raises:
-        InputError: for another name.
-    """
-    if name not in RECIPES:
-        raise InputError(f"a recipe is one of {', '.join(RECIPES)}, got {name!r}.")
-    return RECIPES[name]
 
 
 def _threshold_weight(n: int, k: Tensor, log_p: Tensor, form: WeightForm) -> Tensor:

@@ -1,7 +1,7 @@
 """Test-time strategies as values: their exact values, credits and success curves."""
 
 from operant.strategies.base import FunctionStrategy, Strategy, Success, from_function
-from operant.strategies.check import check_strategy
+from operant.strategies.check import LawError, check_strategy
 from operant.strategies.classes import equivalence_classes
 from operant.strategies.counts import AllOf, CountStrategy, Graded, PassAt, Threshold
 from operant.strategies.mixture import Harmonic, Mixture
@@ -29,6 +29,7 @@ __all__ = [
     "Graded",
     "Harmonic",
     "LStatistic",
+    "LawError",
     "Majority",
     "Median",
     "Mixture",

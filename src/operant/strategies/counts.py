@@ -22,11 +22,11 @@ from operant.core.logmath import graph_constant, log1mexp, log_binom_row, log_hy
 from operant.strategies.base import Strategy, Success, Traits
 from operant.strategies.outcomes import Outcomes
 
-TINY = -40.0
+_TINY = -40.0
 """Below this log(N p), S(p) = N p to more digits than float64 holds."""
 CELLS = 1 << 20
 """Numbers of a table over counts that are worked on at once."""
-EMPTY = -1e5
+_EMPTY = -1e5
 """Stands for log 0 where a gradient must stay finite: exp of it is 0."""
 
 
@@ -66,7 +66,7 @@ class CountStrategy(Strategy):
         v = self.table().to(log_q.device)
         k = torch.arange(self.n + 1, dtype=torch.float64, device=log_q.device)
         right = kinds.reward > 0
-        log_p, log_f = (torch.logsumexp(torch.where(side, log_q, EMPTY), -1)[..., None] for side in (right, ~right))
+        log_p, log_f = (torch.logsumexp(torch.where(side, log_q, _EMPTY), -1)[..., None] for side in (right, ~right))
         binomial = torch.exp(log_binom_row(self.n).to(v) + k * log_p + (self.n - k) * log_f)
         return (binomial * v).sum(-1)
 
@@ -137,7 +137,7 @@ class PassAt(CountStrategy):
         if self.n == 1:
             return Success(log_p, log1mexp(log_p), torch.ones_like(log_p))
         log_q, log_n = log1mexp(log_p), math.log(self.n)
-        tiny = log_p + log_n < TINY
+        tiny = log_p + log_n < _TINY
         log_s = torch.where(tiny, log_p + log_n, log1mexp(self.n * log_q))
         log_f = log_n + log_p + (self.n - 1) * log_q - log_s
         return Success(log_s, self.n * log_q, torch.where(tiny, 1.0, torch.exp(log_f)))

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type
 from operant.core.checks import InputError
 
 NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
-LARGEST = 10**7
+_LARGEST = 10**7
 """Largest integer of a string, and the largest budget at which the closed forms are tested."""
 _FIELD = re.compile(r"\{(\w+)\}")
 _OPTIONAL = re.compile(r"\[([^][]*)\]")
@@ -29,7 +29,7 @@ _CLASSES: dict[str, type[Any]] = {}
 
 
 @runtime_checkable
-class Named(Protocol):
+class _Named(Protocol):
     """What has a string with a budget in it: a strategy."""
 
     def named(self, n: int | str) -> str:
@@ -86,7 +86,7 @@ def write(strategy: Any, form: str, n: int | str) -> str:
 
 
 def _text(value: Any, kind: Any, n: int | str) -> str:
-    if isinstance(value, Named):
+    if isinstance(value, _Named):
         return value.named(n)
     if get_origin(kind) is tuple:
         inner = get_args(kind)[0]
@@ -148,8 +148,8 @@ def reader(kind: Any) -> Callable[[str], Any]:
 
 
 def _count(digits: str) -> int:
-    """An integer of at most LARGEST, before one of a million digits is converted."""
+    """An integer of at most _LARGEST, before one of a million digits is converted."""
     digits = digits.lstrip("0") or "0"
-    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
-        raise InputError(f"expected integers of at most {LARGEST:,}, got {digits[:20]}{'...' * (len(digits) > 20)}.")
+    if len(digits) > len(str(_LARGEST)) or int(digits) > _LARGEST:
+        raise InputError(f"expected integers of at most {_LARGEST:,}, got {digits[:20]}{'...' * (len(digits) > 20)}.")
     return int(digits)

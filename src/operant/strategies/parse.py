@@ -10,7 +10,7 @@ from operant.core.checks import ParseError
 from operant.strategies.base import DEEPEST, MOST_PARTS, Strategy, nesting
 from operant.strategies.forms import NUMBER, arguments, pattern, reader, registered, shown
 
-LONGEST = 20_000
+_LONGEST = 20_000
 """Most characters of a string; a table or a mixture that is longer is written as a value."""
 _SHOWN = 200
 """Characters of the string that an error shows."""
@@ -46,8 +46,8 @@ def parse(text: str) -> Strategy:
 
 def _check_limits(text: str) -> None:
     """Refuse what is too long or too deep before any of it is built."""
-    if len(text) > LONGEST:
-        raise _error(text, LONGEST, f"expected at most {LONGEST:,} characters, got {len(text):,}.")
+    if len(text) > _LONGEST:
+        raise _error(text, _LONGEST, f"expected at most {_LONGEST:,} characters, got {len(text):,}.")
     depth = 0
     for position, character in enumerate(text):
         if not character.isascii():

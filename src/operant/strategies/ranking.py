@@ -29,7 +29,7 @@ from operant.strategies.base import Strategy, Success, Traits
 from operant.strategies.counts import CELLS, Graded, PassAt
 from operant.strategies.outcomes import Outcomes
 
-TINY = 1e-300
+_TINY = 1e-300
 """Stands for a probability of 0 where a logarithm must stay finite."""
 
 
@@ -92,7 +92,7 @@ class RankStrategy(Strategy):
         u, weight = (torch.from_numpy(x).to(q) for x in ((nodes + 1) / 2, weights / 2))
         low = below[..., None] + u * span[..., None]  # (..., K, nodes)
         high = above[..., None] + (1 - u) * span[..., None]
-        log_low, log_high = (x.clamp(min=TINY).log() for x in (low, high))
+        log_low, log_high = (x.clamp(min=_TINY).log() for x in (low, high))
         log_ways = log_binom_row(self.n - 1).tolist()
         density = torch.zeros_like(low)
         for j, a in enumerate(self.ranks().tolist()):

@@ -17,7 +17,7 @@ from operant.strategies.outcomes import Outcomes
 
 LIMIT = 20_000
 """Most value calls per prompt that an exact route may take before Monte Carlo is used instead."""
-CHUNK = 1 << 22
+_CHUNK = 1 << 22
 """Most rollouts in the draws that are valued at once, where a route builds them all."""
 
 
@@ -129,7 +129,7 @@ def resampled_credit(s: Strategy, outcomes: Outcomes) -> Tensor:
     places = distinct if s.traits.symmetric else torch.ones_like(distinct)
     b, i, j = (places[:, :, None] & distinct[:, None, :] & ~same).nonzero().unbind(1)
     table = v[:, None, None].repeat(1, n, n)  # (B, N, N) value with place i taken by a copy of j
-    for part in torch.arange(len(b), device=v.device).split(max(CHUNK // n**2, 1)):
+    for part in torch.arange(len(b), device=v.device).split(max(_CHUNK // n**2, 1)):
         row, place, source = b[part], i[part], j[part]
         index = torch.where(at == place[:, None], source[:, None], at)  # (rows, N)
         table[row, place, source] = s.value(flat.map(lambda x, r=row, k=index: x[r[:, None], k])).to(v)

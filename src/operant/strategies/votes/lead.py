@@ -13,7 +13,7 @@ from torch import Tensor
 from operant.core.checks import check_int
 from operant.strategies.votes.race import StoppedVote, binomial
 
-MOST = 32
+_MOST = 32
 """Largest budget that is summed exactly: 43,820 partitions; Monte Carlo beyond."""
 
 
@@ -48,7 +48,7 @@ class StopAtLead(StoppedVote):
     @property
     def closed(self) -> bool:
         """Whether the partitions are few enough."""
-        return self.n <= MOST
+        return self.n <= _MOST
 
     def wins(self, own: Tensor, rivals: Tensor, invalid: Tensor) -> Tensor:
         """The class is d - 1 ahead and the next draw is for it; or it leads at the end."""

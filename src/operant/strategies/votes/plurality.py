@@ -22,9 +22,9 @@ from operant.strategies.base import Strategy
 from operant.strategies.outcomes import Outcomes
 
 Ties = Literal["random", "fail"]
-CHUNK = 1024
+_CHUNK = 1024
 """Rows of class counts that are worked on at once: fits the cache."""
-LARGE = 900
+_LARGE = 900
 """Beyond this many rollouts one common rho for all budgets would underflow; budgets are done singly."""
 
 
@@ -59,8 +59,8 @@ def plurality(
     win = torch.zeros(len(table), len(budgets), dtype=torch.float64, device=own.device)
     total = table.sum(1)
     for m in torch.unique(total).tolist():
-        groups = [list(budgets)] if m <= LARGE else [[n] for n in budgets]
-        for part in (total == m).nonzero()[:, 0].split(CHUNK):
+        groups = [list(budgets)] if m <= _LARGE else [[n] for n in budgets]
+        for part in (total == m).nonzero()[:, 0].split(_CHUNK):
             columns = [_wins(table[part], m, group, ties, least, most) for group in groups]
             win[part] = torch.cat(columns, dim=1)
     return win[inverse]

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from operant.strategies.votes.plurality import Ties, tie_nodes
 
-NEVER = -1e30
+_NEVER = -1e30
 """The log-probability of a class that is not there: exp of it is 0, and 0 times it is 0."""
-CELLS = 1 << 21
+_CELLS = 1 << 21
 """Numbers in one table: rows are worked on in chunks that fit the memory."""
-NEGLIGIBLE = 1e-24
+_NEGLIGIBLE = 1e-24
 """Share of the value below which a term is left out: 1e-8 of float64's precision."""
 
 
@@ -34,16 +34,16 @@ def vote_population(answer: Tensor, reward: Tensor, log_q: Tensor, n: int, least
     same = answer[:, :, None] == answer[:, None, :]  # (B, K, K)
     first = same.long().argmax(-1) == torch.arange(shape[-1], device=answer.device)  # one kind stands for its class
     valid = first & (answer >= 0)
-    merged = torch.where(same, log_q[:, None, :], NEVER).logsumexp(-1)  # (B, K) log Q of the kind's class
+    merged = torch.where(same, log_q[:, None, :], _NEVER).logsumexp(-1)  # (B, K) log Q of the kind's class
     share = torch.where(same, (log_q[:, None, :] - merged[:, :, None]).clamp(max=0), -torch.inf).exp()
     mean = (share * reward[:, None, :]).sum(-1)
     earns = valid & (same & (reward != 0)[:, None, :]).any(-1)
     prompt, target = earns.nonzero().unbind(1)
 
-    blank = torch.full_like(merged[prompt], NEVER)
+    blank = torch.full_like(merged[prompt], _NEVER)
     own = merged[prompt, target]
-    others = torch.where(valid[prompt], merged[prompt], blank).scatter(1, target[:, None], NEVER)
-    invalid = torch.where(first & (answer < 0), merged, NEVER).amax(-1)[prompt]
+    others = torch.where(valid[prompt], merged[prompt], blank).scatter(1, target[:, None], _NEVER)
+    invalid = torch.where(first & (answer < 0), merged, _NEVER).amax(-1)[prompt]
     columns = torch.cat([own[:, None], invalid[:, None], others], dim=1)
     win: Tensor = _Win.apply(columns, n, least, ties)  # pyright: ignore[reportAssignmentType]
     value = win.new_zeros(len(log_q)).index_add(0, prompt, win * mean[prompt, target])
@@ -56,9 +56,9 @@ class _Win(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, log_q: Tensor, n: int, least: int, ties: Ties) -> Tensor:
         rival, order = log_q[:, 2:].detach().sort(dim=1, descending=True)
-        used = int((rival > NEVER / 2).sum(1).max()) if rival.numel() else 0
+        used = int((rival > _NEVER / 2).sum(1).max()) if rival.numel() else 0
         rows = torch.cat([log_q[:, :2].detach(), rival[:, :used]], dim=1)
-        size = max(1, CELLS // ((used + 2) * (n + 1)))
+        size = max(1, _CELLS // ((used + 2) * (n + 1)))
         parts = [_wins(part, n, least, ties, slope=ctx.needs_input_grad[0]) for part in rows.split(size) if len(part)]  # pyright: ignore
         win, slope = (torch.cat(x) for x in zip(*parts, strict=True)) if parts else (rows[:, 0], rows)
         if slope.shape == rows.shape:
@@ -79,7 +79,7 @@ def _wins(log_q: Tensor, n: int, least: int, ties: Ties, *, slope: bool) -> tupl
     """P(win) (R,) and its derivative by log Q (R, 2 + J); the rivals are in descending order.
 
     A level of t votes adds at most Bin(t; N, Q_a), and a rival that reaches it takes away at most P(Bin(N, Q_b) >= t):
-    what lies below NEGLIGIBLE times the sum so far is left out, the likely levels first.
+    what lies below _NEGLIGIBLE times the sum so far is left out, the likely levels first.
     """
     votes = torch.arange(n + 1, dtype=torch.float64, device=log_q.device)[:, None, None]
     binomial = torch.exp(
@@ -93,7 +93,7 @@ def _wins(log_q: Tensor, n: int, least: int, ties: Ties, *, slope: bool) -> tupl
     norm = torch.exp(n * torch.log(votes[-1]) - rate.sum(0) - torch.lgamma(votes[-1] + 1))[0]
     win, grad = torch.zeros_like(norm), torch.zeros_like(rate)
     for t in own[least:].amax(1).argsort(descending=True).add(least).tolist():
-        floor = NEGLIGIBLE * win
+        floor = _NEGLIGIBLE * win
         if not bool((own[t] > floor).any()):
             continue
         able = (reach[t] > floor).any(1).nonzero()[:, 0].tolist() if t <= n - t else []

@@ -24,9 +24,9 @@ from operant.strategies.sequential import Sequential
 from operant.strategies.votes.majority import Majority
 from operant.strategies.votes.plurality import answers_of, count_classes, plurality, relabel
 
-CHUNK = 256
+_CHUNK = 256
 """Rows of class counts that are worked on at once."""
-LOG_TINY = -600.0
+_LOG_TINY = -600.0
 """Probabilities below exp of this are kept out of denominators; float64 ends at exp(-708)."""
 
 
@@ -133,13 +133,13 @@ class StoppedVote(Sequential):
         """P(the target class wins), each distinct row of counts once: (R, K), (R,), (R,) -> (R,)."""
         own, rivals = votes.gather(1, target[:, None]), votes.scatter(1, target[:, None], 0)
         table, inverse = _distinct(torch.cat([own, invalid[:, None]], 1), rivals)
-        parts = [self.wins(x[:, 0], x[:, 2:], x[:, 1]) for x in table.split(CHUNK) if len(x)]
+        parts = [self.wins(x[:, 0], x[:, 2:], x[:, 1]) for x in table.split(_CHUNK) if len(x)]
         return torch.cat([torch.zeros(0, dtype=torch.float64), *parts])[inverse]
 
     def _draws(self, votes: Tensor, invalid: Tensor) -> Tensor:
         """Mean number of draws, each distinct row of counts once: (R, K), (R,) -> (R,)."""
         table, inverse = _distinct(invalid[:, None], votes)
-        parts = [self.draws(x[:, 1:], x[:, 0]) for x in table.split(CHUNK) if len(x)]
+        parts = [self.draws(x[:, 1:], x[:, 0]) for x in table.split(_CHUNK) if len(x)]
         return torch.cat([torch.zeros(0, dtype=torch.float64), *parts])[inverse]
 
     def _run(self, draw: Outcomes) -> tuple[Tensor, Tensor, Tensor]:
@@ -244,7 +244,7 @@ def _scales(m: int, most: int) -> list[tuple[int, int, float]]:
         rho = (last + 0.5) / (m + 1)
         t = torch.arange(last + 1, dtype=torch.float64)
         logs = log_binomial(t, m, rho, 1 - rho)
-        first = int((logs > LOG_TINY).nonzero()[0])
+        first = int((logs > _LOG_TINY).nonzero()[0])
         scales.append((first, last, rho))
         last = first - 1
     return scales

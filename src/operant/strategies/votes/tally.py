@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     """(A, D, Z, R); Z may be 1"""
 
 
-def multiply(x: Pair, y: Pair, most: tuple[int, int]) -> Pair:
+def _multiply(x: Pair, y: Pair, most: tuple[int, int]) -> Pair:
     """The product, up to the degrees ``most``."""
     wins = _times(x.held, y.wins, most)
     return Pair(_times(x.held, y.held, most), wins + _times(x.wins, y.held, most))
@@ -34,7 +34,7 @@ def multiply(x: Pair, y: Pair, most: tuple[int, int]) -> Pair:
 def all_together(classes: list[Pair], rest: Pair, most: tuple[int, int]) -> Pair:
     """The product of ``rest`` and all classes."""
     for one in classes:
-        rest = multiply(rest, one, most)
+        rest = _multiply(rest, one, most)
     return rest
 
 

@@ -25,7 +25,7 @@ from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes.plurality import answers_of, count_classes, relabel, tie_nodes
 from operant.strategies.votes.tally import Pair, all_together, leave_one_out, reader
 
-CELLS = 1 << 21
+_CELLS = 1 << 21
 """Numbers in one state of the product: tie groups are worked on in chunks of that size."""
 
 
@@ -122,7 +122,7 @@ class _Strata:
         while len(order):
             largest = self.size[order[-1]]
             cells = (self.k + 1) * (min(self.k, int(largest)) + 1) * self.k * (1 + min(self.classes, self.k) // 2)
-            last = order[-max(1, CELLS // cells) :]
+            last = order[-max(1, _CELLS // cells) :]
             parts.append(last[self.size[last] * 2 > largest])  # a group much smaller would be padded
             order = order[: len(order) - len(parts[-1])]
         return parts

@@ -25,10 +25,10 @@ from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes.plurality import answers_of, binomial_table, relabel, tie_nodes
 from operant.strategies.votes.tally import Pair, all_together, leave_one_out, reader
 
-CELLS = 1 << 23
+_CELLS = 1 << 23
 """Largest table (votes x weight x classes) that the closed form takes on."""
 
-LARGEST = 1 << 40
+_LARGEST = 1 << 40
 """Largest integer score: totals stay far from where int64 overflows."""
 
 
@@ -125,9 +125,9 @@ class WeightedVote(Strategy):
                 f"{self} without levels expects integer scores, got {score[score != score.round()][0].item():.6g}. "
                 f"For scores in [0, 1] give levels: WeightedVote({self.n}, levels=50)."
             )
-        if bool((score > LARGEST).any()):
+        if bool((score > _LARGEST).any()):
             raise InputError(
-                f"{self} adds up integer scores of at most {LARGEST}, got {score.max().item():.6g}: too large. "
+                f"{self} adds up integer scores of at most {_LARGEST}, got {score.max().item():.6g}: too large. "
                 f"Divide the scores by their largest and give levels: WeightedVote({self.n}, levels=50)."
             )
         return score.long()
@@ -145,10 +145,10 @@ class _Ballots:
         self.total = int(max(tops, default=torch.tensor(0))) + 1  # levels 0 .. the greatest weight of a class
         self.nodes, self.node_weight = (x.to(reward) for x in tie_nodes(max(min(classes, n) - 1, 0), "random"))
         cells = (n + 1) * self.total * max(classes, len(self.nodes))
-        if cells > CELLS:
+        if cells > _CELLS:
             raise InputError(
                 f"{s}: weights up to {int(self.weight.max())} make a table of {cells:.3g} numbers a prompt (limit "
-                f"{CELLS:.3g}). Use fewer levels (levels=50 is accurate), a smaller N, or route='monte carlo'."
+                f"{_CELLS:.3g}). Use fewer levels (levels=50 is accurate), a smaller N, or route='monte carlo'."
             )
         self.groups = [self._group(answer == b) for b in range(classes)]
 
