@@ -1,6 +1,6 @@
 """Test-time strategies as values: their exact values, credits and success curves."""
 
-from operant.strategies.base import FunctionStrategy, Strategy, Success, from_function
+from operant.strategies.base import FunctionStrategy, Strategy, Success, Traits, from_function
 from operant.strategies.check import LawError, check_strategy
 from operant.strategies.classes import equivalence_classes
 from operant.strategies.counts import AllOf, CountStrategy, Graded, PassAt, Threshold
