@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from operant.objectives.advantage import check_group
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForSequenceClassification
 
 import operant.hf.train.run
@@ -17,6 +16,7 @@ from operant.core.record import read_records
 from operant.hf.rollouts.policy import embedded_model, embedded_tokenizer
 from operant.hf.train.run_job import run_job
 from operant.hf.train.settings import checked
+from operant.objectives.groups import check_group, substitute
 from operant.strategies import parse
 from recipes import protein
 
@@ -41,7 +41,7 @@ def read(name, monkeypatch):
 def test_a_recipe_is_read_and_its_strategies_fit(recipe, monkeypatch, capsys):
     config = read(recipe.stem, monkeypatch)
     for text in config.strategies:
-        check_group(parse(text), config.num_generations, config.form)
+        check_group(parse(text), config.num_generations, substitute(config.form))
     with pytest.raises(SystemExit) as end:
         cli.main(["train", "--config", str(recipe), "--print_config"])
     assert end.value.code == 0
