@@ -24,7 +24,7 @@ from operant.report.kinds import KINDS, kind_of, page_of
 from operant.report.theme import Figure
 from tests.hf.rollouts.plan_data import planned, successes
 from tests.report.pages import report_runs, test_extrapolation_page
-from tests.report.test_page import LOADING, Elements
+from tests.report.reading import LOADING, Elements, charts
 
 MARKUP = "<script>alert(1)</script>"
 HOSTILE = f"{MARKUP}\"'&{{{{7*7}}}}${{x}}`]]>--><img src=x onerror=alert(2)>.[0]\\\x00\x1b[2J\ud800\u2028\u202e../"
@@ -163,24 +163,28 @@ def test_hostile_text_is_shown_and_not_obeyed(page: Path) -> None:
 
 
 def test_charts_hold_their_data_and_no_foreign_name(page: Path) -> None:
-    charts = json.loads(re.search(r'id="charts">(.*?)</script>', html_of(page))[1])  # pyright: ignore[reportOptionalSubscript]
-    ids = [chart["id"] for chart in charts]
-    assert len(set(ids)) == len(ids) > 1 and all(re.fullmatch(r"[a-z0-9-]+", i) for i in ids)
+    drawn = charts(html_of(page))
+    ids = list(drawn)
+    assert len(ids) > 1 and all(re.fullmatch(r"[a-z0-9-]+", i) for i in ids)
     assert ids == [a["id"] for _, a in Elements(html_of(page)).tags if a.get("class") == "chart"]
-    text = json.dumps([c["spec"] for c in charts])
+    text = json.dumps([c["spec"] for c in drawn.values()])
     assert MARKUP in text and '"url"' not in text
     fields = re.findall(r'"field": "([^"]*)"', text)
     assert fields and all(re.fullmatch(r"[a-z_]+", f) for f in fields)
     names = sorted(p.name for p in page.parent.iterdir() if p.name != ".lock")
     assert all(re.fullmatch(r"index\.html|[a-z0-9-]+\.(png|svg)", name) for name in names)
+    assert {n.removesuffix(".svg") for n in names} >= {i.rpartition("-")[0] for i in ids}
     for path in page.parent.glob("*.svg"):
-        tags = {element.tag for element in ElementTree.parse(path).iter()}
-        assert not [t for t in tags if t.endswith(("script", "image", "foreignObject"))]
+        drawing = ElementTree.parse(path).getroot()
+        assert float(drawing.get("width", 0)) > 800 and float(drawing.get("height", 0)) > 350, path.name
+        tags = {element.tag for element in drawing.iter()}
+        assert path.with_suffix(".png").is_file() and not [
+            t for t in tags if t.endswith(("script", "image", "foreignObject"))
+        ]
 
 
 def test_every_figure_has_a_key_a_description_and_its_numbers(page: Path) -> None:
-    charts = json.loads(re.search(r'id="charts">(.*?)</script>', html_of(page))[1])  # pyright: ignore[reportOptionalSubscript]
-    assert all(chart["spec"]["description"] for chart in charts)
+    assert all(chart["spec"]["description"] for chart in charts(html_of(page)).values())
     sections = [s for s in html_of(page).split("<section>") if "<figure" in s]
     assert sections
     for section in sections:

@@ -6,36 +6,13 @@ import json
 import re
 import struct
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from operant.report import summary_table, write_report
 from tests.report.pages import report_runs
-
-LOADING = {"src", "href", "srcset", "data", "poster", "action", "background", "xlink:href"}
-HOSTILE = "</script><script>alert(1)</script>&\"'"
-
-
-class Elements(HTMLParser):
-    """Every start tag with its attributes, and the text of headings and asides."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.headings: list[str] = []
-        self._open = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._open = tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open in ("h1", "h2", "summary") and data.strip():
-            self.headings.append(data)
-        self._open = ""
+from tests.report.reading import HOSTILE, Elements, charts, rendered
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +30,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def specs(full: Path) -> list[dict]:
-    found = re.search(r'id="charts">(.*?)</script>', full.read_text(encoding="utf-8"))
-    assert found is not None
-    return json.loads(found[1])
+    return list(charts(full.read_text(encoding="utf-8")).values())
 
 
 def test_sections_stand_in_order(full: Path) -> None:
@@ -146,7 +121,7 @@ def test_a_lone_evaluation(tmp_path: Path) -> None:
     values = report_runs.prompt_values(0, metrics=("best@4",))
     path = report_runs.job(tmp_path, "checkpoint", 0, values, role="evaluation")
     (path / "record.jsonl").unlink()
-    html = write_report(path).read_text(encoding="utf-8")
+    html = rendered(path)
     assert "checkpoint reaches" in html
     assert "What more samples buy" in html
     assert "Training" not in Elements(html).headings

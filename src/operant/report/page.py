@@ -20,7 +20,7 @@ from operant.report.theme import Figure, Key, page_spec, save, theme, vega_bundl
 
 _LONG = 60
 """Characters from which a cell is broken into lines; longer ones push tables beyond the page's 1,040 pixels."""
-POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
+_POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def render(page: Page) -> str:
     text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f"<title>{title} · operant {page.kind}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
         f'<header><p class="run">operant {page.kind} · {escape(page.origin)}</p><h1>{title}</h1>\n'
         + "".join(f'<p class="finding">{escape(text)}</p>' for text in page.findings)
@@ -123,6 +123,11 @@ def aside(notes: Sequence[str]) -> str:
     """Notes, a paragraph each; nothing if there are none."""
     told = "".join(f"<p>{escape(note)}</p>" for note in notes)
     return f"<aside>{told}</aside>" if told else ""
+
+
+def warning(what: str, advice: str) -> str:
+    """A fault that a reader must not miss, and what to do about it."""
+    return f'<aside class="warning" role="alert"><p><strong>{escape(what)}</strong> {escape(advice)}</p></aside>'
 
 
 def table(head: Sequence[str], rows: Iterable[str]) -> str:

@@ -29,15 +29,15 @@ except ImportError as error:
 # tables still tell the series apart.
 LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 DARK = ("#4aa8e8", "#ff8a4c", "#2fc49a", "#e3a0c6", "#f2bd4b", "#9bd3f5", "#cf6f9d", "#c9c95a")
-INK = {
+_INK = {
     "light": {"text": "#1f2933", "soft": "#5b6673", "grid": "#e6e9ee", "ground": "#ffffff"},
     "dark": {"text": "#e7ebf0", "soft": "#a3acb9", "grid": "#2d3541", "ground": "#171c23"},
 }
-LEGEND_CHARACTERS = 105
+_LEGEND_CHARACTERS = 105
 """Characters of a legend that fit one row under a chart of 840 points at 13 points a letter."""
-UNQUOTABLE = str.maketrans({"\\": "\u29f5", **dict.fromkeys("\n\r\u2028\u2029", " ")})
+_UNQUOTABLE = str.maketrans({"\\": "\u29f5", **dict.fromkeys("\n\r\u2028\u2029", " ")})
 """A look-alike for the backslash, and spaces for line breaks: Vega puts titles into quotes unescaped."""
-FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 Mode = Literal["light", "dark"]
@@ -82,7 +82,7 @@ def _quotable(value: Any) -> Any:
     and no line break there, so a title that ends in a backslash would break the expression.
     """
     if isinstance(value, str):
-        return legible(value).translate(UNQUOTABLE)
+        return legible(value).translate(_UNQUOTABLE)
     if isinstance(value, Mapping):
         return {k: _quotable(v) for k, v in value.items()}
     return [_quotable(v) for v in value] if isinstance(value, (list, tuple)) else value
@@ -106,7 +106,7 @@ class Figure:
 
     def __post_init__(self) -> None:
         """Reject a name that could be markup or a path."""
-        if not FIGURE_NAME.fullmatch(self.name):
+        if not _FIGURE_NAME.fullmatch(self.name):
             raise ValueError(f"the name of a figure consists of a-z, 0-9, _ and hyphens, got {self.name!r}.")
 
     @property
@@ -125,7 +125,7 @@ class Figure:
 
 def theme(keys: Iterable[Key], mode: Mode) -> dict[str, Any]:
     """The Vega-Lite configuration of a chart whose series have these keys."""
-    ink = INK[mode]
+    ink = _INK[mode]
     return {
         "background": "transparent",
         "font": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, 'Liberation Sans', sans-serif",
@@ -179,7 +179,7 @@ def image_spec(figure: Figure) -> dict[str, Any]:
     charts = [{**p.spec, **size, "title": p.title} for p in figure.panels]
     schema = [c.pop("$schema") for c in charts][0]
     chart = charts[0] if across == 1 else {"concat": charts, "columns": across}
-    ink = INK["light"]
+    ink = _INK["light"]
     config = theme(figure.keys.values(), "light") | {"background": ink["ground"], "legend": _image_legend(figure)}
     title = {"text": figure.title, "fontSize": 17, "anchor": "start", "offset": 14}
     about = {"title": title, "description": figure.description}
@@ -188,20 +188,20 @@ def image_spec(figure: Figure) -> dict[str, Any]:
 
 def _image_legend(figure: Figure) -> dict[str, Any]:
     lengths = [len(name) + 5 for name in figure.keys]
-    one_row = sum(lengths) <= LEGEND_CHARACTERS
+    one_row = sum(lengths) <= _LEGEND_CHARACTERS
     lines = any(k.width for k in figure.keys.values())
     symbol = {"symbolType": "stroke", "symbolSize": 500, "symbolStrokeWidth": 3} if lines else {}
     return {
         "disable": not figure.legend,
         "orient": "bottom",
         "direction": "horizontal",
-        "columns": len(lengths) if one_row else max(1, LEGEND_CHARACTERS // max(lengths)),
+        "columns": len(lengths) if one_row else max(1, _LEGEND_CHARACTERS // max(lengths)),
         "labelFontSize": 13,
         "labelLimit": 0,
         "symbolType": "circle",
         "symbolSize": 90,
         "symbolOpacity": 1,
-        "labelColor": INK["light"]["text"],
+        "labelColor": _INK["light"]["text"],
         **symbol,
     }
 

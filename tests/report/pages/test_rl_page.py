@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from operant.report import summary_table, write_report
+from operant.report import summary_table
 from operant.report.pages.train.load import load_run
 from operant.report.pages.train.tables import constant_weights, signals
 from operant.report.pages.train.text import cautions, notes
 from tests.report.pages import report_runs
+from tests.report.reading import charts, rendered
 
 NAME = "pass@16"
 
@@ -39,14 +40,8 @@ def step(i: int, seed: int, branch: str, dead: float, value: float, sd: float) -
     return record
 
 
-def charts(page: Path) -> list[dict[str, Any]]:
-    found = re.search(r'id="charts">(.*?)</script>', page.read_text(encoding="utf-8"))
-    assert found is not None
-    return json.loads(found[1])
-
-
-def titles(page: Path, figure: str) -> list[str]:
-    (body,) = re.findall(rf"<h2>{figure}</h2>(.*?)</section>", page.read_text(encoding="utf-8"), re.DOTALL)
+def titles(page: str, figure: str) -> list[str]:
+    (body,) = re.findall(rf"<h2>{figure}</h2>(.*?)</section>", page, re.DOTALL)
     return re.findall(r"<h3>(.*?)</h3>", body)
 
 
@@ -61,7 +56,7 @@ def points(chart: Mapping[str, Any]) -> dict[str, dict[float, float]]:
 
 
 def test_the_page_shows_the_strategys_value_first(tmp_path: Path) -> None:
-    page = write_report(rl_run(tmp_path))
+    page = rendered(rl_run(tmp_path))
     assert titles(page, "Rollouts in training") == [
         "value of the strategy, %",
         "dead groups, %",
@@ -69,21 +64,19 @@ def test_the_page_shows_the_strategys_value_first(tmp_path: Path) -> None:
         "entropy, nats per token",
         "length, tokens",
     ]
-    shown = {c["id"]: c for c in charts(page)}
+    shown = charts(page)
     assert points(shown["rollouts-0"]) == {NAME: {i: pytest.approx(i) for i in range(1, 21)}}
     assert points(shown["rollouts-1"])["grpo"] == {i: 50.0 for i in range(1, 21)}
     assert points(shown["rollouts-3"])["grpo"][10] == pytest.approx(1.3 + 0.05)
     assert "training loss" not in titles(page, "Training") or set(points(shown["training-0"])) == {"warm start"}
-    html = page.read_text(encoding="utf-8")
-    assert "Weight of the examples" not in html  # there are no quantiles
-    assert 'class="warning"' not in html
-    assert (page.parent / "rollouts.png").is_file()
+    assert "Weight of the examples" not in page  # there are no quantiles
+    assert 'class="warning"' not in page
 
 
 def test_values_that_are_no_shares_are_not_in_percent(tmp_path: Path) -> None:
-    page = write_report(rl_run(tmp_path, value=-0.2))
+    page = rendered(rl_run(tmp_path, value=-0.2))
     assert titles(page, "Rollouts in training")[0] == "value of the strategy"
-    (first,) = (c for c in charts(page) if c["id"] == "rollouts-0")
+    first = charts(page)["rollouts-0"]
     assert points(first)[NAME][20] == pytest.approx(-4.0)
 
 
@@ -99,7 +92,7 @@ def test_the_table_goes_from_the_first_to_the_last_tenth(tmp_path: Path) -> None
 def test_the_baseline_is_called_what_it_is(tmp_path: Path, method: str, name: str) -> None:
     folder = rl_run(tmp_path, method=method)
     assert f"{NAME} training beats {name} by" in summary_table(folder)
-    assert f"against {name}, paired" in write_report(folder).read_text(encoding="utf-8").replace("&#x27;", "'")
+    assert f"against {name}, paired" in rendered(folder).replace("&#x27;", "'")
 
 
 @pytest.mark.parametrize(("dead", "warned"), [(1.0, ["grpo", NAME]), (0.99, [])])
@@ -144,8 +137,8 @@ def test_a_schedule_counts_the_strategy_that_came_later(tmp_path: Path) -> None:
     report_runs.lines(path, records)
     (signal,) = (s for s in signals(load_run(tmp_path)) if s.branch == NAME)
     assert signal.value == pytest.approx((0.015, (0.9 + 0.195) / 2))
-    page = write_report(tmp_path)
-    (first,) = (c for c in charts(page) if c["id"] == "rollouts-0")
+    page = rendered(tmp_path)
+    first = charts(page)["rollouts-0"]
     assert points(first)[NAME][11] == pytest.approx(100 * (0.9 + 0.11) / 2)
 
 
@@ -153,4 +146,4 @@ def test_a_supervised_run_has_no_rollouts(tmp_path: Path) -> None:
     report_runs.make(tmp_path, {"ce": 0.0, NAME: 0.05}, seeds=(0,))
     assert signals(load_run(tmp_path)) == []
     assert "rollouts" not in summary_table(tmp_path)
-    assert "Rollouts in training" not in write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Rollouts in training" not in rendered(tmp_path)

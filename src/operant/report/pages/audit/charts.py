@@ -11,17 +11,17 @@ from operant.report.pages.audit.load import OURS, SavedAudit
 from operant.report.records import Record
 from operant.report.theme import GRAY, Figure, Key, Panel, alt, cycle, panel
 
-BAND = 8.0
+_BAND = 8.0
 """Width of the target's line in pixels: a band below the rules, which shows when a rule lies on it."""
-DASHES = ((1, 0), (7, 3), (2, 3), (9, 3, 2, 3), (4, 2), (12, 4))
-FILES = {
+_DASHES = ((1, 0), (7, 3), (2, 3), (9, 3, 2, 3), (4, 2), (12, 4))
+_FILES = {
     "one sample": "one-sample",
     "set estimators": "set-estimators",
     "set advantages": "set-advantages",
     "plug-ins": "plug-ins",
 }
 """Family of rules -> name of its figure."""
-TICKS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
+_TICKS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 """Success rates about equally spaced on the axis, which is linear in the logit of p."""
 
 
@@ -32,7 +32,7 @@ def family_figures(run: SavedAudit) -> list[Figure]:
     drawn: list[Figure] = []
     for family in dict.fromkeys(r["family"] for r in run.rules if r["name"] != OURS):
         rules = (*ours, *run.of(family))
-        keys = {target: Key(GRAY.light, GRAY.dark, DASHES[0], BAND)} | _keys([r["name"] for r in rules], thick=[OURS])
+        keys = {target: Key(GRAY.light, GRAY.dark, _DASHES[0], _BAND)} | _keys([r["name"] for r in rules], thick=[OURS])
         slopes = {target: run.target["slope"]} | {r["name"]: r["slope"] for r in rules}
         ratios = {target: [1.0] * len(run.p)} | {r["name"]: r["ratio"] for r in rules}
         panels = (
@@ -41,13 +41,13 @@ def family_figures(run: SavedAudit) -> list[Figure]:
             _lines("noise / signal", run, keys, {r["name"]: r["noise"] for r in rules}, logarithmic=True),
         )
         title = f"{family.capitalize()}, beside {target} from M = {run.target['m']}"
-        drawn.append(Figure(file_name(family, len(drawn)), title, panels, keys))
+        drawn.append(Figure(_file_name(family, len(drawn)), title, panels, keys))
     return drawn
 
 
-def file_name(family: str, place: int) -> str:
+def _file_name(family: str, place: int) -> str:
     """The name of a family's figure. Families from a file that we do not know are numbered: a text is no file name."""
-    return FILES.get(family, f"rules-{place}")
+    return _FILES.get(family, f"rules-{place}")
 
 
 def dead_figure(run: SavedAudit) -> Figure:
@@ -74,7 +74,7 @@ def alike(run: SavedAudit) -> dict[str, list[Record]]:
 def _keys(names: Sequence[str], *, thick: Sequence[str]) -> dict[str, Key]:
     """Ours thick and below, the others thin and dashed on top of it."""
     return {
-        name: Key(k.light, k.dark, DASHES[i % len(DASHES)], 3.5 if name in thick else 2)
+        name: Key(k.light, k.dark, _DASHES[i % len(_DASHES)], 3.5 if name in thick else 2)
         for i, (name, k) in enumerate(cycle(names).items())
     }
 
@@ -104,7 +104,7 @@ def _lines(
     )
     lines = [
         base.transform_filter(f"datum.width == {width:g}").mark_line(
-            strokeWidth=width, opacity=0.45 if width == BAND else 1, interpolate="monotone", clip=logarithmic
+            strokeWidth=width, opacity=0.45 if width == _BAND else 1, interpolate="monotone", clip=logarithmic
         )
         for width in sorted({k.width for k in keys.values()}, reverse=True)
     ]
@@ -120,7 +120,7 @@ def _lines(
 def _logit_axis(run: SavedAudit) -> alt.X:
     """Linear in the logit, which separates both ends: with a budget N the slope lies below p = 1/N."""
     ends = [math.log(p / (1 - p)) for p in (min(run.p), max(run.p))]
-    ticks = [math.log(p / (1 - p)) for p in TICKS]
+    ticks = [math.log(p / (1 - p)) for p in _TICKS]
     label = "format(1 / (1 + exp(-datum.value)), '.2~f')"
     axis = alt.Axis(values=ticks, labelExpr=label, labelFlush=False)
     return alt.X("logit:Q", title="success rate p", scale=alt.Scale(domain=ends, nice=False), axis=axis)

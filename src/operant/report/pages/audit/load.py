@@ -16,7 +16,7 @@ OURS = "operant"
 SHOWN = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9)
 """Success rates of the tables; the charts show the whole grid."""
 NOISE_AT = (0.1, 0.5, 0.9)
-SPREAD = 1e-5
+_SPREAD = 1e-5
 """A ratio that varies by less over p is constant: the rule optimizes the target up to a learning rate. Of the published
 rules at N = 1 to 16, those that do vary by at most 2e-9, the others by at least 0.4."""
 
@@ -57,7 +57,7 @@ def load_audit(folder: Path) -> SavedAudit:
 def constant(rule: Record) -> float | None:
     """The ratio of the slopes, to four digits, if it is positive and the same at every p; None otherwise."""
     known = [x for x in rule["ratio"] if x is not None]
-    if not known or min(known) <= 0 or max(known) / min(known) - 1 > SPREAD:
+    if not known or min(known) <= 0 or max(known) / min(known) - 1 > _SPREAD:
         return None
     return float(f"{known[0]:.4g}")
 

@@ -1,4 +1,4 @@
-"""The charts of an extrapolation: a target among the known tasks, the choice of the operator, and parameters."""
+"""The figures of an extrapolation: each target among the known tasks, the choice of the operator, and parameters."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from operant.report.theme import DARK, GRAY, LIGHT, PALE, Figure, Key, alt, cycl
 KNOWN, CONTEXT, TRUTH = "known tasks", "context", "truth"
 PREDICTED, BEYOND = "prediction", "prediction, beyond what is known"
 DRAWN_POINTS = 2500
-"""Points of known tasks in a panel; longer curves are thinned."""
+"""Points of known tasks in a panel: three for each pixel of its width. Longer curves are thinned."""
 CHOSEN, RELATIONAL, PLAIN = "largest weight", "relational", "plain baseline"
 
 
 def target_figure(target: Record, bank: Record, name: str) -> Figure:
-    """A target among the known tasks, a panel an output; against the first input if there are several."""
+    """A target among the known tasks, a panel for each output; several inputs are drawn along the first."""
     several = len(target["x_names"]) > 1
     keys = _dots_only(_keys(target, bank)) if several else _keys(target, bank)
     panels = []
@@ -57,7 +57,7 @@ def _keys(target: Record, bank: Record) -> dict[str, Key]:
 
 
 def _dots_only(keys: Mapping[str, Key]) -> dict[str, Key]:
-    """The series that are drawn for several inputs: points, paler beyond what is known."""
+    """The series for several inputs: points, paler beyond the range of what is known."""
     pale = {BEYOND: Key(LIGHT[5], DARK[5])}
     return {k: pale.get(k, Key(v.light, v.dark)) for k, v in keys.items() if k in (PREDICTED, BEYOND, CONTEXT, TRUTH)}
 
@@ -109,7 +109,10 @@ def _dots(target: Record, c: int) -> list[tuple[str, list[Datum]]]:
 
 
 def _span(target: Record, bank: Record, c: int) -> list[float]:
-    """What the axis shows: everything but runaway bands and baselines, which reach at most 30 % further."""
+    """Range of the axis: all curves and points.
+
+    Bands extend it by at most 30 %; a band that runs away would squeeze the rest.
+    """
     sources = [target["context"]["y"], target["prediction"]["mean"], *(k["y"] for k in bank["curves"])]
     sources += [target[k]["y"] for k in ("truth", "anchor") if target[k]]
     values = [v[c] for source in sources for v in source if v[c] is not None]
@@ -144,7 +147,7 @@ def _rows(series: str, x: Sequence[Any], y: Sequence[Any], c: int) -> list[Datum
 
 
 def _segments(target: Record, c: int) -> list[Datum]:
-    """The prediction in pieces, covered and not; a piece that is not takes its neighbors in, so that lines meet."""
+    """The prediction in pieces, covered and not. An uncovered piece includes its neighbors, so that lines meet."""
     asked = target["prediction"]
     columns = (asked[k] for k in ("x", "mean", "low", "high", "covered"))
     points = sorted(zip(*columns, strict=True), key=lambda p: p[0][0])
@@ -208,7 +211,7 @@ def _against_true(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
 
 
 def choice_figure(targets: Sequence[Record]) -> Figure | None:
-    """Expected errors and those of the backtest, a row an operator, a dot a target; None if there are none."""
+    """Expected errors and those of the backtest, a row for each operator, a dot for each target; None if unknown."""
     names = ranked(targets)
     rows: list[Datum] = []
     for t in targets:
@@ -228,7 +231,7 @@ def choice_figure(targets: Sequence[Record]) -> Figure | None:
 
 
 def _positive(value: float | None, error: float) -> float:
-    """An end of an interval on a logarithmic axis; without one there is no bar."""
+    """An end of an interval on a logarithmic axis; the error itself, so that no bar is drawn, if there is none."""
     return value if value is not None and value > 0 else error
 
 
@@ -251,7 +254,10 @@ def _bars(rows: Sequence[Datum], names: Sequence[str], keys: Mapping[str, Key]) 
 
 
 def parameter_figure(targets: Sequence[Record]) -> Figure | None:
-    """Parameters of the transformations against the targets' one known parameter; None without it or for one target."""
+    """Parameters of the transformations against the one known parameter of the targets.
+
+    None if fewer than two targets differ in it.
+    """
     known = [t for t in targets if len(t["params"]) == 1 and not is_plain(t) and best(t) is not None]
     rows: list[Datum] = []
     for t in known:

@@ -1,6 +1,6 @@
-"""Extrapolated targets read back, and in words. Tables are in ``tables``, the page in ``page``.
+"""An extrapolation: its records, and every target in words.
 
-Reads the folder that ``operant extrapolate`` wrote: ``record.jsonl`` with one record for the bank and one a target.
+The folder holds ``record.jsonl``, with one record for the bank and one for each target.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class SavedExtrapolation:
     Args:
         source: the folder's records.
         bank: the known tasks: how many, their names, and points of up to 80 of them.
-        targets: one record a target.
-        notes: what a reader must know first.
+        targets: one record for each target.
+        notes: limits of the data and of the run.
     """
 
     source: FolderRecords
@@ -55,7 +55,7 @@ def _current(target: Record) -> Record:
 
 
 def name_of(target: Record) -> str:
-    """What a target is called."""
+    """The name of a target."""
     return str(target["key"])
 
 
@@ -65,7 +65,7 @@ def anchor_of(found: Record) -> str:
 
 
 def of(target: Record, operator: str) -> Record:
-    """What the choice of a target says of an operator; unknown values where it says nothing."""
+    """The row of an operator in the choice table of a target; None for each value that is not there."""
     unknown = dict.fromkeys(("backtest_error", "backtest_low", "backtest_high", "context_error"))
     return next((c for c in target["choice"] if c["operator"] == operator), unknown | {"weight": 0.0, "plain": False})
 
@@ -87,13 +87,16 @@ def is_plain(target: Record) -> bool:
 
 
 def best(target: Record) -> Record | None:
-    """The most probable decomposition of the heaviest operator, or of any; its weight may be split over anchors."""
+    """The most probable decomposition of the operator with the largest weight, or of any operator.
+
+    The weight of an operator may be split over anchors, so another operator may have a more probable decomposition.
+    """
     found = target["decompositions"]
     return next((d for d in found if d.get("operator") == leading(target)), next(iter(found), None))
 
 
 def mixture(target: Record, most: int = 3) -> str:
-    """``shift * xshift (62 %), span (30 %) and 2 more``; the bare name if it is alone."""
+    """``shift * xshift (62 %), span (30 %) and 2 more``; one operator alone has no share."""
     used = mixed(target)
     if len(used) < 2:
         return leading(target)
@@ -102,33 +105,33 @@ def mixture(target: Record, most: int = 3) -> str:
 
 
 def expected(choice: Record) -> float | None:
-    """The error that an operator should have on the target; its error in the backtest where none is given."""
+    """The expected error of an operator on the target; its error in the backtest if the record has none."""
     predicted = choice.get("predicted_error")
     return choice["backtest_error"] if predicted is None else predicted
 
 
 def ranked(targets: Sequence[Record]) -> list[str]:
-    """Operators, the smallest expected error first, the median over targets; those without one last."""
+    """Operators by the median over targets of their expected error, smallest first; those without one last."""
     names = dict.fromkeys(c["operator"] for t in targets for c in t["choice"])
     errors = {n: median([expected(of(t, n)) for t in targets]) for n in names}
     return sorted(names, key=lambda n: (errors[n] is None, errors[n] or 0.0))
 
 
 def median(values: Sequence[float | None]) -> float | None:
-    """Of the values that are known."""
+    """The median of the known values."""
     known = [v for v in values if v is not None]
     return statistics.median(known) if known else None
 
 
 def headline(target: Record) -> str:
-    """What happened to a target, in one sentence."""
+    """The result for a target, in one sentence."""
     found, verdict, name = best(target), target["applicability"], name_of(target)
     if not verdict["applicable"]:
         return (
-            f"{name}: the bank does not explain it ({verdict['reason']}); what is shown comes from {mixture(target)}."
+            f"{name}: the bank does not explain it ({verdict['reason']}); the prediction shown is of {mixture(target)}."
         )
     if is_plain(target) or found is None:
-        return f"{name}: predicted by {mixture(target)}; no relational operator should do better."
+        return f"{name}: predicted by {mixture(target)}; no relational operator is expected to do better."
     f = "" if found["anchor"] is None else f" with f = {anchor_of(found)}"
     if found["weight"] < 0.5:
         return f"{name}: a mixture of {mixture(target)}; the most probable of it is {found['transformation']}{f}."
@@ -136,10 +139,10 @@ def headline(target: Record) -> str:
 
 
 def explanation(target: Record) -> list[str]:
-    """Why this prediction, a sentence each: verdict, transformation, other anchors, coverage, choice."""
+    """The reasons for a prediction, a sentence each: verdict, transformation, other anchors, coverage, choice."""
     verdict, found = target["applicability"], best(target)
-    p = None if verdict["reason"] else verdict["p_value"]  # the text of a reason says it, or there is nothing to say
-    evidence = "" if p is None else f" (p = {number(p, 2)} that a task of the bank errs so much)"
+    p = None if verdict["reason"] else verdict["p_value"]  # a reason already names its p-value
+    evidence = "" if p is None else f" (p = {number(p, 2)} that a task of the bank has an error this large)"
     told = [f"{verdict['text'].rstrip('.')}{evidence}."]
     if found is not None:
         f = "" if found["anchor"] is None else f", f = {anchor_of(found)}"
@@ -154,7 +157,7 @@ def explanation(target: Record) -> list[str]:
             told.append(f"Other anchors: {', '.join(f'{key} ({share(weight)})' for key, weight in heaviest)}.")
     covered = target["share_covered"]
     if covered is not None and covered < 1:
-        told.append(f"Known tasks cover {share(covered)} of the query; beyond that they were continued.")
+        told.append(f"Known tasks cover {share(covered)} of the query; beyond their range they were continued.")
     return [*told, *_why(target)]
 
 
@@ -168,9 +171,8 @@ def _why(target: Record) -> list[str]:
         return told
     return [
         *told,
-        f"By the backtest and the context, {leading(target)} should err by "
-        f"{brief(expected(chosen))}; {plain['operator']}, the best {'other ' if chosen['plain'] else ''}plain "
-        f"baseline, by {brief(expected(plain))}.",
+        f"Expected error, from the backtest and the context: {leading(target)} {brief(expected(chosen))}; "
+        f"{plain['operator']}, the best {'other ' if chosen['plain'] else ''}plain baseline, {brief(expected(plain))}.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The page of an extrapolation: every target among the known tasks, how its operator was chosen, and parameters."""
+"""The page of an extrapolation: every target among the known tasks, the choice of its operator, and parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html import escape
 
 from operant.report.charts import rows_of
 from operant.report.formats import MISSING, brief, interval, number, share
-from operant.report.page import Page, aside, figure_section, plain_table, section
+from operant.report.page import Page, aside, figure_section, plain_table, section, warning
 from operant.report.pages.extrapolation.charts import choice_figure, parameter_figure, target_figure
 from operant.report.pages.extrapolation.load import (
     SavedExtrapolation,
@@ -21,19 +21,19 @@ from operant.report.pages.extrapolation.tables import MOST_ROWS, choice_notes, c
 from operant.report.records import Record
 from operant.report.theme import Figure
 
-MOST_TARGETS = 12
-"""Targets with a figure of their own; all stand in the table."""
+_MOST_TARGETS = 12
+"""Targets with a figure of their own, because each repeats up to 2,500 points of the bank. The table lists all."""
 
 
 def build(run: SavedExtrapolation) -> Page:
     """The page of an extrapolation."""
-    targets = [(t, target_figure(t, run.bank, f"target-{i}")) for i, t in enumerate(run.targets[:MOST_TARGETS])]
+    targets = [(t, target_figure(t, run.bank, f"target-{i}")) for i, t in enumerate(run.targets[:_MOST_TARGETS])]
     choice, parameters = choice_figure(run.targets), parameter_figure(run.targets)
     told = [headline(t) for t in run.targets[:3]]
     told += [f"{len(run.targets) - 3} more targets below."] if len(run.targets) > 3 else []
     notes = list(run.notes)
-    if len(run.targets) > MOST_TARGETS:
-        notes.append(f"The first {MOST_TARGETS} of {len(run.targets)} targets are drawn.")
+    if len(run.targets) > _MOST_TARGETS:
+        notes.append(f"Charts show the first {_MOST_TARGETS} of {len(run.targets)} targets.")
     figures = [f for _, f in targets] + [f for f in (choice, parameters) if f is not None]
     return Page(
         kind="extrapolation",
@@ -62,12 +62,11 @@ def _is_alien(target: Record) -> bool:
 def _warning(target: Record) -> str:
     verdict = target["applicability"]
     what = f"{name_of(target)}: not explained by the bank ({verdict['reason']})."
-    advice = f"{verdict['text']} Do not rely on its prediction."
-    return f'<aside class="warning" role="alert"><p><strong>{escape(what)}</strong> {escape(advice)}</p></aside>'
+    return warning(what, f"{verdict['text']} Do not rely on its prediction.")
 
 
 def _target_section(target: Record, figure: Figure) -> str:
-    """Chart, explanation, decompositions and some of the predictions of a target."""
+    """Chart, explanation and decompositions of a target, and some of its predictions."""
     reasons = "".join(f"<li>{escape(text)}</li>" for text in explanation(target))
     rows = prediction_rows(target, MOST_ROWS)
     parts = [f"<ul>{reasons}</ul>"]
@@ -105,9 +104,9 @@ def _targets_lead(run: SavedExtrapolation) -> str:
     names = f"{', '.join(run.bank['y_names'])} of {', '.join(run.bank['x_names'])}"
     by = f", by {', '.join(run.bank['param_names'])}" if run.bank["param_names"] else ""
     return (
-        f"{names}{by}. f is the anchor, the known task that is transformed; residual: root mean square of what is left "
-        "on the context; p-value: probability that a task of the bank's kind is explained so badly; covered: "
-        "share of the query where nothing was continued beyond its range."
+        f"{names}{by}. f is the anchor, the known task that is transformed. Residual: root mean square error on the "
+        "context. p-value: probability that a task of the bank's kind has an error this large. Covered: share of the "
+        "query where no known task was continued beyond its range."
     )
 
 
@@ -123,30 +122,31 @@ def _target_caption(target: Record) -> str:
 
 
 def _choice_caption(run: SavedExtrapolation) -> str:
-    dots = "A dot a target. " if len(run.targets) > 1 else ""
+    dots = "Each dot is a target. " if len(run.targets) > 1 else ""
     return (
-        f"{dots}Every operator predicted the outermost tasks of the bank from the others, as the target "
-        "is predicted from the bank. Its errors there, and its error on the target's own context points, each left out "
-        "in turn, give the error to expect, and this its weight in the mixture. The target's other values were not "
-        "looked at. A star marks the largest weight; errors are in the units of the output."
+        f"{dots}In the backtest, every operator predicted the outermost tasks of the bank from the others. Its errors "
+        "there, and its leave-one-out error on the target's context points, give the error to expect on the target. "
+        "The expected errors give the weights of the mixture. Other values of the target were not used. A star marks "
+        "the largest weight; errors are in the units of the output."
     )
 
 
 def _parameter_caption() -> str:
     return (
         "Parameters of the most probable transformation of each target against its known parameter, by anchor, with "
-        "90 % intervals. A smooth course speaks for the relation; for time-temperature superposition this is the "
-        "shift factor."
+        "90 % intervals. Parameters that change smoothly support the relation; for time-temperature superposition they "
+        "are the shift factors."
     )
 
 
 def _reading(run: SavedExtrapolation) -> str:
     return (
-        "A target is predicted by finding a known task, the anchor, and a named transformation that carry it onto the "
-        "context points; the transformation is then applied wherever the query asks. Operators compete with plain "
+        "To predict a target, operant finds a known task, the anchor, and a named transformation that maps it onto the "
+        "context points. It then applies the transformation at the query points. Operators compete with plain "
         "baselines on held-out tasks at the edge of the bank, never on the targets, and a baseline may win. "
-        f"Intervals are {run.level} intervals, calibrated on these held-out tasks: they hold for targets that lie "
-        "as far outside the bank as those did. A transformation of the input asks the anchor outside its measured "
-        "range; there it was continued, and the prediction is marked. A small p-value says that tasks of the bank "
-        "are rarely explained so badly: the target is of another kind, or the transformation is beyond any seen."
+        f"Intervals are {run.level} intervals, calibrated on these held-out tasks. They hold for targets that lie as "
+        "far outside the bank as those tasks did. A transformation of the input may need the anchor outside its "
+        "measured range; there the anchor was continued, and the prediction is marked. A small p-value means that "
+        "tasks of the bank rarely have an error this large: the target is of another kind, or its transformation is "
+        "larger than any in the bank."
     )

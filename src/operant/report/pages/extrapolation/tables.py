@@ -1,4 +1,4 @@
-"""The tables of an extrapolation, for the page and for the terminal: targets, predictions, and how operators did."""
+"""The tables of an extrapolation, for the page and the terminal: targets, predictions and operators."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from operant.report.pages.extrapolation.load import (
 from operant.report.records import Record
 
 MOST_ROWS = 8
-"""Predictions of a target that are shown; all of them stand in predictions.csv."""
-CHOICE_LEGEND = "* the largest weight; expected: error on the target, from those in the backtest and on the context"
-MOST_COLUMNS = 3
+"""Predictions of a target in its table; predictions.csv holds all of them."""
+_CHOICE_LEGEND = "* the largest weight; expected: error on the target, estimated from the backtest and the context"
+_MOST_COLUMNS = 3
 """Targets with columns of their own in the table of operators."""
 
 
@@ -46,7 +46,7 @@ def target_rows(run: SavedExtrapolation) -> list[list[str]]:
 
 def prediction_rows(target: Record, most: int | None = None) -> list[list[str]]:
     """Head and rows of the predictions of a target, ``most`` of them evenly spread; a star where not covered."""
-    asked, truth = target["prediction"], known_at(target)
+    asked, truth = target["prediction"], _known_at(target)
     head = [*target["x_names"]]
     for y in target["y_names"]:
         head += [y, f"{100 * target['level']:g} % interval", *([f"true {y}"] if truth else [])]
@@ -62,11 +62,11 @@ def prediction_rows(target: Record, most: int | None = None) -> list[list[str]]:
 
 
 def _spread(count: int, most: int | None) -> Sequence[int]:
-    """``most`` of so many places, evenly spread with both ends; all of them for None."""
+    """At most ``most`` of ``count`` places, evenly spread and with both ends; all of them for None."""
     return range(count) if most is None or count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
-def known_at(target: Record) -> list[list[float] | None]:
+def _known_at(target: Record) -> list[list[float] | None]:
     """The true values at the query points, None where there is none; empty if no truth is known."""
     if not target["truth"]:
         return []
@@ -78,7 +78,7 @@ def choice_rows(targets: Sequence[Record]) -> list[list[str]]:
     """Head and rows of the table of operators that could be used; the heaviest of a target carry a star."""
     if len(targets) == 1:
         head = ["operator", "backtest", "range", "context", "expected", "weight"]
-    elif len(targets) <= MOST_COLUMNS:
+    elif len(targets) <= _MOST_COLUMNS:
         head = ["operator", "backtest", *(h for t in targets for h in (f"{name_of(t)}: expected", "weight"))]
     else:
         head = ["operator", "backtest", "context", "expected", "weight", "chosen for"]
@@ -92,13 +92,13 @@ def choice_rows(targets: Sequence[Record]) -> list[list[str]]:
 
 
 def _choice_cells(about: Sequence[Record], chosen: int) -> list[str]:
-    """What one operator did for every target; medians, and the mean weight, for many."""
+    """Errors and weights of one operator for every target; for many targets, medians and the mean weight."""
     backtest, context = (brief(median([a[k] for a in about])) for k in ("backtest_error", "context_error"))
     here, weights = [expected(a) for a in about], [a["weight"] or 0.0 for a in about]
     if len(about) == 1:
         ends = interval(about[0]["backtest_low"], about[0]["backtest_high"], brief) or MISSING
         return [backtest, ends, context, brief(here[0]), share(weights[0])]
-    if len(about) <= MOST_COLUMNS:
+    if len(about) <= _MOST_COLUMNS:
         each = zip(here, weights, strict=True)
         return [backtest, *(text for error, w in each for text in (brief(error), share(w)))]
     return [backtest, context, brief(median(here)), share(statistics.mean(weights)), str(chosen)]
@@ -124,9 +124,9 @@ def extrapolation_table(run: SavedExtrapolation) -> str:
         )
         lines.append("")
     if any(t["choice"] for t in run.targets):
-        lines += [*aligned(choice_rows(run.targets)), CHOICE_LEGEND, *choice_notes(run.targets), ""]
+        lines += [*aligned(choice_rows(run.targets)), _CHOICE_LEGEND, *choice_notes(run.targets), ""]
     shown = sum(min(len(t["prediction"]["x"]), MOST_ROWS) for t in run.targets[:MOST_ROWS])
     total = sum(len(t["prediction"]["x"]) for t in run.targets)
     if shown < total:
-        lines.append(f"{shown} of {total} predictions; all of them stand in {run.source.folder / 'predictions.csv'}")
+        lines.append(f"{shown} of {total} predictions; all of them are in {run.source.folder / 'predictions.csv'}")
     return "\n".join(lines).rstrip("\n")

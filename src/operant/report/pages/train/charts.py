@@ -12,7 +12,7 @@ from operant.report.pages.train.load import WARM, SavedRun
 from operant.report.pages.train.tables import Intervals, strategy_value
 from operant.report.theme import GRAY, PALE, Figure, Key, Panel, alt, cycle, panel
 
-MAX_POINTS = 150
+_MAX_POINTS = 150
 """Points of a training curve: half as many as its panel has pixels. Longer curves are averaged in bins."""
 
 
@@ -79,7 +79,7 @@ def _gain_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
     return panel(title, zero, bar, point)
 
 
-ROLLOUTS = {"reward": "reward", "entropy": "entropy, nats per token", "completion_length": "length, tokens"}
+_ROLLOUTS = {"reward": "reward", "entropy": "entropy, nats per token", "completion_length": "length, tokens"}
 """Field of a step -> title of its panel; the strategy's value and dead groups come before these."""
 
 
@@ -93,7 +93,7 @@ def rollouts(run: SavedRun) -> Figure | None:
     title = "value of the strategy" + ", %" * shares
     found = {title: [r for b in drawn for r in _curve(b, _times(values[b], 100 if shares else 1))]}
     found["dead groups, %"] = [r for b in drawn for r in _curve(b, _times(_logged(run, b, "dead_groups"), 100))]
-    found |= {text: [r for b in drawn for r in _curve(b, _logged(run, b, key))] for key, text in ROLLOUTS.items()}
+    found |= {text: [r for b in drawn for r in _curve(b, _logged(run, b, key))] for key, text in _ROLLOUTS.items()}
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     panels = tuple(_line_panel(title, drawn, rows, y, ".3g") for title, rows in found.items() if rows)
     return Figure("rollouts", "Rollouts in training", panels, keys(run, drawn)) if panels else None
@@ -228,12 +228,12 @@ def _curve(label: str, points: Sequence[tuple[int, float]]) -> list[Datum]:
 
 
 def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
-    """Means over seeds at each step, or over bins of steps if there are more than MAX_POINTS."""
+    """Means over seeds at each step, or over bins of steps if there are more than _MAX_POINTS."""
     grouped: dict[int, list[Any]] = {}
     for step, value in points:
         grouped.setdefault(step, []).append(value)
     steps = sorted(grouped)
-    size = -(-len(steps) // MAX_POINTS) if steps else 1
+    size = -(-len(steps) // _MAX_POINTS) if steps else 1
     bins = [steps[i : i + size] for i in range(0, len(steps), size)]
     return [(float(np.mean(chosen)), np.mean([v for s in chosen for v in grouped[s]], axis=0)) for chosen in bins]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 
 from operant.core.bootstrap import RESAMPLES
 from operant.report.charts import rows_of
 from operant.report.formats import MISSING, brief, interval, percent
-from operant.report.page import Page, aside, cell, figure_section, row, section, table
+from operant.report.page import Page, aside, cell, figure_section, row, section, table, warning
 from operant.report.pages.train.charts import gain_figure, keys, rollouts, scaling, training, weights
 from operant.report.pages.train.load import SavedRun
 from operant.report.pages.train.tables import (
@@ -46,7 +45,7 @@ def build(run: SavedRun) -> Page:
         title=run.source.name,
         origin=str(run.source.folder),
         findings=[finding(run, gain)],
-        asides=[*(_warning(*caution) for caution in cautions(run)), aside(notes(run))],
+        asides=[*(warning(*caution) for caution in cautions(run)), aside(notes(run))],
         sections=_sections(shown),
         figures=drawn,
         config=run.source.config,
@@ -87,10 +86,6 @@ def _sections(shown: _Shown) -> list[str]:
         ),
         _seed_section(shown),
     ]
-
-
-def _warning(what: str, advice: str) -> str:
-    return f'<aside class="warning" role="alert"><p><strong>{escape(what)}</strong> {escape(advice)}</p></aside>'
 
 
 def _rollout_section(shown: _Shown) -> str:

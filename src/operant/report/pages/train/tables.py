@@ -17,10 +17,10 @@ from operant.core.rng import numpy_generator
 from operant.report.pages.train.load import FIRST, SavedRun
 from operant.report.pages.train.metrics import Metric
 
-LEVEL = 0.95
-CONSTANT = 1e-3
+_LEVEL = 0.95
+_CONSTANT = 1e-3
 """Weights whose sd is below this share of their mean are constant: the branch is its baseline up to a scale."""
-ONE_SAMPLE = Metric(FIRST, 1)
+_ONE_SAMPLE = Metric(FIRST, 1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def resampled(values: np.ndarray, *, resamples: int = RESAMPLES) -> np.ndarray:
 
 def intervals(values: np.ndarray, *, resamples: int = RESAMPLES) -> list[Interval]:
     """Mean and 95 % percentile interval of each (S, P) slice of ``values`` (C, S, P)."""
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    tails = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]
     low, high = np.quantile(resampled(values, resamples=resamples), tails, axis=-1)
     means = values.mean(axis=(-2, -1))
     return [Interval(*map(float, row)) for row in zip(means, low, high, strict=True)]
@@ -160,7 +160,7 @@ def _trade(run: SavedRun, label: str, gain: Intervals) -> Trade | None:
     named = own or [m for m in known if run.metric(m) in job.parts] or known
     metric = max(named, key=lambda m: gain[label, m].mean)
     family = run.metric(metric).family
-    one = [m for m in known if run.metric(m) == ONE_SAMPLE]
+    one = [m for m in known if run.metric(m) == _ONE_SAMPLE]
     cheap = one[0] if one else next(m for m in known if run.metric(m).family == family)
     return Trade(label, metric, len(named), gain[label, metric], cheap, gain[label, cheap])
 
@@ -209,4 +209,4 @@ def constant_weights(run: SavedRun) -> list[str]:
 def _is_constant(run: SavedRun, label: str) -> bool:
     weights = [w for job in run.of(label) for s in job.steps if (w := s.get("weight")) and "reward" not in s]
     known = [w for w in weights if w.get("sd") is not None and w.get("mean") is not None]
-    return bool(known) and all(w["sd"] <= CONSTANT * abs(w["mean"]) for w in known)
+    return bool(known) and all(w["sd"] <= _CONSTANT * abs(w["mean"]) for w in known)

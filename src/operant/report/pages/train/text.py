@@ -21,20 +21,20 @@ from operant.report.pages.train.tables import (
     trades,
 )
 
-CONSTANT_ADVICE = (
+_CONSTANT_ADVICE = (
     "This branch IS the baseline up to a scale: all its targets have p << 1/N, or the same p. Train on shorter "
     "targets, or choose another level of p (--level answer: the measured success rate)."
 )
-DEAD_ADVICE = (
+_DEAD_ADVICE = (
     "No rollout had a weight, so nothing was learned. For pass@N a group of M rollouts is dead if it has no success, "
     "or more than M - N of them. Sample more rollouts, train on prompts that are sometimes solved, choose another N, "
     "or start with --warm_steps."
 )
-CUT_ADVICE = (
+_CUT_ADVICE = (
     "A completion that is cut has no answer to score, so most of the reward is about length. Raise "
     "--max_completion_length, or ask for shorter answers in --data.template."
 )
-BASELINES = {"ce": "cross-entropy", "grpo": "TRL's GRPO", "rloo": "TRL's RLOO"}
+_BASELINES = {"ce": "cross-entropy", "grpo": "TRL's GRPO", "rloo": "TRL's RLOO"}
 
 
 def finding(run: SavedRun, gain: Intervals) -> str:
@@ -94,15 +94,15 @@ def _points(gain: Interval, where: str, *, sign: bool = False) -> str:
 
 def spoken(branch: str) -> str:
     """The name of a branch inside a sentence."""
-    return BASELINES.get(branch, branch)
+    return _BASELINES.get(branch, branch)
 
 
 def cautions(run: SavedRun) -> list[tuple[str, str]]:
     """Faults of branches: what is wrong, and what to do."""
-    constant = [(f"{b}: its weights are constant.", CONSTANT_ADVICE) for b in constant_weights(run)]
+    constant = [(f"{b}: its weights are constant.", _CONSTANT_ADVICE) for b in constant_weights(run)]
     found = signals(run)
-    dead = [(f"{s.branch}: every group was dead.", DEAD_ADVICE) for s in found if s.dead == 1.0]
-    cut = [(f"{s.branch}: {percent(s.cut)} % of its completions were cut.", CUT_ADVICE) for s in found if s.cut > 0.5]
+    dead = [(f"{s.branch}: every group was dead.", _DEAD_ADVICE) for s in found if s.dead == 1.0]
+    cut = [(f"{s.branch}: {percent(s.cut)} % of its completions were cut.", _CUT_ADVICE) for s in found if s.cut > 0.5]
     return constant + dead + cut
 
 
