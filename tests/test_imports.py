@@ -44,7 +44,7 @@ def modules(*folders: str) -> list[str]:
 
 
 LIGHT = modules("", "core", "strategies", "estimators", "published", "objectives", "plugins", "relational")
-OPTIONAL = modules("report", "verify", "hf", "cli")
+OPTIONAL = modules("report", "verify", "hf", "language", "cli")
 LIBRARIES = "import torch, scipy.special, scipy.interpolate, scipy.stats, sklearn.utils.validation"
 
 

@@ -1,0 +1,367 @@
+"""Text tasks and the bank that holds the known ones; what is the same task; splits that keep the test set out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from operant.core.checks import DataError, InputError, OperantError
+from operant.core.record import read_records, write_records
+from operant.core.rng import numpy_generator
+
+PROBES = 64
+"""Inputs on which two functions are compared, for :meth:`TextBank.from_functions` and the splits. 64 random words
+tell all 23 string programs apart; with 8, "compress" equals the identity in 1 of 16 draws (no word has a repeat)."""
+
+
+class CannotRunError(OperantError):
+    """A known task's function raised an error, or returned something that is not text."""
+
+
+class LeakError(OperantError):
+    """The test set has reached the bank, the candidates or the training."""
+
+
+@dataclass(frozen=True)
+class TextTask:
+    """A function from text to text: known by demonstrations, and where possible as a function.
+
+    Args:
+        name: how relations, candidates and explanations name it.
+        demonstrations: (input, output) pairs. An output may be empty.
+        run: the function, if it can be called.
+        parts: the elements that it is built of, where they are known: the bits of a parity, the steps of a chain.
+    """
+
+    name: str
+    demonstrations: tuple[tuple[str, str], ...] = ()
+    run: Callable[[str], str] | None = field(default=None, compare=False)
+    parts: tuple[str, ...] = ()
+
+    @cached_property
+    def _table(self) -> dict[str, str]:
+        return dict(self.demonstrations)
+
+    @property
+    def order(self) -> int:
+        """Number of elements that it is built of."""
+        return len(self.parts)
+
+    def output(self, x: str) -> str | None:
+        """Its output for an input: by its function, else from its demonstrations, else None.
+
+        Raises:
+            CannotRunError: if the function raises, or returns something that is not text.
+        """
+        if self.run is None:
+            return self._table.get(x)
+        try:
+            y = self.run(x)
+        except Exception as error:  # the user's function: anything may come
+            raise CannotRunError(f"task {self.name!r} raised {type(error).__name__} on {_short(x)}: {error}") from error
+        if not isinstance(y, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CannotRunError(f"task {self.name!r} must return text, got {type(y).__name__} on {_short(x)}.")
+        return y
+
+    def behavior(self, probes: Sequence[str]) -> str:
+        """Hash of its outputs on the probes: two functions with the same hash are taken as one task.
+
+        A probe on which the function fails counts as such. Tasks without a function are hashed by their demonstrations.
+        """
+        if self.run is None:
+            return _digest(sorted(self.demonstrations))
+        outputs: list[str | None] = []
+        for x in probes:
+            try:
+                outputs.append(self.output(x))
+            except CannotRunError:
+                outputs.append(None)
+        return _digest(outputs)
+
+    def agrees(self, other: TextTask, probes: Sequence[str]) -> bool:
+        """Whether both give the same outputs wherever both are known, and are known together somewhere."""
+        if self.run is not None and other.run is not None:
+            return self.behavior(probes) == other.behavior(probes)
+        if self.run is None and other.run is None:
+            shared = self._table.keys() & other._table.keys()
+            return bool(shared) and all(self._table[x] == other._table[x] for x in shared)
+        known, shown = (self, other) if self.run is not None else (other, self)
+        try:
+            return bool(shown._table) and all(known.output(x) == y for x, y in shown.demonstrations)
+        except CannotRunError:
+            return False
+
+
+@dataclass(frozen=True)
+class TextBank:
+    """The known tasks.
+
+    Args:
+        tasks: with distinct names, each with a demonstration at least.
+        probes: inputs on which functions are compared.
+    """
+
+    tasks: tuple[TextTask, ...]
+    probes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check names, demonstrations and contradictions."""
+        if not self.tasks:
+            raise DataError("expected a bank of at least one task, got none.")
+        names: set[str] = set()
+        for task in self.tasks:
+            if task.name in names:
+                raise DataError(f"two tasks of the bank are called {task.name!r}. Give each its own name.")
+            names.add(task.name)
+            if not task.demonstrations:
+                raise DataError(f"task {task.name!r} has no demonstration. Every task of a bank needs one at least.")
+            check_function(task.demonstrations, f"task {task.name!r}")
+        if not self.probes:
+            inputs = dict.fromkeys(x for t in self.tasks for x, _ in t.demonstrations)
+            object.__setattr__(self, "probes", tuple(list(inputs)[:PROBES]))
+
+    @classmethod
+    def from_rows(cls, rows: Any, *, task: str = "task", input: str = "x", output: str = "y") -> TextBank:
+        """A bank from a table with a row a demonstration.
+
+        Args:
+            rows: path of a JSON lines file, a sequence of mappings, or a data frame (anything whose columns are read
+                as ``rows[name]``).
+            task: column of the task's name.
+            input: column of the inputs.
+            output: column of the outputs; "" is an output, a missing one is an error.
+
+        Raises:
+            DataError: for a missing column or value, or a task that gives one input two outputs.
+        """
+        cells = [_column(rows, name) for name in (task, input, output)]
+        found: dict[str, dict[tuple[str, str], None]] = {}
+        for number, (name, x, y) in enumerate(zip(*cells, strict=True), start=1):
+            for column, value in ((task, name), (input, x), (output, y)):
+                if not isinstance(value, str) and not (column == task and isinstance(value, int)):
+                    raise DataError(f"row {number}: column {column!r} must hold text, got {value!r}.")
+            found.setdefault(str(name), {})[x, y] = None
+        if not found:
+            raise DataError("expected at least one row, got none.")
+        return cls(tuple(TextTask(name, tuple(pairs)) for name, pairs in found.items()))
+
+    @classmethod
+    def from_functions(
+        cls,
+        functions: Mapping[str, Callable[[str], str]],
+        inputs: Sequence[str],
+        *,
+        parts: Mapping[str, Sequence[str]] | None = None,
+    ) -> TextBank:
+        """A bank of functions, each with a demonstration for every input on which it does not fail.
+
+        Args:
+            functions: by name.
+            inputs: texts; the first 64 are the probes.
+            parts: elements that a task is built of, by name.
+        """
+        inputs = list(dict.fromkeys(inputs))
+        if not inputs:
+            raise DataError("expected at least one input for the functions, got none.")
+        tasks = [task_of(name, f, inputs, (parts or {}).get(name, ())) for name, f in functions.items()]
+        return cls(tuple(tasks), tuple(inputs[:PROBES]))
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[TextTask]:
+        return iter(self.tasks)
+
+    def __getitem__(self, name: str) -> TextTask:
+        if name not in self._by_name:
+            raise InputError(f"the bank has no task {name!r}. Its tasks: {', '.join(list(self._by_name)[:8])}, ...")
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    @cached_property
+    def _by_name(self) -> dict[str, TextTask]:
+        return {task.name: task for task in self.tasks}
+
+    @cached_property
+    def behaviors(self) -> dict[str, str]:
+        """Behavior of every task, by name."""
+        return {task.name: task.behavior(self.probes) for task in self.tasks}
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Every input that a demonstration has, once."""
+        return tuple(dict.fromkeys(x for task in self.tasks for x, _ in task.demonstrations))
+
+    def distinct(self) -> TextBank:
+        """The bank with the first of the tasks that behave alike."""
+        first: dict[str, TextTask] = {}
+        for task in self.tasks:
+            first.setdefault(self.behaviors[task.name], task)
+        return TextBank(tuple(first.values()), self.probes)
+
+    def with_functions(self, functions: Mapping[str, Callable[[str], str]]) -> TextBank:
+        """The same bank, with functions for some of its tasks (functions are not saved).
+
+        Raises:
+            DataError: if a function contradicts a demonstration of its task.
+        """
+        tasks: list[TextTask] = []
+        for task in self.tasks:
+            run = functions.get(task.name, task.run)
+            known = TextTask(task.name, task.demonstrations, run, task.parts)
+            if task.name in functions:
+                for x, y in task.demonstrations:
+                    if known.output(x) != y:
+                        raise DataError(
+                            f"the function of task {task.name!r} gives {known.output(x)!r} for {_short(x)}, its "
+                            f"demonstration {y!r}."
+                        )
+            tasks.append(known)
+        return TextBank(tuple(tasks), self.probes)
+
+    def save(self, path: Path) -> None:
+        """Write names, parts, demonstrations and probes as JSON lines; functions are not written."""
+        head: dict[str, Any] = {"kind": "bank", "probes": self.probes}
+        rows = ({"kind": "task", "task": t.name, "parts": t.parts, "pairs": t.demonstrations} for t in self.tasks)
+        write_records(path, [head, *rows])
+
+    @classmethod
+    def load(cls, path: Path) -> TextBank:
+        """Read what :meth:`save` wrote."""
+        head, *rows = read_records(path, torn=False)
+        tasks = [TextTask(r["task"], tuple((x, y) for x, y in r["pairs"]), None, tuple(r["parts"])) for r in rows]
+        return cls(tuple(tasks), tuple(head["probes"]))
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """A bank, and target tasks that lie outside it.
+
+    Args:
+        bank: what may be known.
+        targets: the test tasks.
+
+    Raises:
+        LeakError: if a target behaves as a task of the bank does.
+    """
+
+    bank: TextBank
+    targets: tuple[TextTask, ...]
+
+    def __post_init__(self) -> None:
+        """Check that nothing leaked."""
+        check_no_leak(self.bank, self.targets)
+
+
+def check_no_leak(bank: TextBank, targets: Iterable[TextTask]) -> None:
+    """Compare every target with every task of the bank, by behavior.
+
+    Raises:
+        LeakError: naming the first target that the bank holds.
+    """
+    known = {behavior: name for name, behavior in bank.behaviors.items() if bank[name].run is not None}
+    shown = [task for task in bank if task.run is None]
+    for target in targets:
+        found = known.get(target.behavior(bank.probes)) if target.run is not None else None
+        compared = shown if target.run is not None else bank.tasks
+        found = found or next((t.name for t in compared if t.agrees(target, bank.probes)), None)
+        if found is not None:
+            raise LeakError(f"the target {target.name!r} behaves as {found!r}, a task of the bank. Remove one of them.")
+
+
+def hold_out_order(tasks: Iterable[TextTask], *, order: int, probes: Sequence[str] = ()) -> TextSplit:
+    """Tasks of fewer than ``order`` elements as the bank, those of exactly ``order`` as targets.
+
+    Raises:
+        DataError: if either is empty.
+        LeakError: if a target behaves as a shorter task does.
+    """
+    tasks = list(tasks)
+    known, targets = [t for t in tasks if t.order < order], [t for t in tasks if t.order == order]
+    if not known or not targets:
+        raise DataError(f"order {order} splits {len(tasks)} tasks into {len(known)} known and {len(targets)} targets.")
+    return TextSplit(TextBank(tuple(known), tuple(probes)), tuple(targets))
+
+
+def hold_out_combinations(
+    bank: TextBank, combinations: Iterable[TextTask], *, share: float = 1.0, seed: int = 0
+) -> TextSplit:
+    """A share of the combinations as targets: each behavior once, and none that a task of the bank has.
+
+    The bank stays as it is. A relation may teach the combinations that are not drawn, see
+    :meth:`~operant.language.relations.Relation.lessons`.
+
+    Args:
+        bank: the elementary tasks.
+        combinations: tasks built of them, with functions.
+        share: of the distinct combinations, in (0, 1].
+        seed: of the draw.
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"share must lie in (0, 1], got {share}.")
+    known, groups = set(bank.behaviors.values()), dict[str, TextTask]()
+    for task in combinations:
+        if (behavior := task.behavior(bank.probes)) not in known:
+            groups.setdefault(behavior, task)
+    found = list(groups.values())
+    if not found:
+        raise DataError("every combination behaves as a task of the bank: nothing can be held out.")
+    drawn = numpy_generator(seed, "hold out combinations").permutation(len(found))[: max(1, round(share * len(found)))]
+    return TextSplit(bank, tuple(found[i] for i in sorted(drawn.tolist())))
+
+
+def task_of(name: str, f: Callable[[str], str], inputs: Iterable[str], parts: Sequence[str] = ()) -> TextTask:
+    """A task with a function, and its demonstrations for the inputs on which it does not fail."""
+    bare, pairs = TextTask(name, (), f, tuple(parts)), list[tuple[str, str]]()
+    failure: CannotRunError | None = None
+    for x in inputs:
+        try:
+            pairs.append((x, str(bare.output(x))))
+        except CannotRunError as error:
+            failure = error
+    if not pairs and failure is not None:
+        raise failure
+    return TextTask(name, tuple(pairs), f, tuple(parts))
+
+
+def check_function(pairs: Iterable[tuple[str, str]], who: str) -> None:
+    """Refuse pairs that give one input two outputs.
+
+    Raises:
+        DataError: with the input and both outputs.
+    """
+    seen: dict[str, str] = {}
+    for x, y in pairs:
+        if not isinstance(x, str) or not isinstance(y, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DataError(f"{who}: expected pairs of texts, got ({x!r}, {y!r}).")
+        if seen.setdefault(x, y) != y:
+            raise DataError(f"{who} contradicts itself: {_short(x)} gives {seen[x]!r} and {y!r}. Remove one of them.")
+
+
+def _column(rows: Any, name: str) -> list[Any]:
+    if isinstance(rows, (str, Path)):
+        rows = read_records(Path(rows), torn=False)
+    if isinstance(rows, Sequence):
+        lacking = next((i for i, row in enumerate(rows, start=1) if name not in row), None)
+        if lacking is not None:
+            raise DataError(f"row {lacking} has no column {name!r}. Its columns: {', '.join(rows[lacking - 1])}.")
+        return [row[name] for row in rows]
+    try:
+        return list(rows[name])
+    except KeyError as error:
+        columns = ", ".join(map(str, getattr(rows, "columns", rows)))
+        raise DataError(f"the table has no column {name!r}. Its columns: {columns}.") from error
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
