@@ -74,10 +74,18 @@ def trainer(pair: str, aligned: bool, size: Size, folder: str) -> Any:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
 
-    from operant.hf.rollouts.policy import encode, load_policy
-    from operant.hf.rollouts.prompts import DataConfig, multiplication
-    from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer, AlignedRLOOConfig, AlignedRLOOTrainer
-    from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
+    from operant.hf import (
+        AlignedGRPOConfig,
+        AlignedGRPOTrainer,
+        AlignedRLOOConfig,
+        AlignedRLOOTrainer,
+        AlignedSFTConfig,
+        AlignedSFTTrainer,
+        DataConfig,
+        encode,
+        load_policy,
+    )
+    from operant.hf.rollouts.prompts import multiplication
 
     policy = load_policy(size.model, seed=0, device="cpu")
     prompts = multiplication(0)[0][: size.rows * 4]

@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import psutil
 
-from operant.hf.rollouts.prompts import DataConfig, load_prompts
+from operant.hf import DataConfig, load_prompts
 from operant.verify import Prompt, Verdict, make_verifier, verify
 from operant.verify.answers import grade
 

@@ -27,14 +27,14 @@ class Inline(Executor):
 
 
 @contextlib.contextmanager
-def workers(count: int, *, threads: int | None = None) -> Generator[Inline]:
-    """In the place of ``operant.hf.workers.workers``."""
+def worker_pool(count: int, *, threads: int | None = None) -> Generator[Inline]:
+    """In the place of ``operant.hf.workers.worker_pool``."""
     yield Inline()
 
 
 def stay_here() -> None:
     """From now on, train and evaluate run in this process."""
-    operant.hf.train.run.workers = operant.hf.workers.workers = workers
+    operant.hf.train.run.worker_pool = operant.hf.workers.worker_pool = worker_pool
 
 
 def run(*args: Any) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import operant.hf
+
 SOURCE = Path(__file__).parents[1] / "src"
 HEAVY = {
     "torch._dynamo",
@@ -99,3 +101,14 @@ def test_the_front_door_offers_what_it_says() -> None:
 def test_the_front_door_loads_no_other_room() -> None:
     loaded = python("import sys, operant; print(*(m for m in sys.modules if m.startswith('operant.')))").split()
     assert {name.split(".")[1] for name in loaded} == {"core", "strategies", "estimators", "published", "objectives"}
+
+
+def test_operant_hf_imports_its_names_when_they_are_used() -> None:
+    code = "import sys, operant.hf; from operant.hf import TrainConfig, DataConfig, quiet, run_training; "
+    assert set(python(f"{code}print(*sys.modules)").split()).isdisjoint(HEAVY)
+
+
+def test_operant_hf_offers_what_it_says() -> None:
+    code = "import operant.hf; [getattr(operant.hf, n) for n in operant.hf.__all__]; print(*operant.hf.__all__); "
+    names = python(f"{code}print(*operant.hf._MODULE_OF)").splitlines()
+    assert set(names[0].split()) == set(names[1].split()) and not hasattr(operant.hf, "nothing")

@@ -32,7 +32,7 @@ def read(name, monkeypatch):
         seen.append(config)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(operant.hf.train.run, "train", keep)
+    monkeypatch.setattr(operant.hf.train.run, "run_training", keep)
     assert cli.main(["train", "--config", str(ROOT / "recipes" / f"{name}.yaml")]) == 130
     return seen[0]
 

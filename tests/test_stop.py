@@ -16,7 +16,7 @@ from operant.core.record import LOCK, lock_folder, read_records
 from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
 from operant.hf.rollouts.evaluate import evaluate
 from operant.hf.rollouts.plan import plan
-from operant.hf.train.run import train
+from operant.hf.train.run import run_training
 from operant.relational.run import ExtrapolateConfig, extrapolate
 
 
@@ -39,7 +39,7 @@ def audited(folder):
 
 
 VERBS = {
-    "train": lambda out, d: train(TrainConfig(out)),
+    "train": lambda out, d: run_training(TrainConfig(out)),
     "evaluate": lambda out, d: evaluate(EvaluateConfig(out, rollouts_file=rollouts(d))),
     "plan": lambda out, d: plan(PlanConfig(rollouts(d), out)),
     "audit": lambda out, d: cli.audit(AuditConfig(output_dir=out)),

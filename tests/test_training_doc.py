@@ -49,7 +49,7 @@ def received(monkeypatch):
     monkeypatch.setattr(operant.hf.train.settings, "load_prompts", lambda _: ([prompt], [prompt]))
     monkeypatch.setattr(operant.hf.train.settings, "_check_packages", lambda _: None)  # vLLM is not installed here
     monkeypatch.setattr(
-        operant.hf.train.run, "train", lambda config: seen.append(operant.hf.train.settings.checked(config))
+        operant.hf.train.run, "run_training", lambda config: seen.append(operant.hf.train.settings.checked(config))
     )
     monkeypatch.setattr(cli, "_report", lambda *_, **__: None)
     for verb in ("evaluate", "plan", "audit", "extrapolate", "report", "demo"):

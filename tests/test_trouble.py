@@ -25,8 +25,8 @@ GRPO += ["--save_steps=1", "--per_device_train_batch_size=8", "--verifier=exact"
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    monkeypatch.setattr(operant.hf.train.run, "workers", inline.workers)
-    monkeypatch.setattr(operant.hf.workers, "workers", inline.workers)
+    monkeypatch.setattr(operant.hf.train.run, "worker_pool", inline.worker_pool)
+    monkeypatch.setattr(operant.hf.workers, "worker_pool", inline.worker_pool)
     monkeypatch.setattr(operant.cli, "_report", lambda *args, **kwargs: None)
 
 

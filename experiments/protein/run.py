@@ -19,9 +19,7 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from operant.core.rng import child_seed
-from operant.hf.rollouts.policy import Encoded, Policy, load_policy
-from operant.hf.rollouts.sampling import RolloutSettings, sample
-from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer
+from operant.hf import AlignedGRPOConfig, AlignedGRPOTrainer, Encoded, Policy, RolloutSettings, load_policy, sample
 from recipes.protein import conditional, pairs, unconditional
 
 ALONE = {"prompt": "[HEAVY][HUMAN]", "source": ""}

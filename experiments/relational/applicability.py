@@ -15,7 +15,7 @@ from jsonargparse import auto_cli
 from sklearn.metrics import roc_auc_score
 
 from operant.core.rng import numpy_generator
-from operant.hf.workers import workers
+from operant.hf import worker_pool
 
 FAMILIES = ("quadratic", "exp", "cubic", "tri_trend", "sin_trend", "frequency")
 SETTINGS = {"8 clean": (8, 0.0), "4 noisy": (4, 0.05)}
@@ -53,7 +53,7 @@ def main(output_dir: Path = Path("runs/applicability"), seeds: int = 2, tasks: i
     cells = [
         (output_dir / f"{k}-{f}-{s}.json", f, k, s, tasks) for s in range(seeds) for f in FAMILIES for k in SETTINGS
     ]
-    with workers(max(jobs, 1), threads=1) as pool:
+    with worker_pool(max(jobs, 1), threads=1) as pool:
         for future in [pool.submit(cell, *c) for c in cells if jobs and not c[0].is_file()]:
             future.result()
     for setting in SETTINGS:

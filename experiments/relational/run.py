@@ -16,7 +16,7 @@ import numpy as np
 from jsonargparse import auto_cli
 
 from operant.core.rng import numpy_generator
-from operant.hf.workers import workers
+from operant.hf import worker_pool
 
 FAMILIES = ("quadratic", "exp", "cubic", "tri_trend", "sin_trend", "frequency")
 PROTOCOLS = {"published": (False, 0.0), "noisy": (True, 0.05), "half": (True, 0.0)}
@@ -102,7 +102,7 @@ def main(output_dir: Path = Path("runs/relational"), seeds: int = 5, tasks: int 
         (output_dir / f"{p}-{f}-{s}.json", f, p, s, tasks) for p in PROTOCOLS for s in range(seeds) for f in FAMILIES
     ]
     todo = [c for c in cells if not c[0].is_file()] if jobs else []
-    with workers(max(jobs, 1), threads=1) as pool:
+    with worker_pool(max(jobs, 1), threads=1) as pool:
         for done, future in enumerate([pool.submit(cell, *c) for c in todo], 1):
             future.result()
             print(f"{done} of {len(todo)} cells", flush=True)

@@ -17,9 +17,17 @@ import yaml
 from jsonargparse import auto_cli
 
 from operant.core.record import append_record, environment
-from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
-from operant.hf.rollouts.prompts import DataConfig
-from operant.hf.workers import workers
+from operant.hf import (
+    AnsweredReward,
+    Column,
+    DataConfig,
+    pass_at,
+    quiet,
+    summary,
+    worker_pool,
+    write_job,
+    write_prompts,
+)
 from operant.strategies import BestOf, Majority, Outcomes, curve, parse
 from operant.verify import Prompt
 
@@ -52,10 +60,15 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
-    from operant.hf.rollouts.logprobs import answer_log_probs
-    from operant.hf.rollouts.policy import encode, load_policy
-    from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer
-    from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
+    from operant.hf import (
+        AlignedGRPOConfig,
+        AlignedGRPOTrainer,
+        AlignedSFTConfig,
+        AlignedSFTTrainer,
+        answer_log_probs,
+        encode,
+        load_policy,
+    )
 
     warm, train, test = prompts(c)
     settings = FIXED | {"output_dir": str(folder), "seed": seed}
@@ -70,11 +83,10 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
     else:
         score = digits if arm.get("graded") else correct
 
-        def verifier(completions: list[str], target: list[str], **_: object) -> list[float]:
-            verifier.answers = [text or None for text in completions]
-            return [score(text, t) for text, t in zip(completions, target, strict=True)]
+        def verifier(completions: list[str], target: list[str], **_: object) -> list[AnsweredReward]:
+            return [AnsweredReward(score(text, t), text or None) for text, t in zip(completions, target, strict=True)]
 
-        verifier.answers = []
+        verifier.equivalent = operator.eq
         data = Dataset.from_list([{"prompt": p.text, "target": p.target} for p in train])
         settings |= c["rl"] | arm.get("rl", {})
         args = AlignedGRPOConfig(strategy=arm["strategy"], form=arm.get("form", "exact"), **settings)
@@ -105,9 +117,7 @@ def run_arm(folder: Path, seed: int, name: str, arm: dict, c: dict) -> None:
 
 def evaluate(policy: object, test: list[Prompt], c: dict) -> dict:
     """Exact pass@k; maj@k and best@k (of the graded score) from rollouts."""
-    from operant.hf.rollouts.logprobs import answer_log_probs
-    from operant.hf.rollouts.policy import encode
-    from operant.hf.rollouts.sampling import RolloutSettings, sample
+    from operant.hf import RolloutSettings, answer_log_probs, encode, sample
 
     rows, m = encode(policy, test, DataConfig(), 32), c["rollouts"]
     columns = pass_at(answer_log_probs(policy, rows, batch_size=500), c["budgets"])
@@ -129,7 +139,7 @@ def main(settings: Path, output_dir: Path, jobs: int = 1) -> None:
     c = yaml.safe_load(settings.read_text(encoding="utf-8"))
     append_record(output_dir / "record.jsonl", "run", command="train", name=output_dir.name, config=c)
     append_record(output_dir / "record.jsonl", "environment", **environment())
-    with workers(jobs, threads=1) as pool:
+    with worker_pool(jobs, threads=1) as pool:
         for arms in ({"warm": {}}, c["arms"]):
             todo = [(output_dir / f"seed{s}" / a, s, a, arms[a], c) for a in arms for s in c["seeds"]]
             for future in [pool.submit(run_arm, *t) for t in todo if not (t[0] / "prompts.jsonl").is_file()]:

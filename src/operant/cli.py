@@ -156,10 +156,10 @@ class AuditConfig:
 
 def train(config: Any) -> None:
     """Train, then report."""
-    from operant.hf.train.run import train as run
+    from operant.hf.train.run import run_training
     from operant.hf.workers import is_main
 
-    folder = run(config)
+    folder = run_training(config)
     if is_main():
         _report(folder, open_page=False)
 
@@ -167,9 +167,9 @@ def train(config: Any) -> None:
 def evaluate(config: Any) -> None:
     """Evaluate, then report."""
     from operant.hf.rollouts.evaluate import evaluate as run
-    from operant.hf.workers import workers
+    from operant.hf.workers import worker_pool
 
-    with workers(1) as pool:
+    with worker_pool(1) as pool:
         folder = pool.submit(run, config).result()
     _report(folder, open_page=False)
 
@@ -212,7 +212,7 @@ def report(config: ReportConfig) -> None:
 def demo(config: DemoConfig) -> None:
     """Train the embedded model four ways, and show the page."""
     from operant.hf.train.demo import demo_config
-    from operant.hf.train.run import train as run
+    from operant.hf.train.run import run_training
 
     settings = demo_config(
         config.output_dir,
@@ -222,7 +222,7 @@ def demo(config: DemoConfig) -> None:
         jobs=config.jobs,
         resume=config.resume,
     )
-    _report(run(settings), open_page=config.open)
+    _report(run_training(settings), open_page=config.open)
 
 
 def main(args: list[str] | None = None) -> int:

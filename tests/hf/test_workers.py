@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from operant.hf.workers import cores, workers
+from operant.hf.workers import cores, worker_pool
 
 PARENT = """
 import os, sys, time
-from operant.hf.workers import workers
+from operant.hf.workers import worker_pool
 
 def busy(path):
     with open(path, "w") as file:
@@ -19,7 +19,7 @@ def busy(path):
     time.sleep(600)
 
 if __name__ == "__main__":
-    with workers(1) as pool:
+    with worker_pool(1) as pool:
         pool.submit(busy, sys.argv[1]).result()
 """
 
@@ -27,7 +27,7 @@ if __name__ == "__main__":
 STOPPED = """
 import os, signal, sys, time
 from pathlib import Path
-from operant.hf.workers import workers
+from operant.hf.workers import worker_pool
 
 def busy(folder):
     (Path(folder) / str(os.getpid())).touch()
@@ -37,7 +37,7 @@ def busy(folder):
 
 if __name__ == "__main__":
     try:
-        with workers(2) as pool:
+        with worker_pool(2) as pool:
             futures = [pool.submit(busy, sys.argv[1]) for _ in range(3)]
             futures[0].result()
     except KeyboardInterrupt:
@@ -93,7 +93,7 @@ def test_a_killed_parent_takes_its_workers_along(tmp_path):
 def test_workers_threads_sleep_and_this_process_is_left_as_it_was(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    with workers(1, threads=1) as pool:
+    with worker_pool(1, threads=1) as pool:
         assert pool.submit(environment_of_a_worker, "OMP_WAIT_POLICY").result() == "PASSIVE"
         assert pool.submit(environment_of_a_worker, "OMP_NUM_THREADS").result() == "1"
     assert "OMP_WAIT_POLICY" not in os.environ and os.environ["OMP_NUM_THREADS"] == "7"

@@ -65,7 +65,7 @@ class _Executor(ProcessPoolExecutor):
 
 
 @contextmanager
-def workers(count: int, *, threads: int | None = None) -> Generator[ProcessPoolExecutor]:
+def worker_pool(count: int, *, threads: int | None = None) -> Generator[ProcessPoolExecutor]:
     """Processes whose OpenMP threads sleep while they wait: spinning slows small steps 4 to 20 times.
 
     OpenMP reads its settings when it is loaded, which ``import torch`` has done here already: hence new processes.

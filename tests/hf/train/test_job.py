@@ -13,7 +13,7 @@ from operant.core.record import lock_folder, read_records
 from operant.hf.config import TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
 from operant.hf.train import run_job as jobs
-from operant.hf.train.run import make_jobs, train
+from operant.hf.train.run import make_jobs, run_training
 from operant.hf.train.run_job import run_job
 from operant.hf.train.settings import checked
 
@@ -93,11 +93,11 @@ def test_killed_at_its_end_with_a_damaged_checkpoint_it_has_every_record_once(co
 
 
 def test_a_run_killed_right_after_its_last_file_is_tidied(config):
-    train(config)
+    run_training(config)
     _, job = branch(config)
     left = job.folder / "checkpoint-4"
     left.mkdir()
-    train(replace(config, resume=True))
+    run_training(replace(config, resume=True))
     assert not left.exists()
 
 

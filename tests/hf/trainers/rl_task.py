@@ -11,7 +11,9 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from operant.hf.rollouts.policy import load_policy
-from operant.hf.trainers.rl import AlignedGRPOConfig, AlignedGRPOTrainer, AlignedRLOOConfig, AlignedRLOOTrainer
+from operant.hf.trainers.rewards import AnsweredReward
+from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
+from operant.hf.trainers.rl_settings import AlignedGRPOConfig, AlignedRLOOConfig
 
 CONFIG = {
     GRPOTrainer: GRPOConfig,
@@ -44,11 +46,13 @@ class Even:
 
     def __init__(self, name: str = "even") -> None:
         self.__name__ = name
-        self.answers: list[str | None] = []
 
-    def __call__(self, prompts: list[str], completions: list[str], **_: Any) -> list[float | None]:
-        self.answers = [c[0] if c[:1].isdigit() else None for c in completions]
-        return [float(a is not None and int(a) % 2 == 0) for a in self.answers]
+    def equivalent(self, a: str, b: str) -> bool:
+        return a == b
+
+    def __call__(self, prompts: list[str], completions: list[str], **_: Any) -> list[AnsweredReward | None]:
+        answers = [c[0] if c[:1].isdigit() else None for c in completions]
+        return [AnsweredReward(a is not None and int(a) % 2 == 0, a) for a in answers]
 
 
 def length(prompts: list[str], completions: list[str], **_: Any) -> list[float]:

@@ -1,5 +1,6 @@
 """The reward function that TRL calls."""
 
+import copy
 import json
 
 import pytest
@@ -7,6 +8,10 @@ import pytest
 from operant.core.checks import InputError
 from operant.hf.trainers.rewards import VerifierReward
 from operant.verify import Check, Prompt, Verdict, make_verifier
+
+
+def answers(rewards):
+    return [None if r is None else r.answer for r in rewards]
 
 
 def test_rewards_answers_and_failures_of_a_call():
@@ -23,12 +28,13 @@ def test_rewards_answers_and_failures_of_a_call():
     reward, logged = VerifierReward(Mine("mine", lambda action, tasks: [], lambda: None), "right"), []
     columns = {"target": ["4", "4", "5"], "id": [0, 0, 1], "info": [json.dumps({"unit": "m"}), "", "{}"]}
     settings = {"log_metric": lambda *x: logged.append(x), "completion_ids": [[1]], "trainer_state": None}
-    assert reward(["a", "a", "b"], ["4", "3", "?"], **columns, **settings) == [1.0, 0.0, None]
-    assert reward.__name__ == "right" and reward.answers == ["4", "3", None]
+    found = reward(["a", "a", "b"], ["4", "3", "?"], **columns, **settings)
+    assert found == [1.0, 0.0, None] and answers(found) == ["4", "3", None]
+    assert reward.__name__ == "right" and copy.copy(found[0]).answer == "4"
     assert asked == [Prompt(0, "a", "4", {"unit": "m"}), Prompt(0, "a", "4"), Prompt(1, "b", "5")]
     assert logged == [("verifier_failures", pytest.approx(1 / 3))]
     assert reward(["a"], ["?"], target=["4"]) == [None]
-    assert reward.answers == [None] and reward.failures == {"timeout": 2}
+    assert reward.failures == {"timeout": 2}
     assert reward([], [], target=[]) == [] and reward.failures == {"timeout": 2}
 
 
@@ -40,10 +46,11 @@ def test_conversations_and_groups_without_ids():
     with make_verifier("math", processes=1) as check:
         reward = VerifierReward(check)
         system = [[{"role": "system", "content": s}, *asked[0]] for s in ("x", "y")]
-        reward(system, completions[1:3], target=["1/2"] * 2)
-        assert reward.answers[0] != reward.answers[1], "another system prompt is another group"
-        assert reward(asked, completions, target=["1/2"] * 5) == [1.0, 0.0, 0.0, 1.0, 0.0]
-    assert reward.answers[0] == reward.answers[3] == "1/2" and reward.answers[4] is None
-    assert reward.answers[1] == reward.answers[2] not in (None, "1/2")
+        one, two = answers(reward(system, completions[1:3], target=["1/2"] * 2))
+        assert one != two, "another system prompt is another group"
+        found = reward(asked, completions, target=["1/2"] * 5)
+    assert found == [1.0, 0.0, 0.0, 1.0, 0.0]
+    a = answers(found)
+    assert a[0] == a[3] == "1/2" and a[4] is None and a[1] == a[2] not in (None, "1/2")
     with pytest.raises(InputError, match="expected text, or messages"):
         reward(asked[:1], [[]], target=["1"])

@@ -16,6 +16,7 @@ from trl import GRPOConfig
 from operant import Outcomes, credit, estimate, parse
 from operant.core.checks import BudgetError, ConfigError, FewRolloutsWarning, InputError
 from operant.estimators import estimate_offpolicy
+from operant.hf.trainers.rewards import AnsweredReward
 from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
 from operant.published import RECIPES, Quantiles, Recipe
 from tests.hf.trainers.rl_task import LENGTH, PROMPTS, Even, build, length, parameters, trained
@@ -43,8 +44,8 @@ def test_answers_are_grouped_by_the_reward_functions_own_equivalence(tmp_path) -
     """Digits 0 to 4 are one answer, 5 to 9 another."""
 
     class Halves(Even):
-        def classes(self, answers: list[str | None]) -> list[int]:
-            return [-1 if a is None else int(int(a) > 4) for a in answers]
+        def equivalent(self, a: str, b: str) -> bool:
+            return (int(a) > 4) == (int(b) > 4)
 
     own = trained(AlignedGRPOTrainer, tmp_path, strategy="maj@3", rewards=[Halves()], max_steps=1)
     d = digits(own.texts[0][1])
@@ -352,7 +353,7 @@ def test_the_quantiles_of_best_of_n_survive_a_kill(tmp_path) -> None:
     saved = json.loads((checkpoint / "quantiles.json").read_text())
     assert saved["values"] == torch.cat(whole.rewards[:2]).flatten().tolist()
     (checkpoint / "quantiles.json").unlink()
-    with pytest.raises(ConfigError, match=r"checkpoint-2 holds no quantiles.json"):
+    with pytest.raises(ConfigError, match=r"checkpoint-2 has no quantiles.json"):
         trained(AlignedGRPOTrainer, tmp_path / "again", resume=str(checkpoint), **settings)
 
 
@@ -364,7 +365,7 @@ def test_the_quantiles_of_best_of_n_survive_a_kill(tmp_path) -> None:
     [
         ({"scale_rewards": "group"}, "scale_rewards must be 'none'"),
         ({"multi_objective_aggregation": "normalize_then_sum"}, "multi_objective_aggregation must be"),
-        ({"recipe": {"clip": 2.0}}, "recipe belongs to form='paper-log'"),
+        ({"recipe": {"clip": 2.0}}, "recipe needs form='paper-log'"),
         ({"form": "paper-log", "recipe": {"clips": 2.0}}, "recipe takes form, probability, clip"),
         ({"form": "paper-log", "off_policy": True}, "off_policy=True needs form='exact'"),
         ({"log_ratio_clip": 0.0}, "log_ratio_clip must be positive"),
@@ -383,7 +384,7 @@ def test_settings_that_change_the_objective_are_refused(tmp_path, settings, said
     [
         ({"normalize_advantages": True}, "normalize_advantages must be False"),
         ({"reward_clip_range": (0.0, 1.0)}, "reward_clip_range must be None"),
-        ({"off_policy": True, "beta": 0.1}, "with off_policy=True set beta=0, got 0.1"),
+        ({"off_policy": True, "beta": 0.1}, "off_policy=True with RLOO needs beta=0, got 0.1"),
     ],
     ids=str,
 )
@@ -405,19 +406,20 @@ def test_what_cannot_be_computed_is_said_before_any_rollout(tmp_path) -> None:
         build(AlignedGRPOTrainer, tmp_path, strategy="pass@4", form="exakt")
     with pytest.raises(InputError, match="center must be one of"):
         build(AlignedGRPOTrainer, tmp_path, strategy="pass@4", center="median")
-    with pytest.raises(ConfigError, match=r"must be an AlignedGRPOConfig, which says the strategy, got GRPOConfig"):
+    with pytest.raises(ConfigError, match=r"must be an AlignedGRPOConfig, which has the strategy, got GRPOConfig"):
         AlignedGRPOTrainer(model=None, reward_funcs=[length], args=GRPOConfig(str(tmp_path), use_cpu=True, bf16=False))
 
 
-def test_answers_of_another_call_are_refused(tmp_path) -> None:
-    class Stale(Even):
-        def __call__(self, *args: Any, **kwargs: Any) -> list[float | None]:
-            rewards = super().__call__(*args, **kwargs)
-            self.answers = self.answers[:3]
-            return rewards
+def test_an_asynchronous_reward_function_gives_the_same_votes(tmp_path) -> None:
+    class Later(Even):
+        async def __call__(self, *args: Any, **kwargs: Any) -> list[AnsweredReward | None]:  # pyright: ignore
+            return super().__call__(*args, **kwargs)
 
-    with pytest.raises(InputError, match="expected 16 answers of the reward function's last call"):
-        trained(AlignedGRPOTrainer, tmp_path, strategy="maj@3", rewards=[Stale()])
+    one, two = (
+        trained(AlignedGRPOTrainer, tmp_path, strategy="maj@3", rewards=[f], max_steps=1) for f in (Even(), Later())
+    )
+    assert torch.equal(one.rollouts[0]["advantages"], two.rollouts[0]["advantages"])
+    assert one.reward_func_names == ["even"]
 
 
 def test_a_loss_that_divides_by_lengths_is_pointed_out(tmp_path, caplog) -> None:

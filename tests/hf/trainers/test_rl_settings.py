@@ -8,12 +8,8 @@ from trl import GRPOTrainer, RLOOTrainer
 
 from operant.core.checks import ConfigError
 from operant.hf.rollouts.policy import load_policy
-from operant.hf.trainers.rl import (
-    AlignedGRPOConfig,
-    AlignedGRPOTrainer,
-    AlignedRLOOConfig,
-    AlignedRLOOTrainer,
-)
+from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
+from operant.hf.trainers.rl_settings import AlignedGRPOConfig, AlignedRLOOConfig
 from tests.hf.trainers.rl_task import PROMPTS, Even, build
 
 PAIRS = [
@@ -39,7 +35,7 @@ def test_settings_are_positional_or_left_out_as_in_trl(tmp_path, monkeypatch, cl
     ours = cls(policy.model, [Even()], **data)
     assert ours.args.output_dir == theirs.args.output_dir and type(ours.args) is config
     assert str(ours.strategy) == "pass@4"
-    with pytest.raises(ConfigError, match=f"args must be an {config.__name__}, which says the strategy, got "):
+    with pytest.raises(ConfigError, match=f"args must be an {config.__name__}, which has the strategy, got "):
         cls(policy.model, [Even()], theirs.args, **data)
 
 

@@ -197,5 +197,5 @@ def test_settings_are_positional_or_left_out_as_in_trl(tmp_path, monkeypatch):
     theirs = SFTTrainer(policy.model, **data)
     assert ours.args.output_dir == theirs.args.output_dir == "small-SFT"
     assert isinstance(ours.args, AlignedSFTConfig) and str(ours.strategy) == "pass@16"
-    with pytest.raises(ConfigError, match="args must be an AlignedSFTConfig, which says the strategy, got SFTConfig"):
+    with pytest.raises(ConfigError, match="args must be an AlignedSFTConfig, which has the strategy, got SFTConfig"):
         AlignedSFTTrainer(policy.model, SFTConfig(str(tmp_path), use_cpu=True, bf16=False), **data)

@@ -120,7 +120,7 @@ def test_a_trl_that_calculates_rewards_elsewhere_is_an_error(tmp_path) -> None:
 
     def elsewhere(self: Any, inputs: Any) -> Any:
         out = GRPOTrainer._generate_and_score_completions(self, inputs)
-        self._gathered = None
+        self._rewards = torch.empty(0)
         return out
 
     trainer = build(

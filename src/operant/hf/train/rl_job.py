@@ -18,13 +18,8 @@ from operant.hf.rollouts.prompts import DataConfig
 from operant.hf.rollouts.rewardmodel import RewardModel
 from operant.hf.train.job import Job, build
 from operant.hf.trainers.rewards import VerifierReward
-from operant.hf.trainers.rl import (
-    AlignedGRPOConfig,
-    AlignedGRPOTrainer,
-    AlignedRLOOConfig,
-    AlignedRLOOTrainer,
-    check_settings,
-)
+from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
+from operant.hf.trainers.rl_settings import AlignedGRPOConfig, AlignedRLOOConfig, check_settings
 from operant.verify import Prompt, make_verifier
 
 STOCK: dict[str, tuple[Any, Any]] = {"grpo": (GRPOConfig, GRPOTrainer), "rloo": (RLOOConfig, RLOOTrainer)}

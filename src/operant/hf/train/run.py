@@ -22,14 +22,14 @@ from operant.hf.train.checkpoints import clear
 from operant.hf.train.job import Job
 from operant.hf.train.run_job import check_jobs, run_job
 from operant.hf.train.settings import checked
-from operant.hf.workers import barrier, is_main, launched, workers
+from operant.hf.workers import barrier, is_main, launched, worker_pool
 
 LOOSE = ("resume", "jobs", "threads", "output_dir")
 """Settings that may differ between a run and its continuation: they do not change its numbers."""
 SETTINGS = "config.json"
 
 
-def train(config: TrainConfig) -> Path:
+def run_training(config: TrainConfig) -> Path:
     """Run every job of ``config`` that is not done, and return the run's folder.
 
     Under a launcher (``accelerate launch``, ``torchrun``) every process calls this, and the jobs run one after another
@@ -78,7 +78,7 @@ def _train(config: TrainConfig) -> None:
         with _bars(console) as bars:
             _run_here(waiting, config, bars)
     else:
-        with workers(config.jobs, threads=config.threads) as pool:
+        with worker_pool(config.jobs, threads=config.threads) as pool:
             pool.submit(check_jobs, jobs, config).result()
             with _bars(console) as bars:
                 _run(waiting, config, pool, bars)

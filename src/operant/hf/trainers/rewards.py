@@ -1,17 +1,44 @@
-"""Verifiers as reward functions of TRL's trainers, and reward models as scores of an evaluation."""
+"""Verifiers as reward functions of TRL's trainers, and rewards that carry the answer that a vote counts."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from operant.core.checks import InputError
 from operant.verify import Check, Prompt, clean_target
 
-Message = Mapping[str, Any]
+_Message = Mapping[str, Any]
+
+
+class AnsweredReward(float):
+    """A reward with the answer of its completion, for votes. TRL's trainers read it as a plain number.
+
+    Args:
+        reward: reward of the completion.
+        answer: the answer that a vote counts; None if the completion has none.
+
+    >>> AnsweredReward(1.0, "42") + 1, AnsweredReward(1.0, "42").answer
+    (2.0, '42')
+    """
+
+    answer: Any
+
+    def __new__(cls, reward: float, answer: Any) -> Self:
+        """A float with one attribute more."""
+        self = super().__new__(cls, reward)
+        self.answer = answer
+        return self
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """For copies and pickles."""
+        return float(self), self.answer
 
 
 class VerifierReward:
@@ -21,32 +48,32 @@ class VerifierReward:
     text). A completion that the verifier could not judge has the reward None, which TRL leaves out.
 
     Args:
-        check: the verifier, from ``make_verifier``; whoever made it closes it.
+        check: the verifier, from ``make_verifier``; the caller closes it.
         name: what TRL calls this reward in its log.
 
     Attributes:
-        answers: the answers of the last call, in order, for votes; None where there is none.
         failures: how many completions could not be judged so far, by kind.
     """
+
+    equivalent = staticmethod(operator.eq)  # verifiers give equivalent answers of a prompt the same text
 
     def __init__(self, check: Check, name: str = "verifier") -> None:
         self.__name__ = name
         self.check = check
-        self.answers: list[str | None] = []
         self.failures: Counter[str] = Counter()
 
     def __call__(
         self,
-        prompts: Sequence[str | Sequence[Message]],
-        completions: Sequence[str | Sequence[Message]],
+        prompts: Sequence[str | Sequence[_Message]],
+        completions: Sequence[str | Sequence[_Message]],
         *,
         target: Sequence[Any],
         id: Sequence[Any] | None = None,  # noqa: A002 - the column's name
         info: Sequence[str] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **_: object,
-    ) -> list[float | None]:
-        """The reward of every completion: a float, or None."""
+    ) -> list[AnsweredReward | None]:
+        """The reward and the answer of every completion; None for one that could not be judged."""
         rows = [
             Prompt(
                 i if id is None else id[i],
@@ -59,15 +86,39 @@ class VerifierReward:
         if id is None:  # equal prompts are one group, of conversations those whose turns are all equal
             rows = [replace(p, id=json.dumps(prompt)) for p, prompt in zip(rows, prompts, strict=True)]
         verdicts = self.check(rows, [text_of(c) for c in completions])
-        self.answers = [v.answer for v in verdicts]
         failed = [v.failure for v in verdicts if v.failure]
         self.failures.update(failed)
         if log_metric is not None and verdicts:
             log_metric("verifier_failures", len(failed) / len(verdicts))
-        return [v.reward for v in verdicts]
+        return [None if v.reward is None else AnsweredReward(v.reward, v.answer) for v in verdicts]
 
 
-def text_of(message: str | Sequence[Message]) -> str:
+def reporting(function: Callable[..., Any], report: Callable[[list[Any]], None]) -> Callable[..., Any]:
+    """The reward function ``function``, whose every result is also passed to ``report``.
+
+    TRL turns the result into a tensor at once, which would lose the answers.
+    """
+
+    def told(rewards: list[Any]) -> list[Any]:
+        report(rewards)
+        return rewards
+
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+
+        @functools.wraps(function)
+        async def wrapped(*args: Any, **kwargs: Any) -> list[Any]:
+            return told(await function(*args, **kwargs))
+
+    else:
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> list[Any]:
+            return told(function(*args, **kwargs))
+
+    return wrapped
+
+
+def text_of(message: str | Sequence[_Message]) -> str:
     """The text of a prompt or completion; of a conversation, its last message.
 
     Raises:

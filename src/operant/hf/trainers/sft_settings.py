@@ -55,8 +55,8 @@ def check_settings(args: AlignedSFTConfig, measure: object, kwargs: Mapping[str,
     """Refuse settings that would change the objective, or be passed over in silence."""
     if not isinstance(args, AlignedSFTConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(
-            f"args must be an AlignedSFTConfig, which says the strategy, got {type(args).__name__}. It takes every "
-            "field of TRL's SFTConfig: write AlignedSFTConfig(strategy=..., ...) in its place."
+            f"args must be an AlignedSFTConfig, which has the strategy, got {type(args).__name__}. It takes every "
+            "field of TRL's SFTConfig: use AlignedSFTConfig(strategy=..., ...) instead."
         )
     packing = args.packing or bool(args.eval_packing)
     wrong = {
