@@ -106,14 +106,14 @@ def reporting(function: Callable[..., Any], report: Callable[[list[Any]], None])
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
 
         @functools.wraps(function)
-        async def wrapped(*args: Any, **kwargs: Any) -> list[Any]:
+        async def later(*args: Any, **kwargs: Any) -> list[Any]:
             return told(await function(*args, **kwargs))
 
-    else:
+        return later
 
-        @functools.wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> list[Any]:
-            return told(function(*args, **kwargs))
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> list[Any]:
+        return told(function(*args, **kwargs))
 
     return wrapped
 

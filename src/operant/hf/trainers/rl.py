@@ -250,10 +250,11 @@ class AlignedMixin(_Trainer):
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """Before a later optimizer step on the same rollouts: the off-policy credit of the current policy."""
         batch = self._batch
-        stale = batch is not None and self.model.training and self.state.global_step != batch.step
         every = self.args.steps_per_generation * self.num_iterations
-        if stale and self._step % every and self._buffered_inputs is not None:
-            refresh(self, batch, self._buffered_inputs)
+        buffered: Any = self._buffered_inputs
+        reused = self.model.training and self._step % every and buffered is not None
+        if batch is not None and reused and self.state.global_step != batch.step:
+            refresh(self, batch, buffered)
         return super()._prepare_inputs(generation_batch)  # pyright: ignore
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
