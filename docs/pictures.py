@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/strategies.md from the code that they describe.
+"""Draw the pictures of docs/strategies.md with the code that they describe.
 
 Run from a checkout with the development extras installed:
 
@@ -20,8 +20,8 @@ import torch
 
 from operant import Outcomes, estimate, expected_value, parse
 from operant.objectives import dead_probability, elasticity
-from operant.published import RULES, credit_of
-from operant.published.audit import audit
+from operant.published import RULES, audit, credit_of
+from operant.report.charts import chart, color
 from operant.report.theme import GRAY, Figure, Key, Panel, cycle, panel, save
 from operant.strategies import Strategy, Verified, expected_draws
 
@@ -32,7 +32,7 @@ WIDTH = 2.2
 
 
 def success(s: Strategy) -> list[Point]:
-    """S(p) of a strategy that has one."""
+    """S(p) of a strategy that has a success function."""
     return [(str(s), p, v) for p, v in zip(P.tolist(), s.log_success(P.log()).exp().tolist(), strict=True)]
 
 
@@ -49,29 +49,28 @@ def keys(names: Iterable[str]) -> dict[str, Key]:
 
 
 def lines(points: Iterable[Point], domain: Iterable[str], x: alt.X, y: alt.Y, *, dots: bool = False) -> alt.Chart:
-    """One line per name; with dots where only the points are members."""
-    rows = [{"branch": name, "x": a, "y": b} for name, a, b in points]
-    color = alt.Color("branch:N", scale=alt.Scale(domain=list(domain)), title=None)
-    chart = alt.Chart(alt.Data(values=rows)).encode(x=x, y=y, color=color)
-    return chart.mark_line(strokeWidth=WIDTH, clip=True, point={"size": 40} if dots else False)
+    """A line for each name; ``dots`` marks the points where only they are strategies."""
+    drawn = chart({"series": name, "x": a, "y": b} for name, a, b in points).encode(x=x, y=y, color=color(domain))
+    return drawn.mark_line(strokeWidth=WIDTH, clip=True, point={"size": 40} if dots else False)
 
 
 def gray(points: Iterable[tuple[float, float]]) -> alt.Chart:
     """A dashed line without a legend."""
-    chart = alt.Chart(alt.Data(values=[{"x": a, "y": b} for a, b in points]))
-    mark = chart.mark_line(strokeDash=[5, 4], strokeWidth=1.5, color=GRAY.light, clip=True)
+    mark = chart({"x": a, "y": b} for a, b in points).mark_line(
+        strokeDash=[5, 4], strokeWidth=1.5, color=GRAY.light, clip=True
+    )
     return mark.encode(x="x:Q", y="y:Q")
 
 
 def axis_x(title: str, *, values: Sequence[float] | None = None, log: bool = False, domain: Any = None) -> alt.X:
-    """The axis below, with the ticks that it should have."""
+    """The horizontal axis, with its ticks."""
     scale = alt.Scale(type="log" if log else "linear", domain=domain or alt.Undefined, nice=False)
     ticks = alt.Axis(values=list(values) if values else alt.Undefined, format=".4~g", tickCount=6)
     return alt.X("x:Q", title=title, scale=scale, axis=ticks)
 
 
 def axis_y(title: str, domain: Any, *, values: Sequence[float] | None = None, log: bool = False) -> alt.Y:
-    """The axis to the left."""
+    """The vertical axis, with its ticks."""
     scale = alt.Scale(type="log" if log else "linear", domain=domain, nice=False)
     return alt.Y(
         "y:Q", title=title, scale=scale, axis=alt.Axis(values=values or alt.Undefined, tickCount=6, format=".4~g")
@@ -79,7 +78,7 @@ def axis_y(title: str, domain: Any, *, values: Sequence[float] | None = None, lo
 
 
 def success_curves() -> Figure:
-    """S(p) where successes are counted, and where votes are."""
+    """S(p) of strategies that count successes, and the value of votes."""
     counted = [parse(s) for s in ("pass@16", "harmonic(pass@16)", "verified@16:0.1:0.2", "threshold@16:9", "pass^16")]
     points = [point for s in counted for point in success(s)]
     votes = {f"maj@16, {k} rival{'s' * (k > 1)}": k for k in (1, 4, 16)}
@@ -89,7 +88,7 @@ def success_curves() -> Figure:
         for p, v in zip(P.tolist(), vote(parse("maj@16"), P, k).tolist(), strict=True)
     ]
     names = [*map(str, counted), *votes]
-    x, y = axis_x("p, success of one sample", domain=[0, 1]), axis_y("success of what is deployed", [0, 1])
+    x, y = axis_x("p, success of one sample", domain=[0, 1]), axis_y("success of the deployed strategy", [0, 1])
     ceiling = gray((p, Verified(16, 0.1, 0.2).ceiling(p)) for p in P.tolist())
     threshold = [point for point in points if point[0] == "threshold@16:9"]
     panels = (
@@ -106,7 +105,7 @@ def success_curves() -> Figure:
 
 
 def sft_weights() -> Figure:
-    """f(p) of -log S."""
+    """f(p), the weight that -log S puts on the cross-entropy gradient."""
     p = torch.logspace(-4, -0.0005, 160, dtype=torch.float64)
     budgets = [f"pass@{n}" for n in (1, 4, 16, 64)]
     others = ["harmonic(pass@64)", "mix(pass@1:0.25, pass@64:0.75)", "threshold@16:3"]
@@ -151,7 +150,7 @@ def wasted_gradient() -> Figure:
 
 
 def dead_groups() -> Figure:
-    """Groups whose weights are all 0."""
+    """Share of groups whose weights are all 0, against M."""
     rates = {f"p = {p:g}": p for p in (0.02, 0.1, 0.3, 0.7, 0.9)}
     names = list(rates)
     x, y = (
@@ -163,7 +162,7 @@ def dead_groups() -> Figure:
         points = [(name, m, dead_probability(s, m, p)) for name, p in rates.items() for m in range(9, 65)]
         rule = gray([(16, 0), (16, 1)])
         panels.append(panel(f"{s} (dashed: M = 2N)", rule, lines(points, names, x, y)))
-    return Figure("strategies_dead", "Groups that teach nothing", tuple(panels), keys(names))
+    return Figure("strategies_dead", "Groups without a gradient", tuple(panels), keys(names))
 
 
 def audited() -> Figure:
@@ -177,8 +176,8 @@ def audited() -> Figure:
         points += [(name, p, v) for p, v in zip(a.p.tolist(), (a.ratio / a.ratio[at]).tolist(), strict=True)]
     x = axis_x("p, success of one sample", domain=[0, 1])
     y = axis_y("slope over slope of pass@4 (1 at p = 0.1)", [0.3, 100], values=[0.3, 1, 3, 10, 30, 100], log=True)
-    chart = panel("", lines(points, chosen, x, y))
-    return Figure("strategies_audit", "What 8 rollouts are made to optimize, beside pass@4", (chart,), keys(chosen))
+    ratios = panel("", lines(points, chosen, x, y))
+    return Figure("strategies_audit", "What rules optimize from 8 rollouts, beside pass@4", (ratios,), keys(chosen))
 
 
 def early_stops() -> Figure:
@@ -195,9 +194,9 @@ def early_stops() -> Figure:
         for s in map(parse, members):
             points.append((name, expected_draws(s, o).item(), estimate(s, o).value.item()))
     x = axis_x("mean number of samples drawn", domain=[0, 32])
-    chart = panel("", lines(points, families, x, axis_y("success of the vote", [0.4, 1]), dots=True))
+    votes = panel("", lines(points, families, x, axis_y("success of the vote", [0.4, 1]), dots=True))
     title = "The same vote for fewer samples: correct 41 %, rivals 25, 16, 9 and 9 %"
-    return Figure("strategies_stop", title, (chart,), keys(families))
+    return Figure("strategies_stop", title, (votes,), keys(families))
 
 
 FIGURES = (success_curves, sft_weights, wasted_gradient, dead_groups, audited, early_stops)

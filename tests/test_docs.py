@@ -147,11 +147,11 @@ def test_the_pictures_are_drawn_from_the_code(tmp_path: Path) -> None:
     figures = [make() for make in pictures.FIGURES]
     assert {f.name for f in figures} == {path.stem for path in (DOCS / "images").glob("strategies_*")}
     for figure in figures:
-        lines = [line for p in figure.panels for line in values(p.spec) if "branch" in line]
-        assert {line["branch"] for line in lines} == set(figure.keys)
+        lines = [line for p in figure.panels for line in values(p.spec) if "series" in line]
+        assert {line["series"] for line in lines} == set(figure.keys)
         assert all(math.isfinite(line["x"] + line["y"]) for line in lines)
     (slope,) = (p for f in figures for p in f.panels if p.title == "Slope dS/dp")
-    four = {line["branch"].partition(",")[0]: line["y"] for line in values(slope.spec) if line["x"] == 4}
+    four = {line["series"].partition(",")[0]: line["y"] for line in values(slope.spec) if line["x"] == 4}
     for name, rule in (("maj@16", slow.vote), ("threshold@16:9", slow.at_least(9))):
         assert four[name] == pytest.approx(slope_over_all_votes(rule), rel=1e-9)
 

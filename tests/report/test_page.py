@@ -70,7 +70,7 @@ def test_every_family_has_its_panel(specs: list[dict]) -> None:
 def test_no_chart_is_empty_and_colors_match_their_branches(specs: list[dict]) -> None:
     for chart in specs:
         layers = json.dumps(chart["spec"])
-        assert layers.count('"branch": ') >= 2, chart["id"]
+        assert layers.count('"series": ') >= 2, chart["id"]
         domains = {
             json.dumps(layer["encoding"]["color"]["scale"]["domain"])
             for layer in chart["spec"]["layer"]

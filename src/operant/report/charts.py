@@ -17,9 +17,9 @@ def chart(rows: Iterable[Datum]) -> alt.Chart:
     return alt.Chart(alt.Data(values=list(rows)))
 
 
-def color(names: Iterable[str], field: str = "series") -> alt.Color:
-    """The series of a figure, in the order of its keys: the theme's range gives each its color."""
-    return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(names)), title=None)
+def color(names: Iterable[str]) -> alt.Color:
+    """The color of the field ``series``: the theme's range, in the order of the figure's keys."""
+    return alt.Color("series:N", scale=alt.Scale(domain=list(names)), title=None)
 
 
 def level_rule(level: float) -> alt.Chart:

@@ -57,7 +57,7 @@ def test_every_chart_draws_every_name_in_both_themes(page: str) -> None:
     assert list(charts(page)) == [f"{f}-{i}" for f in FAMILIES for i in range(3)] + ["dead-0"]
     for chart in charts(page).values():
         (domain,) = {json.dumps(x["encoding"]["color"]["scale"]["domain"]) for x in chart["spec"]["layer"]}
-        drawn = {row["branch"] for row in rows_of(chart, "branch")}
+        drawn = {row["series"] for row in rows_of(chart, "series")}
         silent = {"pass@4"} if chart["id"].endswith("-2") else set()
         assert drawn == set(json.loads(domain)) - silent, chart["id"]
         for mode in ("light", "dark"):
@@ -66,8 +66,8 @@ def test_every_chart_draws_every_name_in_both_themes(page: str) -> None:
 
 def test_the_charts_hold_the_numbers_of_the_record(full: Path, page: str) -> None:
     run = load_audit(full)
-    rows = rows_of(charts(page)["plug-ins-1"], "branch")
-    drawn = {(r["branch"], r["p"]): r["value"] for r in rows}
+    rows = rows_of(charts(page)["plug-ins-1"], "series")
+    drawn = {(r["series"], r["p"]): r["value"] for r in rows}
     (rule,) = [r for r in run.rules if r["name"] == "plug-in"]
     assert drawn["plug-in", 0.9] == rule["ratio"][run.p.index(0.9)] == run.at(rule["ratio"], 0.9)
     assert len({r["name"] for r in run.rules}) == 18

@@ -90,7 +90,7 @@ def _lines(
 ) -> Panel:
     """A line for each rule; the target is a wide band below them."""
     rows = [
-        {"branch": name, "p": p, "logit": math.log(p / (1 - p)), "value": y, "width": keys[name].width}
+        {"series": name, "p": p, "logit": math.log(p / (1 - p)), "value": y, "width": keys[name].width}
         for name, values in curves.items()
         for p, y in zip(run.p, values, strict=True)
         if y is not None and (y > 0 or not logarithmic)
@@ -99,8 +99,8 @@ def _lines(
     base = chart(rows).encode(
         x=_logit_axis(run),
         y=_log_axis(rows) if logarithmic else alt.Y("value:Q", title=unit, axis=alt.Axis(tickCount=6)),
-        color=color(keys, "branch"),
-        strokeDash=alt.StrokeDash("branch:N", scale=dash, title=None),
+        color=color(keys),
+        strokeDash=alt.StrokeDash("series:N", scale=dash, title=None),
     )
     lines = [
         base.transform_filter(f"datum.width == {width:g}").mark_line(
@@ -109,7 +109,7 @@ def _lines(
         for width in sorted({k.width for k in keys.values()}, reverse=True)
     ]
     tips = [
-        alt.Tooltip("branch:N", title="rule"),
+        alt.Tooltip("series:N", title="rule"),
         alt.Tooltip("p:Q", format=".2f"),
         alt.Tooltip("value:Q", format=".4g"),
     ]

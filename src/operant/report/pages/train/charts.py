@@ -40,7 +40,7 @@ def _scaling_panel(family: str, drawn: Sequence[str], rows: list[Datum], budgets
         title="samples per prompt, N",
         axis=alt.Axis(values=budgets, labelFlush=False),
     )
-    base = chart(rows).encode(x=x, color=color(drawn, "branch"))
+    base = chart(rows).encode(x=x, color=color(drawn))
     axis = alt.Axis(title=f"{family}, %", tickCount=6)
     band = base.mark_area(opacity=min(0.16, 0.8 / len(drawn))).encode(
         y=alt.Y("low:Q", axis=axis, scale=alt.Scale(zero=False)), y2="high:Q"
@@ -69,8 +69,8 @@ def _gain_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
             scale=alt.Scale(paddingInner=0.35, paddingOuter=0.15),
             axis=alt.Axis(labelAngle=0, ticks=False, labelPadding=8),
         ),
-        xOffset=alt.XOffset("branch:N", sort=None, scale=alt.Scale(domain=list(drawn))),
-        color=color(drawn, "branch"),
+        xOffset=alt.XOffset("series:N", sort=None, scale=alt.Scale(domain=list(drawn))),
+        color=color(drawn),
     )
     axis = alt.Axis(title="gain, percentage points", tickCount=6)
     zero = level_rule(0)
@@ -152,10 +152,10 @@ def _line_panel(title: str, drawn: Sequence[str], rows: list[Datum], y: alt.Y, f
     base = chart(rows).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, format=",d")),
         y=y,
-        color=color(drawn, "branch"),
+        color=color(drawn),
     )
     tooltip = [
-        alt.Tooltip("branch:N"),
+        alt.Tooltip("series:N", title="branch"),
         alt.Tooltip("step:Q", format=".0f"),
         alt.Tooltip("mean:Q", format=form),
     ]
@@ -180,7 +180,7 @@ def _weight_rows(run: SavedRun, label: str) -> list[Datum]:
         if None not in (weight.get("quantiles") or [None])
     ]
     return [
-        {"branch": label, "step": step, **dict(zip(names, map(float, triple), strict=True))}
+        {"series": label, "step": step, **dict(zip(names, map(float, triple), strict=True))}
         for step, triple in _binned(found)
     ]
 
@@ -188,7 +188,7 @@ def _weight_rows(run: SavedRun, label: str) -> list[Datum]:
 def _weight_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
     base = chart(rows).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=4, format=",d")),
-        color=color(drawn, "branch"),
+        color=color(drawn),
     )
     axis = alt.Axis(title=None, tickCount=6)
     band = base.mark_area(opacity=0.22).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
@@ -196,7 +196,7 @@ def _weight_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
     dots = base.mark_point(filled=True, size=90, opacity=0).encode(
         y="mean:Q",
         tooltip=[
-            alt.Tooltip("branch:N"),
+            alt.Tooltip("series:N", title="branch"),
             alt.Tooltip("step:Q", format=".0f"),
             *number_tips({"mean": "median", "low": "5 %", "high": "95 %"}, ".3g"),
         ],
@@ -208,7 +208,7 @@ def _weight_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
 def _rows(run: SavedRun, table: Intervals, keys: Sequence[tuple[str, str]]) -> list[Datum]:
     return [
         {
-            "branch": label,
+            "series": label,
             "metric": metric,
             "budget": run.metric(metric).n,
             **{k: 100 * v for k, v in vars(table[label, metric]).items()},
@@ -224,7 +224,7 @@ def _logged(run: SavedRun, label: str, key: str) -> list[tuple[int, Any]]:
 
 
 def _curve(label: str, points: Sequence[tuple[int, float]]) -> list[Datum]:
-    return [{"branch": label, "step": step, "mean": float(value)} for step, value in _binned(points)]
+    return [{"series": label, "step": step, "mean": float(value)} for step, value in _binned(points)]
 
 
 def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
@@ -245,4 +245,4 @@ def _family_title(family: str) -> str:
 def _tooltips(unit: str) -> list[alt.Tooltip]:
     form = ".1f"  # without a plus, which would make Vega write -0.0
     titles = {"mean": unit, "low": "95 % from", "high": "95 % to"}
-    return [alt.Tooltip("branch:N"), alt.Tooltip("metric:N"), *number_tips(titles, form)]
+    return [alt.Tooltip("series:N", title="branch"), alt.Tooltip("metric:N"), *number_tips(titles, form)]
