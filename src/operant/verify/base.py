@@ -11,8 +11,8 @@ import numpy as np
 
 from operant.core.checks import DataError
 
+# Magnitudes that are written without an exponent: the range in which a person would write all digits.
 _PLAIN = (Decimal("1e-9"), Decimal("1e16"))
-"""Magnitudes that are written without an exponent."""
 Turn = tuple[str, str]
 """One message of a conversation: its role and its text."""
 
@@ -22,11 +22,11 @@ class Prompt:
     """One prompt and the short answer that is correct for it.
 
     Args:
-        id: number of the prompt in its set; from a file of rollouts, whatever stands there.
-        text: what the model is asked, in its template; of a conversation, the user's last message.
-        target: the correct answer; "" where a verifier judges without one.
-        info: what else the verifier needs (JSON values): further columns, unit tests, a generator's entry.
-        history: the turns before ``text``, as (role, content): a system prompt, examples. They need a chat template.
+        id: number of the prompt in its set. In a file of rollouts it is any text or number.
+        text: what the model is asked, in its template. In a conversation it is the user's last message.
+        target: the correct answer, or "" for a verifier that needs none.
+        info: what else the verifier needs, as JSON values: further columns, unit tests, an entry of a generator.
+        history: the turns before ``text`` as (role, content), for example a system prompt. They need a chat template.
     """
 
     id: Any
@@ -37,19 +37,18 @@ class Prompt:
 
     @property
     def asked(self) -> tuple[Turn, ...]:
-        """The whole conversation as (role, content): equal where the model is asked the same."""
+        """The whole conversation as (role, content). Prompts with equal conversations are one question to the model."""
         return (*self.history, ("user", self.text))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the verifier says of one completion.
+    """The result of verifying one completion.
 
     Args:
-        reward: 1.0 correct, 0.0 wrong (a user's function: any number), None if the verifier failed.
-        answer: text that stands for the answer, equal for the answers of one prompt that are the same answer; None if
-            there is none.
-        failure: "" or what went wrong: "timeout", "crash", or the name of the exception.
+        reward: 1.0 for correct and 0.0 for wrong; any number from a user's function; None if the verifier failed.
+        answer: text of the answer, or None. Equivalent answers of one prompt have the same text.
+        failure: "", or the kind of failure: "timeout", "crash", or the name of the exception.
     """
 
     reward: float | None
@@ -58,12 +57,12 @@ class Verdict:
 
 
 def clean_target(value: Any, where: str) -> str:
-    """The correct answer as text: one cleaning for prompt files, files of rollouts and rewards.
+    """The correct answer as text. Prompt files, files of rollouts and rewards all use this function.
 
     It is :func:`as_text` without white space at its ends: 5 and 5.0 are "5", 1e-05 is "0.00001", true is "true".
 
     Args:
-        value: what stands in the row.
+        value: the value in the row.
         where: file, row and column, for the error.
 
     Raises:
@@ -75,11 +74,11 @@ def clean_target(value: Any, where: str) -> str:
 def as_text(value: Any, where: str, what: str) -> str:
     """A cell as text.
 
-    - A text is left as it is.
-    - A number becomes its shortest decimal text: 5 and 5.0 (tables write whole numbers so) are "5", 1e-05 is
-      "0.00001". Below 1e-9 and from 1e16 on the exponent stays.
+    - A text stays as it is.
+    - A number becomes its shortest decimal text: 5 and 5.0 are "5", 1e-05 is "0.00001". Numbers below 1e-9 and from
+      1e16 on keep their exponent.
     - true and false are written as JSON writes them.
-    - Everything else is refused: its text would be Python's, which no file holds and no model writes.
+    - Everything else is an error: a model would have to write Python's notation to be right.
 
     Raises:
         DataError: naming ``where`` and ``what`` was expected.
@@ -104,7 +103,7 @@ def _number(value: Decimal, where: str, what: str) -> str:
     if not value.is_finite():
         raise DataError(f"{where}: expected {what} as a text or a finite number, got {value}.")
     if value == 0:
-        return "0"  # -0.0 too
+        return "0"  # -0.0 as well, which would be written "-0"
     if not _PLAIN[0] <= abs(value) < _PLAIN[1]:
         return str(value).lower()
     whole, _, part = format(value, "f").partition(".")

@@ -1,17 +1,17 @@
 """Programs graded by their unit tests, in HumanEval's form, each in a process of its own under limits.
 
-The limits stop accidents, not attackers. Two layers:
+The limits stop accidents, not attackers. There are two layers:
 
 - Everywhere: limits on CPU time, memory and file size, an environment without the caller's variables, and the
   interpreter's audit events. Other processes, signals, the network, SQLite, calls of C through ctypes, changes outside
   the program's folder, and reading other processes' /proc are refused.
-- Where Linux lets this user make namespaces (most systems do; many containers do not): besides, no network device, a
-  process table of its own, a read-only view of every file system, and a folder of 64 MB in memory. ``namespaces`` says
-  whether it does; without them a line on stderr says so.
+- Where Linux lets this user make namespaces: no network device, a process table of its own, a read-only view of every
+  file system, and a folder of 64 MB in memory. Most systems allow namespaces, many containers do not. ``namespaces``
+  tells, and without them a line on stderr warns.
 
-What they do not stop: a program can read the files that this user can read, can get around the audit events from
-inside its process (native code), and can make any test pass, for it runs in the same interpreter as the tests. Grade
-completions of a model that you do not trust in a container or a virtual machine.
+The limits do not stop three things. A program can read the files that this user can read. Native code gets around the
+audit events. A program can make any test pass, because it runs in the same interpreter as the tests. Grade completions
+of a model that you do not trust in a container or a virtual machine.
 """
 
 from __future__ import annotations
@@ -35,28 +35,31 @@ from operant.verify.grader import Failed, Graded
 from operant.verify.pool import kill_group
 
 RUNNER = Path(__file__).with_name("sandbox.py")
+# Wall-clock limit in units of the CPU time. A program may share its core with others: with 1.0, a busy machine would
+# turn right programs into timeouts.
 _WALL = 5.0
-"""Wall-clock limit in units of the CPU time: a program may share its core with others."""
+# Not tuned: all 164 solutions of HumanEval pass within these limits of memory and of one file.
 _MEMORY = 1 << 30
 _FILE = 16 << 20
+# Where a completion of a function's body ends (Chen et al. 2021, section 2.1, and decorators, asserts and fences).
 _STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\nassert", "\n@", "\n```")
-"""Where a completion of a function's body ends (Chen et al. 2021, section 2.1, and decorators, asserts and fences)."""
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE)
 
 
 @cache
 def namespaces() -> bool:
-    """Whether a program can run in namespaces of its own here; tried once a process."""
+    """Whether a program can run in namespaces of its own on this machine; tried once a process."""
     return CodeRunner(seconds=20, isolated=True).run("") == 1.0
 
 
 class CodeRunner:
     """Run prompt + completion + tests and say whether the tests ran to their end.
 
-    Reward 1.0: they did. 0.0: an exception (SystemExit too), a syntax error, more than ``seconds`` of CPU time or
-    ``memory`` bytes, or an end before the tests did. A program that neither ends nor uses its CPU time within ``wall``
-    times that is a failure "timeout" without reward: a sleeping program and a busy machine look the same from outside.
-    There is no answer for votes: that two programs do the same cannot be seen from their text.
+    The reward is 1.0 if they did. It is 0.0 for an exception (SystemExit as well), a syntax error, more than
+    ``seconds`` of CPU time, more than ``memory`` bytes, or an end before the tests. A program that neither ends nor
+    uses up its CPU time within ``wall`` times that is a failure "timeout" without reward: from outside, a sleeping
+    program and a busy machine look the same. There is no answer for votes, because equal programs may have different
+    texts.
 
     Args:
         seconds: CPU time of a program, rounded up to whole seconds.
@@ -138,11 +141,11 @@ def program(completion: str, info: Mapping[str, Any]) -> str:
 
 
 def solution(code: str, completion: str, entry: str) -> str:
-    """The program that a completion means.
+    """The program that a completion stands for.
 
-    A completion is the rest of the function that ``code`` begins, cut where it ends; or the whole function, which then
-    replaces it and keeps what stands above it; either may stand in a ```python block, among prose. Text that begins
-    indented is no prose.
+    A completion is either the rest of the function that ``code`` begins, cut where the function ends, or the whole
+    function, which replaces the beginning and keeps the code above it. Either may stand in a ```python block among
+    prose. Text that begins indented is code.
     """
     defines = re.compile(rf"^(?:async )?def {re.escape(entry)}\b", re.MULTILINE)
     blocks = [] if _first(completion).startswith(("  ", "\t")) else _BLOCK.findall(completion)

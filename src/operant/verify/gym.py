@@ -12,14 +12,14 @@ from operant.verify.pool import Pool
 from operant.verify.registry import VERIFIERS
 
 GYM = "gym:"
+# Entries drawn where no size is given.
 _SIZE = 1000
-"""Entries drawn where no size is given."""
+# Wall-clock limit for drawing them. Some generators search for puzzles with exactly one solution.
 _SECONDS = 600.0
-"""Wall-clock limit for drawing them: some generators search for puzzles with one solution."""
 
 
 class Entry(NamedTuple):
-    """One entry: its question, its answer ("" where the generator keeps none), and what its verifier needs."""
+    """One entry: its question, its answer ("" if the generator keeps none), and what the verifier needs."""
 
     question: str
     answer: str
@@ -29,15 +29,16 @@ class Entry(NamedTuple):
 def draw(source: str, *draws: tuple[int, int | None]) -> list[list[Entry]]:
     """Entries of "GENERATOR?key=value&...", with the generator's own settings as JSON values or text.
 
-    They are drawn under a fixed hash seed: a few generators iterate over sets, and would draw others in each process.
+    They are drawn under a fixed hash seed. A few generators iterate over sets, and would otherwise draw other
+    entries in every process.
 
     Args:
         source: for example "chain_sum?size=500&min_terms=2&max_terms=4".
-        draws: seed and number of entries of each list of them; None for those of the source, if it has its own.
+        draws: for each list, its seed and its number of entries. None takes both from the source, where it has them.
 
     Raises:
         DataError: without reasoning-gym; for an unknown generator or setting; for a generator that does not score its
-            own answers 1.0, or scores nonsense so, for then no reward would mean anything.
+            own answers 1.0, or scores nonsense 1.0: its rewards would mean nothing.
     """
     need_package(VERIFIERS["gym"])
     name, _, query = source.partition("?")

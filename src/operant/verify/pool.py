@@ -19,9 +19,9 @@ from operant.core.checks import InputError, OperantError
 from operant.verify.grader import failure_of
 
 _WORKER = Path(__file__).with_name("worker.py")
+# Wall-clock limit for a worker to make its grader. SymPy takes 1 to 2 s. A cold disk, or a user's module that loads a
+# model, can take a minute.
 _START_SECONDS = 120.0
-"""Wall-clock limit for a worker to make its grader. SymPy takes 2 s. A cold disk, or a user's module that loads a
-model, can take a minute."""
 
 
 class Reply(NamedTuple):
@@ -34,9 +34,9 @@ class Reply(NamedTuple):
 class Pool:
     """Long-lived processes of one verifier, with a wall-clock limit per task.
 
-    A worker is a fresh interpreter on ``worker.py`` alone: it does not import the caller's main module (which may have
-    no guard and would start training again), nor torch. A task out of time costs its worker, which is killed with
-    its process group and started again for the next task. A worker whose parent is gone stops by itself.
+    A worker is a fresh interpreter that runs ``worker.py``. It imports neither torch nor the caller's main module,
+    which may have no guard and would start training again. A task out of time costs its worker: it is killed with
+    its process group, and started again for the next task. A worker whose parent is gone stops by itself.
 
     Args:
         spec: the verifier's specification.
@@ -54,7 +54,7 @@ class Pool:
         self._workers[0].start()
 
     def map(self, action: str, tasks: Sequence[tuple[Any, ...]]) -> list[Reply]:
-        """Replies in order. A task may fail, its failure is then a reply; the others go on."""
+        """Replies in order. The failure of a task is its reply; the other tasks go on."""
         if not self.close.alive:
             raise InputError("this verifier is closed. Make another one.")
         replies: list[Reply] = [Reply(None, "not run")] * len(tasks)
@@ -86,7 +86,7 @@ class Threads:
         """Nothing lives between two calls."""
 
     def map(self, action: str, tasks: Sequence[tuple[Any, ...]]) -> list[Reply]:
-        """Replies in order. A task may fail, its failure is then a reply; an OperantError is raised."""
+        """Replies in order. The failure of a task is its reply, but an OperantError is raised."""
         with ThreadPoolExecutor(self._threads) as threads:
             return list(threads.map(partial(self._reply, action), tasks))
 
@@ -146,7 +146,7 @@ class _Worker:
                 return Reply(*pipe.recv())
         except (EOFError, OSError):
             failure = "crash"
-        except BaseException:  # interrupted between a question and its answer: the pipe is out of step
+        except BaseException:  # interrupted between task and reply: the next reply would belong to this task
             self.stop()
             raise
         self.stop()
@@ -164,13 +164,13 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     """End a process that leads its own session, and what it started there, and wait for it."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # all gone already
+    except (ProcessLookupError, PermissionError):  # the group has ended already
         process.kill()
     process.wait()
 
 
 def _stop(workers: Iterable[_Worker], owner: int) -> None:
-    if os.getpid() == owner:  # a fork of the owner leaves them alone
+    if os.getpid() == owner:  # a fork of the owner inherits this finalizer, and must not stop the workers
         for worker in workers:
             worker.stop()
 

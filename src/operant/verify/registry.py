@@ -19,8 +19,8 @@ from .grader import Graded, Grader, Verifier
 DOTTED = re.compile(r"\w+(\.\w+)*[.:]\w+")
 """The path of a function: package.module.function or package.module:function."""
 _FUNCTION = "package.module.function"
+# Address space of a worker for "math": SymPy may try to build 9^9^9^9.
 _MATH_BYTES = 4 << 30
-"""Address space of a worker for "math": SymPy may try to build 9^9^9^9. Loaded, SymPy takes less than 0.5 GB of it."""
 
 
 VERIFIERS: dict[str, Verifier] = {}

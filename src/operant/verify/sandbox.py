@@ -1,4 +1,4 @@
-"""The script of a process that runs one Python program under limits; operant.verify.code says what they are worth."""
+"""The script of a process that runs one Python program under limits. operant.verify.code lists what they stop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _FOLDERS = os.O_DIRECTORY | os.O_PATH
+# Audit events that change files -> the positions of their paths, and of the folders that these are relative to.
 _PATHS: dict[str, tuple[tuple[int, int | None], ...]] = {
     "os.remove": ((0, 1),),
     "os.rmdir": ((0, 1),),
@@ -24,14 +25,14 @@ _PATHS: dict[str, tuple[tuple[int, int | None], ...]] = {
     "os.removexattr": ((0, None),),
     "shutil.rmtree": ((0, None),),
 }
-"""Events that change files -> the places of their paths, and of the folders that these are relative to."""
+# Prefixes of the audit events that are refused whatever their arguments.
 _NEVER = (
     *("os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.kill", "os.link", "os.symlink", "os.chown"),
     *("signal.pthread_kill", "signal.pidfd_send_signal", "subprocess.", "pty.", "socket.", "syslog.", "fcntl.ioctl"),
     *("sqlite3.", "resource.setrlimit", "resource.prlimit", "ctypes.dlsym", "ctypes.call_function", "ctypes.cdata"),
     *("ctypes.string_at", "ctypes.wstring_at"),
 )
-"""Beginnings of the events that are refused whatever their arguments."""
+# Functions of os that change something outside and raise no audit event. They are replaced.
 _SILENT = (
     *(
         "mkfifo",
@@ -45,14 +46,14 @@ _SILENT = (
     ),
     *("pidfd_open", "unshare", "setns", "chroot"),
 )
-"""Functions of os that change something outside and raise no event: they are replaced."""
+# Extension modules that write files without an audit event.
 _MODULES = ("_posixshmem", "_multiprocessing", "_gdbm", "_dbm")
-"""Extension modules that write files without an event."""
+# CLONE_NEWUSER, NEWNS, NEWPID, NEWNET and NEWIPC of unshare(2), which Python 3.11 has no names for.
 _NEW_NAMESPACES = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000
-"""CLONE_NEWUSER, NEWNS, NEWPID, NEWNET and NEWIPC."""
 _MS_REC_PRIVATE = 0x4000 | 0x40000
+# Threads and processes of a program in namespaces of its own: enough for a thread pool, and a fork bomb ends at
+# once. The kernel does not count those of root.
 _PROCESSES = 64
-"""Threads and processes of a program in namespaces of its own; the kernel does not count those of root."""
 
 
 def _guard(folder: str) -> None:

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of a prompt: a text or a conversation, the tokens, and the token that ends an answer."""
+"""Prompts for a tokenizer: as texts or conversations, as tokens, and the token that ends an answer."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def _rendered(tokenizer: Any, messages: Messages, **settings: Any) -> str:
 
 
 def end_of_turn(tokenizer: Any, ends: Collection[int]) -> int:
-    """The token that the chat template puts after an answer, if generation ends there; else the tokenizer's own.
+    """The token that the chat template puts after an answer, if generation ends there; else the tokenizer's own end.
 
     Args:
         tokenizer: with a chat template.
         ends: the tokens at which generation ends.
     """
-    answer = "17 apples"  # stands in no template
+    answer = "17 apples"  # any text that no chat template contains
     turns = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": answer}]
     after = _rendered(tokenizer, turns).rpartition(answer)[2]
     tokens: list[int] = tokenizer(after, add_special_tokens=False)["input_ids"]

@@ -12,8 +12,8 @@ from operant.core.checks import DataError
 from operant.verify.base import Turn, as_text
 
 _ROLES = ("system", "developer", "user", "assistant")
+# Braces of a template: an escaped one, an empty pair, a field, or a mistake.
 _FIELD = re.compile(r"\{\{|\}\}|\{\}|\{([^{}]+)\}|[{}]")
-"""What a template's braces may be: an escaped one, an empty pair, a field, or a mistake."""
 
 
 def cell(row: Mapping[str, Any], path: str, where: str, hint: str) -> Any:
@@ -46,8 +46,8 @@ def _inside(value: Any, index: str) -> bool:
 def conversation(value: Any, where: str) -> tuple[tuple[Turn, ...], str]:
     """Messages as TRL and verl write them, [{"role": ..., "content": ...}, ...]: the earlier turns, and the question.
 
-    Content may be a list of text parts, as the chat interfaces write it. A further entry that is None or empty, as
-    tables fill it in, counts as absent.
+    Content may be a list of text parts, as chat interfaces write it. A further entry that is None or empty counts as
+    absent: tables fill such entries in.
 
     Raises:
         DataError: for anything else: another role, an image, tool calls, a last message that is not the user's.
@@ -73,7 +73,7 @@ def _turn(message: Any, where: str) -> Turn:
         raise DataError(f"{where}: expected one of the roles {', '.join(_ROLES)}, got {role!r}.")
     further = [name for name, entry in said.items() if entry is not None and entry != [] and entry != ""]
     if further:
-        raise DataError(f"{where}: {form}, and it has {further} too, which no chat template here would see.")
+        raise DataError(f"{where}: {form}, and it has {further} too, which no chat template here reads.")
     if isinstance(content, (list, tuple, np.ndarray)):
         parts: list[Any] = list(content)
         if not all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in parts):
@@ -105,7 +105,7 @@ def fields(template: str) -> list[str]:
 def fill(template: str, values: Mapping[str, str]) -> str:
     r"""The template with the text of every field; {{ and }} become braces, {} (as in \boxed{}) stays.
 
-    Braces in the values mean nothing.
+    Braces in the values are left alone.
     """
 
     def put(match: re.Match[str]) -> str:

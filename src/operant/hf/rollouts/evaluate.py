@@ -31,8 +31,8 @@ from operant.strategies import (
 )
 from operant.verify import Prompt, make_verifier
 
+# Families that have a name of their own; others are named by a member.
 _SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
-"""Families that need no member to name them."""
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -73,7 +73,7 @@ def _evaluate(
 ) -> None:
     folder, exact, chat = config.output_dir, None, False
     record = folder / "record.jsonl"
-    write_records(record, [r for r in read_records(record) if r["kind"] in ("run", "environment")])  # results are new
+    write_records(record, [r for r in read_records(record) if r["kind"] in ("run", "environment")])  # results anew
     name = config.model if config.rollouts_file is None else config.rollouts_file.name
     write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy=None)
     if config.rollouts_file is not None:

@@ -16,7 +16,7 @@ from operant.strategies import AllOf, BestOf, Majority, Outcomes, PassAt, Strate
 
 @dataclass(frozen=True)
 class StrategyFamily:
-    """A strategy over budgets; ``fixed`` if it has its own, as a mixture, and so is a single point."""
+    """A strategy over budgets. ``fixed``: its budgets cannot be changed, as in a mixture, so it is a single point."""
 
     strategy: Strategy
     budgets: tuple[int, ...]
@@ -44,7 +44,7 @@ class StrategyFamily:
         return {str(s): Column(self.label, s.n, values[:, j]) for j, s in enumerate(members)}
 
     def costs(self, outcomes: Outcomes) -> list[float]:
-        """Mean samples drawn at every budget; N, the most that can be, where there is no closed form."""
+        """Mean number of samples drawn at every budget; N, its maximum, where there is no closed form."""
         costs = [self.at(n).estimate_cost(outcomes) for n in self.budgets]
         return [float(n) if c is None else c.mean().item() for n, c in zip(self.budgets, costs, strict=True)]
 
@@ -78,7 +78,7 @@ def families_of(
 
 
 def _family(s: Strategy, budgets: Sequence[int], m: int) -> StrategyFamily:
-    """A member that cannot be built (at least 3 of 2) is no budget of the family."""
+    """The family of a member, at the budgets where a member exists: "at least 3 of N" has none at N = 2."""
     possible: list[int] = []
     for n in budgets:
         try:
@@ -98,9 +98,10 @@ def _family(s: Strategy, budgets: Sequence[int], m: int) -> StrategyFamily:
 def needs_verifier(s: Strategy, outcomes: Outcomes) -> bool:
     """Whether the deployed procedure has to know the rewards of its samples to choose among them.
 
-    If it chooses by answers or scores, its value is affine in the rewards, V(r) + V(1 - r) = V(1) + V(0). That is
-    tried on random rewards.
+    A procedure that chooses by answers or scores has a value that is affine in the rewards: V(r) + V(1 - r) = V(1) +
+    V(0). This is tested on random rewards.
     """
+    # One of the 64 draws that breaks the identity is enough.
     rows = torch.arange(64) % len(outcomes.reward)
     draw = outcomes.map(lambda x: x[rows, : s.n])
     reward = (torch.rand(draw.reward.shape, generator=torch_generator(0, "plan", "rewards")) < 0.5).double()

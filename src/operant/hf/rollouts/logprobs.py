@@ -19,7 +19,7 @@ def target_log_probs(
     sampler: Sampler = Sampler(),  # noqa: B008
     ends: Sequence[int] = (),
 ) -> Tensor:
-    """Log-probability of each row's target under a sampler: the sum over tokens with a label, (B, T) -> (B,) float32.
+    """Log-probability of each row's target under a sampler, summed over tokens with a label: (B, T) -> (B,) float32.
 
     Only the positions that predict a target token anywhere in the batch go through the vocabulary layer. -inf where
     a token of the target lies outside the nucleus: this sampler never returns the target.
@@ -30,8 +30,8 @@ def target_log_probs(
         attention_mask: (B, T).
         labels: (B, T), -100 outside the target.
         sampler: temperature and nucleus.
-        ends: tokens that end a completion all alike. A target whose last token is one of them gets the probability
-            of its text: log sum_e p(a, e) over the ends e after the answer a.
+        ends: tokens that each end a completion. A target whose last token is one of them gets the probability of its
+            text: log sum_e p(a, e) over the ends e after the answer a.
     """
     keep = (labels[:, 1:] != -100).any(0).nonzero()[:, 0]  # (k,) positions before a target token
     logits = model(

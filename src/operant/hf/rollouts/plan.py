@@ -1,7 +1,7 @@
-"""``operant plan``: from saved rollouts, what strategies and budgets are worth and what to train for.
+"""``operant plan``: the value of strategies and budgets on saved rollouts, and what to train for.
 
-Nothing is trained or sampled. Curves, credits and the shares of dead groups are unbiased for the model that made
-the rollouts; ``recommend`` turns them into a choice by rules that stand in its docstring.
+Nothing is trained or sampled. Curves, credits and shares of dead groups are unbiased for the model that made the
+rollouts. ``recommend`` turns them into a choice by the rules in its docstring.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from operant.hf.rollouts.signals import (
 from operant.objectives import credit
 from operant.strategies import BestOf, Outcomes, PassAt, Strategy, parse
 
+# Rollouts a prompt that a plan needs: N = 2, trained with M = 2 N.
 _LEAST = 4
-"""Rollouts a prompt that a plan needs: N = 2, trained with M = 2 N."""
 
 
 def plan(config: PlanConfig) -> Path:
@@ -153,7 +153,7 @@ def _measured(families: Sequence[StrategyFamily], outcomes: Outcomes, seed: int)
 
 
 def _evidence(outcomes: Outcomes, rate: Tensor, *, price: float, confidence: float, seed: int) -> Evidence:
-    """What the rules ask, bound to these rollouts."""
+    """What the rules of the recommendation need to know of these rollouts."""
     one = PassAt(1) if outcomes.binary else BestOf(1)  # either is worth the mean reward
     same = (outcomes.reward == outcomes.reward[:, :1]).all(-1)
     earns = outcomes.reward[:, 0] != 0

@@ -30,7 +30,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Policy:
-    """A causal language model (or its adapter) with its tokenizer; transformers' own types help little here.
+    """A causal language model, or its adapter, with its tokenizer.
 
     Args:
         model: the model.
@@ -62,7 +62,7 @@ class Policy:
 
     @property
     def pad(self) -> int:
-        """Token that fills rows up; masked everywhere."""
+        """Token that pads rows; it is masked everywhere."""
         pad = self.tokenizer.pad_token_id
         return int(self.tokenizer.eos_token_id if pad is None else pad)
 
@@ -71,7 +71,7 @@ class Policy:
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     def finished(self, tokens: Sequence[int]) -> bool:
-        """Whether a completion ended by itself, and was not cut at its length."""
+        """Whether a completion ended by itself and was not cut at the length limit."""
         return bool(tokens) and tokens[-1] in self.ends
 
     def save(self, path: Path) -> None:
@@ -109,14 +109,14 @@ def load_policy(
     adapter = Path(name) / "adapter_config.json"
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
-        tokenizer("0")  # settings of another type are found only when it reads
+        tokenizer("0")  # damaged settings raise only when a text is read
         if adapter.is_file():
             base = str(LoraConfig.from_pretrained(name).base_model_name_or_path)
             model, info = _loaded(base, dtype)
             model = PeftModel.from_pretrained(model, name, is_trainable=trainable)
         else:
             model, info = _loaded(name, dtype)
-    except Exception as error:  # a damaged folder raises nearly anything in there
+    except Exception as error:  # a damaged folder raises errors of many kinds
         raise DataError(
             f"cannot load a causal language model from {name!r} ({type(error).__name__}: {error}). Expected a folder "
             "written by save_pretrained, a Hub id, or 'embedded'."
@@ -132,7 +132,7 @@ def load_policy(
 
 
 def _loaded(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
-    """The model, and what transformers says of its weights."""
+    """The model, and what transformers reports about loading its weights."""
     return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)  # pyright: ignore
 
 
@@ -166,20 +166,20 @@ def embedded_model(seed: int) -> LlamaForCausalLM:
 
 
 def add_lora(policy: Policy, *, rank: int, alpha: int, seed: int) -> Policy:
-    """LoRA on all linear layers, initialised from ``seed``."""
+    """LoRA on all linear layers, initialized from ``seed``."""
     torch.manual_seed(child_seed(seed, "lora"))
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     return Policy(get_peft_model(policy.model, config), policy.tokenizer)
 
 
 def encode(policy: Policy, prompts: Sequence[Prompt], data: DataConfig, max_tokens: int) -> list[Encoded]:
-    """Prompts and targets as tokens, tokenised apart: rollouts start from exactly these prompt tokens.
+    """Prompts and targets as tokens, tokenized separately: rollouts start from exactly these prompt tokens.
 
     A target ends with the token that the chat template puts after an answer (<|eot_id|>, <end_of_turn>, <|im_end|>) if
     generation ends there, else with the tokenizer's end-of-sequence token.
 
     Raises:
-        DataError: if one is longer than ``max_tokens`` (the probability of a cut answer is another one), or a
+        DataError: if one is longer than ``max_tokens`` (a cut answer would have another probability), or a
             chat template is needed and there is none.
     """
     chat = is_chat(policy.tokenizer, data)

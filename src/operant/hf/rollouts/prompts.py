@@ -27,8 +27,8 @@ from operant.verify.registry import DOTTED, load_function
 
 EMBEDDED = "embedded"
 _HUMANEVAL = "humaneval"
+# What to do about a missing column.
 _COLUMNS = "Set data.prompt and data.target."
-"""What to do about a missing column."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class DataConfig:
             with the user's message. Dots lead to an entry inside a column: extra_info.question,
             prompt.0.content.
         target: column that holds the correct answer, likewise: reward_model.ground_truth. Numbers become text: 5.0 is
-            5. "" if a verifier of yours judges without one.
+            5. Set it to "" if your verifier needs no answer.
         target_pattern: regular expression with one group that finds the short answer in the target column, for
             example '#### (.+)' for GSM8K. Default: the whole column is the answer.
-        template: how a prompt is put to the model. {prompt} is what data.prompt names (of a conversation, its last
+        template: the text that the model gets. {prompt} is what data.prompt names (of a conversation, its last
             message), and {NAME} any other column: '{Body} {Question}'. Literal braces are doubled: {{ and }}.
         chat: whether to apply the tokenizer's chat template: the prompt is the user's message, after the earlier
             turns of its conversation. Default: if it has one.
@@ -59,7 +59,7 @@ class DataConfig:
         train_limit: use this many training prompts, drawn with the data seed, each with all of its rows.
         test_limit: use this many held-out prompts, likewise.
         holdout: prompts set aside where there is no ``test``. All rows of one prompt stand on one side.
-        seed: seed of these choices. The same for every training seed, so that runs are compared on the same
+        seed: seed of these choices. It does not depend on the training seed, so that runs are compared on the same
             prompts.
     """
 
@@ -80,7 +80,7 @@ class DataConfig:
 
 
 def gym_prompts(source: str, *draws: tuple[int, int | None]) -> list[list[Prompt]]:
-    """Lists of prompts of a reasoning-gym generator, each text once in a list; see :func:`operant.verify.gym.draw`."""
+    """Lists of prompts of a reasoning-gym generator; no list has a text twice. See :func:`operant.verify.gym.draw`."""
     lists: list[list[Prompt]] = []
     for rows in draw(source.removeprefix(GYM), *draws):
         found: dict[str, Prompt] = {}
@@ -91,12 +91,11 @@ def gym_prompts(source: str, *draws: tuple[int, int | None]) -> list[list[Prompt
 
 
 def load_prompts(config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
-    """Training prompts and held-out prompts; no prompt is in both.
+    """Training prompts and held-out prompts. No prompt is in both.
 
     Raises:
         DataError: for a missing file or column, a value that is no text, an empty answer, a pattern that does not
-            match, a template that names no column or an unknown one, or a prompt that stands in the training set
-            and in the test set.
+            match, a template that names no column or an unknown one, or a prompt that is in both sets.
     """
     named = fields(config.template)
     if not named:
@@ -152,7 +151,7 @@ def _check_numbers(config: DataConfig) -> None:
 
 
 def _hold_out(prompts: list[Prompt], config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
-    """Split by prompt: all rows of one go to one side. A held-out row that repeats another is evaluated once."""
+    """Split by prompt: all rows of a prompt go to one side. A repeated held-out row is evaluated once."""
     groups = _by_prompt(prompts)
     random.Random(child_seed(config.seed, "holdout")).shuffle(groups)
     if len(groups) <= config.holdout:
@@ -292,7 +291,7 @@ def _question(row: Mapping[str, Any], where: str, config: DataConfig) -> tuple[s
 
 
 def _rest(row: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
-    """The further columns that JSON can hold; an image is nothing to a verifier of texts."""
+    """The further columns that JSON can hold. Others, such as images, are of no use to a verifier of texts."""
 
     def fits(value: Any) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""From curves and credits to (strategy, N, M), by four rules, each with its reason in a sentence."""
+"""Recommend (strategy, N, M) from curves and credits by four rules, and give the reason of each in a sentence."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from torch import Tensor
 
 from operant.strategies import Mixture, Strategy
 
+# Differences of means below this are 0. It is far above the rounding of a float64 mean, and far below the share of one
+# rollout in it.
 _ROUNDING = 1e-9
-"""Differences of means below this are 0."""
+# Share of dead groups above which a larger group is worth its rollouts. A convention, not tuned: below it, most
+# rollouts have a signal.
 _MOST_DEAD = 0.5
-"""Share of dead groups above which a larger group is worth its rollouts."""
+# Overlap with the signal of one sample below which one sample gets a share of the objective. A convention, not tuned.
 _LEAST_OVERLAP = 0.5
-"""Overlap with the signal of one sample below which one sample gets a share of the objective."""
+# That share. A convention to start from, not a measurement.
 _SHARE_OF_ONE = 0.25
-"""That share. A convention to start from, not a measurement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,18 +112,18 @@ def quantiles(draws: Tensor, confidence: float) -> tuple[float, float]:
 def recommend(families: Sequence[MeasuredFamily], evidence: Evidence) -> list[Advice]:
     """One advice; a second one without a verifier, where the first needs one and another family does not.
 
-    1. N of a family starts at its smallest budget and moves to the next larger one whose gain over the present N has
-       an interval above zero and exceeds price * extra samples, until there is none. (The next one that pays, not
-       simply the next: maj@2 is worth exactly maj@1.) N <= M/2, so that training groups of 2N can be measured.
-    2. Deployed is the family with the highest value at its N, less price * samples. Where its N has not moved, there
-       is nothing to gain from more samples.
-    3. Trained for is the same strategy; but where its signal overlaps with that of one sample by less than half and
-       lies on less solved prompts, the prompts that are solved often would be left to drift: then a mixture.
-    4. M is the smaller of 2N and 4N with at most half of the groups dead; else 4N, and the reason says so. Where all
-       groups are dead, at 2N, at 4N and with all rollouts, there is nothing to train for.
+    1. N of a family starts at its smallest budget. It moves to the next larger one whose gain over the present N has an
+       interval above zero and exceeds price * extra samples, until there is none. Budgets that do not pay are skipped,
+       because maj@2 is worth exactly maj@1. N <= M/2, so that training groups of 2N can be measured.
+    2. The family with the highest value at its N, less price * samples, is deployed. If its N has not moved, there is
+       nothing to gain from more samples.
+    3. The objective is the same strategy. If its signal overlaps with that of one sample by less than half and lies on
+       less solved prompts, often solved prompts would have no signal and could drift: then it is a mixture.
+    4. M is the smaller of 2N and 4N with at most half of the groups dead; else it is 4N, with a reason. If all
+       groups are dead at 2N, at 4N and with all rollouts, there is nothing to train for.
 
-    Values and intervals are of the model that made the rollouts: they say what more samples buy from it, and where
-    a gradient would come from, not what training will reach.
+    Values and intervals describe the model that made the rollouts: what more samples buy, and which prompts carry the
+    gradient. They do not predict what training reaches.
     """
     curves = [c for c in families if len(c.budgets) > 1]
     if not curves:
@@ -138,7 +140,7 @@ def recommend(families: Sequence[MeasuredFamily], evidence: Evidence) -> list[Ad
 
 
 def _ranked(families: Sequence[MeasuredFamily], evidence: Evidence) -> list[tuple[MeasuredFamily, int]]:
-    """Rule 2: every family with the index of its N, the best first; a tie goes to the first."""
+    """Rule 2: every family with the index of its N, best first. Of equal ones the first stays first."""
     found = [(c, _budget(c, evidence)) for c in families]
     return sorted(found, key=lambda cj: -round(cj[0].values[cj[1]] - evidence.price * cj[0].costs[cj[1]], 9))
 

@@ -12,7 +12,7 @@ from operant.core.checks import DataError
 
 
 class RewardModel:
-    """The scalar of a sequence-classification model; TRL calls it as a reward function.
+    """The single output of a sequence-classification model, with the signature of TRL's reward functions.
 
     Args:
         name: folder or Hub id; a model with one label.

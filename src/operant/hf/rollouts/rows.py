@@ -26,7 +26,7 @@ _TEXT_OR_NUMBER = (str, int, float)
 
 
 def check_rollouts(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse rollouts that cannot be judged or counted: prompt, and either reward or completion and target.
+    """Refuse rollouts that cannot be verified or counted: each needs a prompt, and a reward or completion and target.
 
     Raises:
         DataError: naming the first one, what was expected, what came, and what to do.
@@ -118,7 +118,7 @@ def failed(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
 
 
 def warnings_of(rows: Sequence[Mapping[str, Any]], limit: str) -> list[str]:
-    """What a reader must know of the rows: most were cut, or some could not be verified.
+    """Warnings for the reader: most completions were cut, or some could not be verified.
 
     Args:
         rows: verified rows.
@@ -127,7 +127,7 @@ def warnings_of(rows: Sequence[Mapping[str, Any]], limit: str) -> list[str]:
     known = [bool(row["finished"]) for row in rows if row.get("finished") is not None]
     cut = known.count(False)
     texts: list[str] = []
-    if 2 * cut > len(known):  # then the curves measure length more than answers
+    if 2 * cut > len(known):  # then the curves measure lengths more than answers
         texts.append(
             f"{cut} of {len(known)} completions ({100 * cut / len(known):.0f} %) were cut at {limit} before they "
             "ended. An answer that comes later is not seen: raise the limit, or ask for a shorter answer."
@@ -155,7 +155,7 @@ def _expect(where: str, row: Mapping[str, Any], name: str, fits: bool, what: str
 
 
 def _names(value: Any) -> bool:
-    """Whether a value can be told from others: a list cannot, nor NaN, which is not even itself."""
+    """Whether a value can name something: a list cannot, and NaN is not equal to itself."""
     return isinstance(value, _TEXT_OR_NUMBER) and value == value
 
 

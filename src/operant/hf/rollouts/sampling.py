@@ -17,8 +17,8 @@ from operant.core.rng import child_seed
 from operant.hf.rollouts.policy import Encoded, Policy
 from operant.strategies import Sampler
 
+# Defaults of transformers that would sample from another distribution than stated.
 _NEUTRAL: dict[str, Any] = {"top_k": 0, "num_beams": 1}
-"""Defaults of transformers that would sample from another distribution than stated."""
 
 
 @dataclass(frozen=True)

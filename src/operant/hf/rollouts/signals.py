@@ -1,4 +1,4 @@
-"""Where the credit of a strategy falls: on which prompts, and in how many groups on none."""
+"""Which prompts carry the credit of a strategy, and how many groups have none."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from operant.core.rng import torch_generator
 from operant.objectives import credit
 from operant.strategies import BestOf, CountStrategy, Mixture, Outcomes, Strategy
 
+# Random subsets from which a share of dead groups is estimated where there is no exact value. The standard error of the
+# share is then at most 0.016.
 _SUBSETS = 1000
-"""Random subsets from which a share of dead groups is estimated where it is not exact."""
+# Weights up to this, times the largest reward, are zero: closed forms are exact to about 1e-15.
 _DEAD = 1e-12
-"""Weights up to this, times the largest reward, are zero."""
+# Finer at low success rates, where pass@N has most of its weight.
 _EDGES = (0.05, 0.1, 0.25, 0.5, 0.75)
 BINS = ("0", "(0, .05]", "(.05, .1]", "(.1, .25]", "(.25, .5]", "(.5, .75]", "(.75, 1)", "1")
 
 
 def success_rate(outcomes: Outcomes) -> Tensor:
-    """(B,) mean reward of every prompt; rewards that are not binary are scaled from their extremes to [0, 1]."""
+    """(B,) mean reward of every prompt. Rewards that are not binary are scaled to [0, 1], lowest to highest."""
     reward = outcomes.reward.double()
     if outcomes.binary:
         return reward.mean(-1)
@@ -101,7 +103,7 @@ def signal_shares(weights: Tensor) -> Tensor:
 
 
 def spread(share: Tensor, rate: Tensor, ids: Sequence[Any]) -> dict[str, Any]:
-    """Who carries the signal: shares by bin of success rate, of the top tenth of the prompts, and the five largest."""
+    """How the signal is spread: shares by bin of success rate, of the top tenth of the prompts, and the top five."""
     if not share.sum() > 0:
         return {"bins": None, "top_tenth": None, "top": []}
     ordered = share.argsort(descending=True, stable=True)
@@ -112,7 +114,7 @@ def spread(share: Tensor, rate: Tensor, ids: Sequence[Any]) -> dict[str, Any]:
 
 
 def dead_shares(s: Strategy, outcomes: Outcomes, weights: Tensor, *, seed: int) -> list[dict[str, float]]:
-    """Shares of dead groups at N + 1, 2N, 4N, 8N, as far as the rollouts go, and at M, whose weights are given."""
+    """Shares of dead groups at N + 1, 2N, 4N and 8N below M, and at M, from the given weights."""
     m, n = outcomes.m, s.n
     sizes = sorted({size for size in (n + 1, 2 * n, 4 * n, 8 * n) if n < size < m})
     shares = [{"m": size, "share": dead_share(s, outcomes, size, seed=seed)} for size in sizes]

@@ -1,7 +1,7 @@
 """The verifier "math": the final answer of a completion against a target that is one answer.
 
-A target is read as a whole and never searched for a number. A completion is searched for its final answer, which is
-then read as a whole too. Workers import this package without operant, so it imports nothing of it.
+A target is read as a whole: it is never searched for a number. A completion is searched for its final answer, which is
+then read as a whole too. Workers import this package without operant, so it imports nothing of operant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .same import rational, same
 
 
 def grade(target: str, text: str, info: Mapping[str, Any]) -> tuple[float, str | None, bytes | None]:
-    """Reward, answer and what stands for it in comparisons; a right answer takes the target's canonical text."""
+    """Reward, answer, and the key of the answer. A right answer takes the target's canonical text."""
     gold = _gold_of(target)
     found = mine(text)
     if not found and isinstance(gold, Text) and text.strip():
@@ -30,14 +30,14 @@ def grade(target: str, text: str, info: Mapping[str, Any]) -> tuple[float, str |
         return 0.0, None, None
     answer = read(found[0])
     name = _canonical(answer)
-    if name == _canonical(gold):  # of another name or unit: a wrong answer is never in the class of the right one
+    if name == _canonical(gold):  # another name or unit: a wrong answer must not share the right one's class
         return 0.0, answer.text, None
     return 0.0, name, _key(answer, found[0])
 
 
 @lru_cache(4096)
 def _gold_of(target: str) -> Answer:
-    """The answer that a target is. A whole solution is one only by what it marks: a box, ####, "the answer is"."""
+    """The target as an answer. A whole solution counts by the answer that it marks: a box, ####, "the answer is"."""
     if is_answer(target):
         return read(target)
     marked = mine(target) if marks_an_answer(target) else []
@@ -45,7 +45,7 @@ def _gold_of(target: str) -> Answer:
 
 
 def merge(keys: Sequence[bytes]) -> list[int]:
-    """The first of the answers that each one equals, as its position."""
+    """For each answer, the position of the first one that equals it."""
     answers = [read(key.decode()) for key in keys]
     leaders: list[int] = []
     found: list[int] = []
@@ -57,7 +57,7 @@ def merge(keys: Sequence[bytes]) -> list[int]:
 
 
 def _canonical(answer: Answer) -> str:
-    """Rational numbers exactly, so that 0.5 and 1/2 are one text; else the answer's text."""
+    """The answer's text. A rational number is written as a fraction, so that 0.5 and 1/2 have one text."""
     if isinstance(answer, Named):
         return _canonical(answer.value)
     value = rational(answer) if isinstance(answer, Value) else None
@@ -65,7 +65,7 @@ def _canonical(answer: Answer) -> str:
 
 
 def _key(answer: Answer, source: str) -> bytes | None:
-    """What merge compares; None where the canonical text settles it."""
+    """What :func:`merge` compares, or None where the canonical text settles it."""
     while isinstance(answer, Named):
         answer = answer.value
     settled = isinstance(answer, Text) or (isinstance(answer, Value) and rational(answer) is not None)

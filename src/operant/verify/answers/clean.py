@@ -1,4 +1,4 @@
-"""One spelling for what LaTeX and Unicode write in several ways, and the letters that are words, not variables."""
+"""One spelling for what LaTeX and Unicode write in several ways; and which letters are words, not variables."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ RULES = tuple(
         (r"(?<=[\w)\]}])\s*,?\s+(?:and|or)\s+(?=[\w(\[{\\$+-])", ", "),
     )
 )
+# Marks around a whole answer, besides commands such as \boxed{...}.
 _MARKS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
-"""Marks around a whole answer, beside the commands that take it in braces."""
 _FUNCTIONS = re.compile(r"(arc)?(sin|cos|tan|sec|csc|cot)h?|log|ln|lg|exp|sqrt|max|min|gcd|lcm|mod|det|arg|lim")
+# Words of two letters.
 _SHORT = re.compile("is|it|in|of|to|or|so|no|we|he|me|my|by|at|as|an|am|be|do|go|if|on|up|us|ok")
-"""Words of two letters."""
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 COMMAND = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+")
 
 
 def clean(text: str) -> str:
-    """The text of an answer without what does not change it: spacing, sizes, fonts, marks around it, a full stop."""
+    """The text of an answer without spacing, sizes, fonts, marks around it and a full stop, which do not change it."""
     text = text.translate(str.maketrans(_CHARACTERS)).strip()
     for pattern, put in RULES:
         text = pattern.sub(put, text)
@@ -65,7 +65,7 @@ def clean(text: str) -> str:
 
 
 def closing(text: str, start: int) -> int:
-    """Where the brace that opens at ``start`` is closed; -1 if it is not."""
+    """The place of the brace that closes the one at ``start``; -1 if there is none."""
     depth, i = 0, start
     while i < len(text):
         if text[i] == "\\":
@@ -90,7 +90,7 @@ def _unwrap(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """What is compared as text: a cleaned answer without fonts and idle spaces; words without their capitals."""
+    """The form in which texts are compared: a cleaned answer without fonts and needless spaces, words in lower case."""
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
     lone = re.fullmatch(r"\(\s*([A-Za-z])\s*\)", text.strip())
     text = re.sub(r"\s+", " ", lone.group(1) if lone else text).strip()

@@ -11,8 +11,8 @@ from .read import WORD_LIKE, Text, leaves, read
 from .same import same
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>[^\s{$\\]+))")
+# What may stand between two boxes that are one answer.
 _LINK = re.compile(r"(?:[\s$.,;]|\\[()\[\]]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
-"""What may stand between two boxes that are one answer."""
 _HASHES = re.compile(r"####[ \t]*(\S.*)")
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _MARKER = re.compile(
@@ -25,26 +25,27 @@ _REASON = re.compile(r"\s*(?:[.,;:]\s|\n|\b(?:because|since|as|so|where|which|wh
 _SPAN = re.compile(
     r"\$\$(?P<a>.+?)\$\$|\\\[(?P<b>.+?)\\\]|\\\((?P<c>.+?)\\\)|(?<!\\)\$(?P<d>(?:[^$\n\\]|\\.)+)\$", re.DOTALL
 )
+# Signs that the dollars are money: between those of $4 + $5 is no mathematics.
 _OPEN_END = re.compile(r"[-+*/=<>(]$|^[=<>*/)]")
-"""Between the dollars of $4 + $5 stands no mathematics."""
 _BARE = re.compile(
     r"(?:\\[a-zA-Z]+|\\[%$!,;{}]|[{}\d()\[\]+\-*/^_=<>.,%°×÷·−–€£$]|(?<=\d):(?=\d)|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z])"
     r"|(?<=\d)[a-zA-Z](?![A-Za-z])|\s)+"
 )
 _NUMBERS = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?|-?\.\d+")
 _CHOICE = re.compile(r"(?:\\text\s*\{\s*)?\(?\s*([A-Z])\s*(?:\)|[.:](?=\s|$))")
+# Characters from the end of a completion in which an answer is looked for: it keeps a very long text within the time
+# limit, and a final answer stands near the end.
 _END = 20_000
-"""Characters from the end of a completion in which an answer is looked for."""
+# GSM8K's annotations <<48/2=24>> repeat intermediate results, which are not the answer.
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
-"""GSM8K's annotations."""
 
 
 def mine(text: str) -> list[str]:
-    """Readings of the final answer, the one that counts first; the others may only equal a target by their text.
+    """Readings of the final answer. The first one counts; the others count only if their text equals the target's.
 
-    A box counts before everything else, the last one, or the last ones where nothing but "and" stands between. Then
-    a tag, GSM8K's ####, the last "answer is" or "Answer:", the whole text if it is nothing but an answer, and the last
-    mathematics in it. A box that is not closed was cut off: it is no answer.
+    The order: the last box, or the last boxes with nothing but "and" between them; an <answer> tag; GSM8K's ####; the
+    last "answer is" or "Answer:"; the whole text, if it is nothing but an answer; the last mathematics in it. A box
+    that is not closed was cut off, and gives no answer.
     """
     text = text[-_END:]
     found = _boxed(text)
@@ -65,13 +66,13 @@ def mine(text: str) -> list[str]:
 
 
 def marks_an_answer(text: str) -> bool:
-    """Whether a text is a solution that says which answer is its own: by a box, tag or ####, or in a later sentence."""
+    """Whether a text is a solution that marks its answer: by a box, a tag or ####, or in a later sentence."""
     marked = _BOX.search(text) or _TAG.search(text) or _HASHES.search(text)
     return bool(marked or (_SENTENCE.search(text.strip()[:-1]) and _MARKER.search(text)))
 
 
 def _boxed(text: str) -> str | None:
-    """What stands in the last box, or the last few that are linked; "" if it is not closed; None without a box."""
+    """The content of the last box, or of the last few that are linked; "" if it is not closed; None without a box."""
     places = list(_BOX.finditer(text))
     parts: list[str] = []
     start = len(text)

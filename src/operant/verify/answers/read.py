@@ -15,12 +15,13 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationCo
 from .clean import COMMAND, clean, has_words, key
 from .units import split_unit
 
+# Characters of an answer that is read as mathematics. A longer one is compared as text, which bounds
+# the time of the parser.
 _LONGEST = 1000
-"""Characters of an answer that is read as mathematics; a longer one is text."""
 _SPELLING = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none")
 _CASED = ConversionConfig(lowercase_symbols=False)
+# How the imaginary unit comes out of the parser.
 _IMAGINARY = sympy.Symbol("i", real=True)
-"""How the imaginary unit comes out of the parser."""
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
 _SCIENTIFIC = re.compile(
     r"([+-]?(?:\d+\.?\d*|\.\d+))"
@@ -31,17 +32,17 @@ _FRACTION = re.compile(r"([+-]?)\s*(?:(\d+)\s*)?\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\
 _SLASHED = re.compile(r"([+-]?)(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)")
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _NUMERAL = re.compile(r"([0-9A-Za-z]*\d[0-9A-Za-z]*)\s*_\s*\{?\s*(?:\\text\{)?\s*(\d+|[a-z]+)\s*\}*")
+# Ratios and times of day, dates, and digits with a space between: compared as text.
 _NO_VALUE = re.compile(r"\d\s*:\s*\d|\d{4}-\d{1,2}-\d{1,2}|\d\s+\d")
-"""Ratios and times of day, dates, and digits with a space between: compared as text."""
+# Where digits with a space between them are one number: mixed numbers, indices, powers.
 _IN_ORDER = re.compile(rf"{_FRACTION.pattern}|{_SLASHED.pattern}|[_^]\s*\d")
-"""Where digits with a space between are in order."""
+# What an equation may give a value to.
 _NAME = re.compile(
     r"\\?[A-Za-z]+'?(?:_(?:\w|\{\w+\}))?(?:\^\{?-1\}?)?(?:\(\s*\\?[a-z]+(?:\s*,\s*[a-z])*\s*\))?"
     r"|\(\s*[A-Za-z](?:_\w)?(?:\s*,\s*[A-Za-z](?:_\w)?)+\s*\)|\\(?:angle|triangle|overline|text)\b.*|\|?[A-Z]{2}\|?"
 )
-"""What an equation may give a value to."""
+# Words that say what an equation is about: total cost = 18.
 _LABEL = re.compile(r"(?:[A-Za-z']{2,}|\\text\{[^{}\d]*\})(?:\s+(?:[A-Za-z']+|\\text\{[^{}\d]*\})){0,4}")
-"""Words that say what an equation is about: total cost = 18."""
 RELATION = re.compile(r"<|>|\\(?:le|ge|ne)(?![a-zA-Z])")
 WORD_LIKE = re.compile(rf"[A-Za-z][A-Za-z'-]*|\d+(?::\d+)+(?:[ap]\.?m\.?)?|\d+(?:-\d+){{2}}|{_NUMERAL.pattern}")
 """Texts that are answers by themselves: a word, a time of day, a ratio, a date, a numeral with its base."""
@@ -53,14 +54,14 @@ _CLOSES = re.compile(r"\\end\{.*|\\rangle|\\?\}|[)\]]")
 
 @dataclass(frozen=True)
 class Text:
-    """Words, and whatever is no mathematics."""
+    """Words, or anything else that is not mathematics."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Value:
-    """An expression, with what stands around it.
+    """An expression with its unit.
 
     Args:
         text: its text, cleaned.
@@ -100,7 +101,7 @@ Answer = Text | Value | Group | Named
 
 @lru_cache(4096)
 def read(source: str) -> Answer:
-    """The answer that a text is, as a whole: nothing of it is left out."""
+    """A text as an answer. Every part of the text counts."""
     text = clean(source)
     return Text(key(text)) if len(text) > _LONGEST else _read(text)
 
@@ -118,14 +119,14 @@ def leaves(answer: Answer) -> Iterator[Text | Value]:
 
 @lru_cache(4096)
 def parse(text: str) -> Any:
-    """SymPy's expression for LaTeX, None if it is none."""
+    """SymPy's expression for LaTeX, or None if the text is no mathematics."""
     text = re.sub(r"\\text\{\s*(\w|\d+)\s*\}", r"\1", text)
     try:
         found: Any = latex2sympy(
             normalize_latex(text, _SPELLING), is_real=True, normalization_config=None, conversion_config=_CASED
         )
         return found.xreplace({_IMAGINARY: sympy.I}) if _IMAGINARY in found.free_symbols else found
-    except Exception:  # what its grammar and SymPy raise on other texts has no common class
+    except Exception:  # the grammar and SymPy raise errors without a common class on other texts
         return None
 
 
@@ -166,7 +167,7 @@ def _bracketed(text: str) -> Answer | None:
 
 
 def _related(text: str) -> Answer | None:
-    """What an equation or a membership says of its left side, if that is a name, a calculation or words."""
+    """The right side of an equation or membership whose left side is a name, a calculation or words."""
     member = re.fullmatch(rf"(?:{_NAME.pattern})\s*\\in(?![a-zA-Z])\s*(.+)", text)
     if member:
         return _read(member[1])
@@ -220,7 +221,7 @@ def _literal(text: str) -> tuple[Fraction, int] | None:
 
 
 def _euler(mantissa: str, exponent: str) -> bool:
-    """3e+2 is three times e and two more; programs write 1e-7, 3e+02 and 3.0e+2."""
+    """Whether e is Euler's number: 3e+2 is 3 times e, plus 2. Programs write 1e-7, 3e+02 and 3.0e+2."""
     return mantissa.lstrip("+-") != "1" and "." not in mantissa and exponent[0] in "+-" and len(exponent) == 2
 
 

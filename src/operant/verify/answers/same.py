@@ -13,14 +13,15 @@ import sympy
 from .read import RELATION, Answer, Group, Named, Text, Value, parse
 from .units import PERCENT, differ
 
+# Limit of one comparison by SymPy, half of the default limit of a completion.
 _SECONDS = 5
-"""Limit of one comparison by SymPy."""
+# Significant digits that a decimal needs to equal a number that has no finite decimal: 0.333333 is 1/3, and 0.333 is
+# not.
 _PLACES = 6
-"""Significant digits that a decimal needs to stand for a number that has no finite one, such as 1/3."""
+# Numerator or denominator up to which a number is written out: 9^9^9 would have 370 million digits.
 _LARGEST = 10**1000
-"""Numerator or denominator of a number that is written out."""
+# Relative difference of two decimals that programs leave: 0.30000000000000004 is 0.3.
 _NOISE = Fraction(1, 10**13)
-"""Relative difference of two decimals that programs leave: 0.30000000000000004 is 0.3."""
 _UNORDERED = (",", "{}")
 
 

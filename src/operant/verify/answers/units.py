@@ -1,4 +1,4 @@
-"""What stands around a number: a unit, a currency, a percent sign, a remark."""
+"""The unit, currency, percent sign or remark beside a number."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from .clean import has_words
 
 PERCENT = "%"
 _PERCENTAGE = ("percent", "percentage", "per cent", "pct", "%", "\\%")
+# Spellings of the units that are compared: meters are not kilometers. Other units are ignored, because a wrong guess
+# would make a right answer wrong.
 _NAMES = {
     name: names.split()[0]
     for names in (
@@ -54,7 +56,6 @@ _NAMES = {
     )
     for name in names.split()
 }
-"""Spellings of the units that are told apart: meters are not kilometers. Others are not compared."""
 _NOT_FIRST = re.compile("of|to|in|on|at|from|by|and|or|out|with|is|are|was|were|if|because|since|so|as|for")
 _CURRENCY = re.compile(r"(-?)\s*(?:\\?\$|€|£|¥|₹)\s*(-?.*\d.*)", re.DOTALL)
 _TEXT = r"\\text\{[^{}]*[A-Za-z%][^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?"
@@ -104,7 +105,7 @@ def split_unit(text: str) -> tuple[str, str]:
 
 
 def differ(a: str, b: str) -> bool:
-    """Whether two texts name units of the table, and not the same."""
+    """Whether two texts name two different units of the table."""
     first, second = _canonical(a), _canonical(b)
     return first is not None and second is not None and first != second
 
@@ -115,7 +116,7 @@ def _degrees(body: str) -> str:
 
 
 def _is_unit(text: str, apart: bool) -> bool:
-    """A few words after a space, or a unit of the table, of two letters at least if it touches the number."""
+    """Whether a text is a unit: of the table, or some words after a space. Next to the number it has two letters."""
     words = text.replace("/", " ").split()
     if re.fullmatch(r"st|nd|rd|th", text):
         return True
@@ -126,7 +127,7 @@ def _is_unit(text: str, apart: bool) -> bool:
 
 def _name(word: str) -> str | None:
     word = re.sub(r"\^?-?\d$", "", word).rstrip(".")
-    if len(word) == 1 and word not in "mgshlLNWVJK":  # as 3 n and 3 k are written, they are products
+    if len(word) == 1 and word not in "mgshlLNWVJK":  # 3 n and 3 k are products
         return None
     word = word.lower()
     return _NAMES.get(word) or _NAMES.get(word.removesuffix("s")) if word else None
