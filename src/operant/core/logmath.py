@@ -55,10 +55,10 @@ def _exact_errors(count: int) -> NDArray[np.float64]:
     return np.array([float(x) for x in exact])
 
 
+# Numbers that are worked on at once.
 _BLOCK = 1 << 14
-"""Numbers that are worked on at once."""
+# From here on five terms of Stirling's series are exact to 1e-16.
 _SERIES_FROM = 16
-"""From here on five terms of Stirling's series are exact to 1e-16."""
 _EXACT_ERRORS = _exact_errors(_SERIES_FROM)
 
 

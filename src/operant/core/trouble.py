@@ -16,8 +16,8 @@ from operant.core.checks import OperantError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+# How safetensors and tokenizers end the text of an input/output error; they have no OSError.
 _RUST = re.compile(r"\(os error (\d+)\)")
-"""How safetensors and tokenizers end the text of an input/output error; they have no OSError."""
 _TORCH_WRITER = ("PytorchStreamWriter failed", "inline_container", "basic_ios::clear: iostream error")
 _NO_MEMORY = ("can't allocate memory", "CUDA out of memory")
 

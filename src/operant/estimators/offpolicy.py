@@ -28,8 +28,8 @@ from operant.strategies.mixture import Mixture
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.slowroutes import LIMIT, calls_by_types, flatten
 
+# Coefficients of polynomials that are worked on at once.
 _CHUNK = 1 << 20
-"""Coefficients of polynomials that are worked on at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +116,7 @@ def _value_and_weights(s: Strategy, flat: Outcomes, log_rho: Tensor) -> tuple[Te
         parts = [(w, _value_and_weights(part, flat, log_rho)) for part, w in s.parts]
         return sum(w * v for w, (v, _) in parts), sum(w * x for w, (_, x) in parts)  # pyright: ignore
     n, m = s.n, flat.m
+    # With rho <= 1 the polynomials of the closed forms stay below 1; the scale comes back in log space.
     scale = log_rho.amax(-1, keepdim=True)  # (B, 1)
     rho = (log_rho - scale).exp()
     if (form := closed_form(s, flat)) is not None:
@@ -137,6 +138,7 @@ def _split(form: ValueOfRatios, rho: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Gain rho_i dU/drho_i, and U at rho_i = 0; both (B, M)."""
     with torch.enable_grad():
         leaf = rho.clone().requires_grad_()
+        # rho_i dU/drho_i is a sum of positive products, where U - A_i would be a difference of near equals.
         (slope,) = torch.autograd.grad(form(leaf[None]).sum(), leaf)
     m = rho.shape[-1]
     keep = 1 - torch.eye(m, dtype=rho.dtype, device=rho.device)

@@ -144,6 +144,7 @@ def _log_value(s: Strategy, log_q: Tensor, kinds: Outcomes) -> Tensor:
     if log_j is not None:
         return log_j
     closed = s.population(log_q, kinds)
+    # A closed form that underflows has no logarithm; the sum over draws stays in log space.
     if closed is None or (bool((closed <= 0).any()) and _draws(s, kinds.m) <= LIMIT):
         return _over_draws(s, log_q, kinds, log=True)
     if bool((closed < 0).any()):
@@ -160,6 +161,7 @@ def _log_of_counts(s: Strategy, log_q: Tensor, kinds: Outcomes) -> Tensor | None
         return None
     log_p = torch.where(kinds.reward > 0, log_q, -math.inf).logsumexp(-1)
     hopeless = log_p.isneginf()
+    # A stand-in keeps the branch that is not taken finite, so that its gradient is 0 and not NaN.
     return torch.where(hopeless, -math.inf, s.log_success(torch.where(hopeless, -1.0, log_p)))
 
 
@@ -170,6 +172,7 @@ def _over_draws(s: Strategy, log_q: Tensor, kinds: Outcomes, *, log: bool) -> Te
     result = log_q.new_zeros(len(log_q))
     for rows in _alike(kinds):
         one = kinds.map(lambda x, r=rows: x[r[0]])
+        # Equal kinds are one kind of their summed probability: the number of draws grows fast with the kinds.
         first, member = _merge(one)
         count, log_ways, v = _table(s, one.map(lambda x, f=first: x[f]))
         merged = torch.where(member, log_q[rows][:, None, :], -math.inf).logsumexp(-1)  # (rows, C)

@@ -31,8 +31,8 @@ FORMS = (EXACT, EXTRAPOLATED, *RECIPE_FORMS, *RULES)
 """What the settings of a trainer call the weights."""
 Substitute = Extrapolation | PublishedRule | Recipe
 """What can take the place of the exact credit."""
+# Advantages up to this share of the rewards are rounding: equal rewards leave 1e-13 of the sums over ranks.
 _ROUNDING = 1e-11
-"""Advantages up to this share of the rewards are rounding: equal rewards leave 1e-13 of the sums over ranks."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from operant.strategies.counts import CountStrategy
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.routes import Route, exact_credit
 
+# Success rate at which the warning states the share of dead groups; that of the example in docs/strategies.md.
 _TYPICAL_RATE = 0.1
-"""Success rate at which the warning states the share of dead groups; that of the example in docs/strategies.md."""
 
 
 def credit(

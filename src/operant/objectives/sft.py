@@ -17,10 +17,10 @@ from operant.estimators.population import TOLERANCE, check_log_q, expected_value
 from operant.strategies.base import Strategy
 from operant.strategies.outcomes import Outcomes
 
+# Stands for p = 0 where a measured success rate is 0: the elasticity there is its limit.
 _TINY_LOG_P = -1e4
-"""Stands for p = 0 where a measured success rate is 0: the elasticity there is its limit."""
+# The least mass of a remainder: less is rounding of the candidates' probabilities.
 _TINY_REMAINDER = 1e-15
-"""The least mass of a remainder: less is rounding of the candidates' probabilities."""
 
 
 def loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = None, power: float = 0.0) -> Tensor:

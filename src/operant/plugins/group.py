@@ -59,6 +59,7 @@ def token_advantages(
         )
     if answers is not None and len(answers) != size:
         raise InputError(f"answers must hold one answer a rollout, {size} in all, got {len(answers)}.")
+    # In float64: a reward of encode_vote holds 16 bits below the verdict.
     reward = token_level_rewards.double().sum(-1)
     classes = None if answers is None else equivalence_classes([answers])[0].to(reward.device)
     if votes_in_reward:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from operant.core.checks import InputError
 
+# Spacing of float32 between 1 and 2: every code is exact there, and so between 0 and 1.
 _STEP = 2.0**-23
-"""Spacing of float32 between 1 and 2: every code is exact there, and so between 0 and 1."""
 _CODES = 2**16
 
 

@@ -30,12 +30,12 @@ from operant.strategies.counts import CountStrategy, PassAt
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.parse import parse
 
+# Success rates p of a prompt, 0.01 to 0.99.
 _GRID = torch.arange(1, 100, dtype=torch.float64) / 100
-"""Success rates p of a prompt, 0.01 to 0.99."""
+# Orders in which every group is shown to a rule.
 _ARRANGEMENTS = 16
-"""Orders in which every group is shown to a rule."""
+# Weights that differ by less, relative to the largest one, are equal: a rule may compute in float32.
 _TOLERANCE = 1e-5
-"""Weights that differ by less, relative to the largest one, are equal: a rule may compute in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +185,7 @@ def audit_records(
 
 def _weights(rule: Callable[[Tensor], Tensor], m: int) -> tuple[Tensor, Tensor]:
     """w(1, c) and w(0, c) for c = 0..M, (M+1,) each; 0 where a group has no such rollout."""
+    # Sorted both ways and in random orders: a rule that reads positions gives equal rewards different weights.
     groups = torch.ones(m + 1, m, dtype=torch.float64).tril(-1)  # row c: c ones first
     generator = torch_generator(0, "audit")
     shuffles = torch.rand(m + 1, _ARRANGEMENTS - 2, m, generator=generator).argsort(-1)
@@ -206,6 +207,7 @@ def _weights(rule: Callable[[Tensor], Tensor], m: int) -> tuple[Tensor, Tensor]:
                 "p alone; audit the part that reads the rewards."
             )
         values.append(torch.where(high < low, 0.0, w[:, 0, 0 if r else -1]))
+    # Each group alone as well: a rule that whitens over the batch gives another answer then.
     alone = torch.cat([_call(rule, group[None]) for group in groups])
     if bool(((alone - w[:, 0]).abs() > room).any()):
         raise InputError(

@@ -26,8 +26,8 @@ from operant.strategies.votes.majority import Majority
 
 WeightForm = Literal["log", "raw"]
 _Probability = Literal["sequence", "empirical"]
+# Appendix J: sequence log-probabilities are clamped here, and p to [1e-10, 1 - 1e-10].
 _FLOOR = -50.0
-"""Appendix J: sequence log-probabilities are clamped here, and p to [1e-10, 1 - 1e-10]."""
 
 
 def standardized(reward: Tensor, *, penalty: float = 0.0, clip: float | None = None) -> Tensor:
@@ -74,6 +74,7 @@ def rank_weight(n: int, reward: Tensor) -> Tensor:
 
 def normalized(w: Tensor) -> Tensor:
     """w / mean(w) over all prompts and rollouts of the batch, through w / max(w) first; zeros stay zero."""
+    # By the largest first: the mean of weights near the largest float would overflow.
     scaled = w / w.amax().clamp(min=torch.finfo(w.dtype).tiny)
     return torch.where(w > 0, scaled / scaled.mean(), w)
 

@@ -22,12 +22,12 @@ from operant.core.logmath import graph_constant, log1mexp, log_binom_row, log_hy
 from operant.strategies.base import Strategy, Success, Traits
 from operant.strategies.outcomes import Outcomes
 
+# Below this log(N p), S(p) = N p to more digits than float64 holds.
 _TINY = -40.0
-"""Below this log(N p), S(p) = N p to more digits than float64 holds."""
 CELLS = 1 << 20
 """Numbers of a table over counts that are worked on at once."""
+# Stands for log 0 where a gradient must stay finite: exp of it is 0.
 _EMPTY = -1e5
-"""Stands for log 0 where a gradient must stay finite: exp of it is 0."""
 
 
 class CountStrategy(Strategy):
@@ -65,6 +65,7 @@ class CountStrategy(Strategy):
         self.check_binary(kinds)
         v = self.table().to(log_q.device)
         k = torch.arange(self.n + 1, dtype=torch.float64, device=log_q.device)
+        # log 0 must not reach logsumexp: the gradient of a side without kinds would be NaN.
         right = kinds.reward > 0
         log_p, log_f = (torch.logsumexp(torch.where(side, log_q, _EMPTY), -1)[..., None] for side in (right, ~right))
         binomial = torch.exp(log_binom_row(self.n).to(v) + k * log_p + (self.n - k) * log_f)
@@ -86,7 +87,9 @@ class CountStrategy(Strategy):
         log_v, log_1mv = torch.log(v), torch.log1p(-v)
         tail = torch.logsumexp((log_v + binom + xlog(k - k0, p) + xlog(n - k, q))[..., k0:], dim=-1)  # log(S / p^k0)
         log_f = torch.logsumexp(log_1mv + binom + xlog(k, p) + xlog(n - k, q), dim=-1)
+        # A sum near 1 loses the digits of its logarithm, so log S comes from 1 - S where S > 1/2.
         log_s = torch.where(log_f < -math.log(2), log1mexp(log_f), k0 * log_p + tail)
+        # S' = N sum_k (v[k+1] - v[k]) Bin(k; N-1, p) has no cancelling terms for a rising table.
         step, k, low = v.diff(), k[:-1], max(k0 - 1, 0)
         slope = log_binom_row(n - 1).to(log_p.device) + xlog(k + 1 - k0, p) + xlog(n - 1 - k, q)
         terms = step * n * torch.exp(slope - tail[..., None])
@@ -262,6 +265,7 @@ def _credit_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     With h successes among the other m-1 rollouts, w_wrong = -N/m sum_k (v[k+1] - v[k]) Hyp(k; m-1, h, N-1)
     (h-k)/(m-N), and w_correct is the same with 1 - (h-k)/(m-N) in the place of -(h-k)/(m-N).
     """
+    # Only the steps of v enter: pass@N has one, so its table costs O(M) and not O(M N).
     n, step = s.n, s.table().diff()
     h, k = torch.arange(m, dtype=torch.float64)[:, None], step.nonzero()[:, 0].double()
     step = n / m * step[step != 0] * torch.exp(log_hypergeometric(k, h, m - 1, n - 1))  # (m, steps)
@@ -273,6 +277,7 @@ def _credit_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
 def _u_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     n = s.n
     c = torch.arange(m + 1, dtype=torch.float64)
+    # One term in the place of N for these two, and -expm1 keeps the digits of a small chance.
     if isinstance(s, PassAt):
         table = -torch.expm1(log_none_drawn(c, m, n))
     elif isinstance(s, AllOf):

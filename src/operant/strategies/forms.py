@@ -20,12 +20,12 @@ from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type
 from operant.core.checks import InputError
 
 NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
+# Largest integer of a string, and the largest budget at which the closed forms are tested.
 _LARGEST = 10**7
-"""Largest integer of a string, and the largest budget at which the closed forms are tested."""
 _FIELD = re.compile(r"\{(\w+)\}")
 _OPTIONAL = re.compile(r"\[([^][]*)\]")
+# Form -> class, in the order of definition.
 _CLASSES: dict[str, type[Any]] = {}
-"""Form -> class, in the order of definition."""
 
 
 @runtime_checkable

@@ -63,6 +63,8 @@ class Mixture(Strategy):
 
     def value(self, draw: Outcomes) -> Tensor:
         """Each part on every subset of the draw of its own size, averaged."""
+        # A part of budget n < N could take any n of the N samples: the mean over all has the same expectation and less
+        # noise.
         return self._sum([routes.mean_value(s, draw) for s, _ in self.parts])
 
     def estimate(self, outcomes: Outcomes) -> Tensor | None:
@@ -75,6 +77,7 @@ class Mixture(Strategy):
 
     def cost(self, draw: Outcomes) -> Tensor:
         """Weighted sum of the parts' costs, each on the first of the N samples."""
+        # In order, because a part that stops early stops on the samples that come first.
         return self._sum([s.cost(draw.map(lambda x, s=s: x[..., : s.n])) for s, _ in self.parts])
 
     def estimate_cost(self, outcomes: Outcomes) -> Tensor | None:
@@ -90,6 +93,7 @@ class Mixture(Strategy):
         log_w = log_p.new_tensor([math.log(w) for _, w in self.parts])
         each = [s.success(log_p) for s, _ in self.parts]
         log_s, log_f, elasticity = (torch.stack(x, dim=-1) for x in zip(*each, strict=True))
+        # S and 1 - S are both sums of positive terms; the smaller of the two keeps its digits.
         low, high = torch.logsumexp(log_s + log_w, -1), torch.logsumexp(log_f + log_w, -1)
         value = torch.where(high < -math.log(2), log1mexp(high), low)
         share = torch.exp(log_s + log_w - value[..., None])
@@ -140,6 +144,7 @@ class Harmonic(Mixture):
         """``known`` are its forms at budgets 1, 2, ..., where somebody has them."""
         object.__setattr__(self, "strategy", strategy)
         object.__setattr__(self, "n", strategy.n)
+        # Counted while it is built: harmonic(harmonic(pass@4000)) has 8 million parts.
         size, parts = strategy.n, list[Strategy]()
         for n in range(1, strategy.n + 1):
             if size > MOST_PARTS:  # before the others are built

@@ -10,10 +10,10 @@ from operant.core.checks import ParseError
 from operant.strategies.base import DEEPEST, MOST_PARTS, Strategy, nesting
 from operant.strategies.forms import NUMBER, arguments, pattern, reader, registered, shown
 
+# Most characters of a string; a table or a mixture that is longer is written as a value.
 _LONGEST = 20_000
-"""Most characters of a string; a table or a mixture that is longer is written as a value."""
+# Characters of the string that an error shows.
 _SHOWN = 200
-"""Characters of the string that an error shows."""
 _PADDED = re.compile(rf"\s*{NUMBER}\s*", re.ASCII | re.IGNORECASE)
 _Place = tuple[int, int]
 """Start and end of a part of the string."""
@@ -29,7 +29,7 @@ def parse(text: str) -> Strategy:
     ``quorum``, ``race`` or ``first`` returns nothing where they would guess. Over these: ``mix(S:weight, S:weight,
     ...)``, ``harmonic(S)``, ``priced(S, price of a sample)``. A class of your own with a ``form`` is known as well.
 
-    A string has at most 20,000 characters, integers of at most 10^7, and 16 levels of parentheses. What it names has at
+    A string has at most 20,000 characters, integers of at most 10^7, and 8 levels of parentheses. What it names has at
     most 4,096 strategies within one another: a ``harmonic(pass@N)`` has N.
 
     Raises:

@@ -29,8 +29,8 @@ from operant.strategies.base import Strategy, Success, Traits
 from operant.strategies.counts import CELLS, Graded, PassAt
 from operant.strategies.outcomes import Outcomes
 
+# Stands for a probability of 0 where a logarithm must stay finite.
 _TINY = 1e-300
-"""Stands for a probability of 0 where a logarithm must stay finite."""
 
 
 class RankStrategy(Strategy):

@@ -65,6 +65,7 @@ class BudgetCurve:
 def route_of(s: Strategy, outcomes: Outcomes) -> Route:
     """The route that :func:`estimate` and :func:`~operant.credit` take by default on these outcomes."""
     _check_budget(s.n, outcomes.m)
+    # Whether there is a closed form may depend on the size (lead@N:d has one up to N = 32), so one prompt is tried.
     if type(s).estimate is not Strategy.estimate and s.estimate(outcomes.map(_first)) is not None:
         return "closed form"
     if not s.traits.symmetric:
@@ -111,6 +112,7 @@ def estimate(
     m = outcomes.m
     if weights is None or not spare:
         return Estimate(value, torch.full_like(value, math.nan), route)
+    # The jackknife variance of U is (M-1)/M sum_i w_i^2, and the weights are at hand.
     return Estimate(value, ((m - 1) / m * weights.square().sum(-1)).sqrt(), route)
 
 

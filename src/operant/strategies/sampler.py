@@ -59,8 +59,10 @@ class Sampler:
             logits = logits / self.temperature
         if self.top_p == 1:
             return logits
+        # Summed from the least probable token up, as TopPLogitsWarper does, so that rounding leaves the same nucleus.
         ascending, order = logits.detach().sort(dim=-1)
         outside = ascending.softmax(-1).cumsum(-1) <= 1 - self.top_p
+        # The most probable token stays, however small top_p is.
         outside[..., -1] = False
         return logits.masked_fill(torch.zeros_like(outside).scatter_(-1, order, outside), -math.inf)
 

@@ -71,6 +71,7 @@ class FirstAccepted(Sequential):
     def value(self, draw: Outcomes) -> Tensor:
         """Reward of the first accepted sample."""
         accepted = self._accepted(draw)
+        # int8, because argmax takes no booleans.
         first = draw.reward.gather(-1, accepted.to(torch.int8).argmax(-1, keepdim=True))[..., 0]
         none = draw.reward.mean(-1) if self.fallback == "random" else torch.zeros_like(first)
         return torch.where(accepted.any(-1), first, none)
@@ -189,6 +190,7 @@ class Priced(Strategy):
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         """Credit of the value less price times credit of the cost."""
+        # Value and cost take a route each: one can have a closed form where the other has none.
         cost = routes.exact_credit(_Draws(self.strategy), outcomes)
         return routes.exact_credit(self.strategy, outcomes) - self.price * cost
 

@@ -17,8 +17,8 @@ from operant.strategies.outcomes import Outcomes
 
 LIMIT = 20_000
 """Most value calls per prompt that an exact route may take before Monte Carlo is used instead."""
+# Most rollouts in the draws that are valued at once, where a route builds them all.
 _CHUNK = 1 << 22
-"""Most rollouts in the draws that are valued at once, where a route builds them all."""
 
 
 def flatten(outcomes: Outcomes) -> Outcomes:
@@ -38,6 +38,7 @@ def value_and_credit(s: Strategy, outcomes: Outcomes, route: str, draws: int, se
         elif route == "subsets":
             values[b], weights[b] = _by_subsets(s, one)
         else:
+            # A generator for each prompt: a prompt draws the same in a batch of any size.
             values[b], weights[b] = _by_monte_carlo(s, one, draws, torch_generator(seed, "routes", str(s), b))
     like = outcomes.reward
     return values.reshape(like.shape[:-1]).to(like), weights.reshape(like.shape).to(like)
@@ -102,6 +103,7 @@ def _by_monte_carlo(s: Strategy, one: Outcomes, draws: int, generator: torch.Gen
     n, m = s.n, one.m
     blocks = m // n
     rounds = -(-check_int("draws", draws, least=1) // blocks)
+    # Blocks of permutations spread the draws evenly over the rollouts; independent draws have more noise.
     order = torch.rand(rounds, m, generator=generator).argsort(-1)[:, : blocks * n].reshape(-1, n)
     order = order.to(one.reward.device)
     v = s.value(one.map(lambda x: x[order])).double()
@@ -125,6 +127,7 @@ def resampled_credit(s: Strategy, outcomes: Outcomes) -> Tensor:
     same = torch.stack([x[:, :, None] == x[:, None, :] for x in fields]).all(0)  # (B, N, N)
     copy = same.int().argmax(-1)  # (B, N) the first rollout with the same outcome
     at = torch.arange(n, device=v.device)
+    # An exchange between equal outcomes changes nothing, and often most of the M^2 pairs are equal.
     distinct = copy == at
     places = distinct if s.traits.symmetric else torch.ones_like(distinct)
     b, i, j = (places[:, :, None] & distinct[:, None, :] & ~same).nonzero().unbind(1)

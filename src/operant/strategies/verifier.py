@@ -62,6 +62,7 @@ class Verified(CountStrategy):
         E[1/(1+X)] is the integral over z in [0, 1] of E z^X, a polynomial: exact by Gauss-Legendre.
         """
         n, alpha, beta = self.n, self.false_positive, self.false_negative
+        # N // 2 + 1 nodes are exact up to degree N; the polynomial has degree N - 1.
         nodes, weights = np.polynomial.legendre.leggauss(n // 2 + 1)
         z, k = (nodes + 1) / 2, np.arange(1, n + 1)[:, None]
         pick = (beta + (1 - beta) * z) ** (k - 1) * (1 - alpha + alpha * z) ** (n - k) @ (weights / 2)

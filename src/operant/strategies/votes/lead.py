@@ -13,8 +13,8 @@ from torch import Tensor
 from operant.core.checks import check_int
 from operant.strategies.votes.race import StoppedVote, binomial
 
+# Largest budget that is summed exactly: 43,820 partitions; Monte Carlo beyond.
 _MOST = 32
-"""Largest budget that is summed exactly: 43,820 partitions; Monte Carlo beyond."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class StopAtLead(StoppedVote):
         n, m = self.n, own + invalid + rivals.sum(1)
         rivals = rivals[:, : int((rivals > 0).sum(1).max())]
         p = _partitions(n, min(n, rivals.shape[1] + 1), self.d)
+        # About N/M, as in plurality: the products that are divided by stay far from underflow.
         rho = (n + 0.5) / (int(m.max()) + 1)
         rest, mine = p.assign(rivals, rho), binomial(own, n + 1, rho).T  # (P, R), (n+1, R)
         mass, spare = binomial(m, n + 1, rho), binomial(invalid, n + 1, rho)

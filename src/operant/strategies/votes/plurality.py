@@ -22,10 +22,10 @@ from operant.strategies.base import Strategy
 from operant.strategies.outcomes import Outcomes
 
 Ties = Literal["random", "fail"]
+# Rows of class counts that are worked on at once: fits the cache.
 _CHUNK = 1024
-"""Rows of class counts that are worked on at once: fits the cache."""
+# Beyond this many rollouts one common rho for all budgets would underflow; budgets are done singly.
 _LARGE = 900
-"""Beyond this many rollouts one common rho for all budgets would underflow; budgets are done singly."""
 
 
 def plurality(
@@ -69,6 +69,7 @@ def plurality(
 def _wins(table: Tensor, m: int, budgets: list[int], ties: Ties, least: int, most: int | None) -> Tensor:
     """P(win) for rows ``[own, invalid, rivals in descending order]`` that all sum to m."""
     largest = max(budgets)
+    # About N/M: there Bin(N; M, rho), which is divided by, is largest. Several budgets share the table of 0.5.
     rho = (largest + 0.5) / (m + 1) if len(budgets) == 1 else 0.5
     binomial = binomial_table(m, largest, rho).to(table.device)
     draws = torch.tensor(budgets, device=table.device)
@@ -77,6 +78,8 @@ def _wins(table: Tensor, m: int, budgets: list[int], ties: Ties, least: int, mos
     for t in range(max(least, 1), highest + 1):
         rows = (table[:, 0] >= t).nonzero()[:, 0]
         degree = largest - t
+        # Rivals that cannot reach t votes cannot win: they merge with the unparsable into one binomial. The others are
+        # multiplied one by one, rows with many of them first, so that each step works on the rows that still have one.
         strong = (table[rows, 2:] >= t).sum(1) if degree >= t else torch.zeros_like(rows)
         strong, order = strong.sort(descending=True)
         rows = rows[order]
@@ -156,6 +159,7 @@ class Votes:
         blank = torch.zeros(self.prompts, classes, dtype=torch.float64, device=answer.device)
         count = blank.scatter_add(1, slot, valid.double())  # (B, K)
         total = blank.scatter_add(1, slot, torch.where(valid, self.reward, 0))
+        # Classes that earn nothing need no row of their own: their wins are worth 0.
         earns = blank.scatter_add(1, slot, torch.where(valid, self.reward.abs(), 0))  # rewards may cancel
         self.size = torch.where(valid, count.gather(1, slot), 0).long()  # (B, M) votes of i's class
         self.prompt, self.target = earns.nonzero().unbind(1)  # (P,), (P,)

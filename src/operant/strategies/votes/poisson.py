@@ -14,12 +14,12 @@ from torch import Tensor
 
 from operant.strategies.votes.plurality import Ties, tie_nodes
 
+# The log-probability of a class that is not there: exp of it is 0, and 0 times it is 0.
 _NEVER = -1e30
-"""The log-probability of a class that is not there: exp of it is 0, and 0 times it is 0."""
+# Numbers in one table: rows are worked on in chunks that fit the memory.
 _CELLS = 1 << 21
-"""Numbers in one table: rows are worked on in chunks that fit the memory."""
+# Share of the value below which a term is left out: 1e-8 of float64's precision.
 _NEGLIGIBLE = 1e-24
-"""Share of the value below which a term is left out: 1e-8 of float64's precision."""
 
 
 def vote_population(answer: Tensor, reward: Tensor, log_q: Tensor, n: int, least: int, ties: Ties) -> Tensor:
@@ -55,6 +55,7 @@ class _Win(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, log_q: Tensor, n: int, least: int, ties: Ties) -> Tensor:
+        # Likely rivals first: at each level the unlikely ones, at the end, are merged and not multiplied.
         rival, order = log_q[:, 2:].detach().sort(dim=1, descending=True)
         used = int((rival > _NEVER / 2).sum(1).max()) if rival.numel() else 0
         rows = torch.cat([log_q[:, :2].detach(), rival[:, :used]], dim=1)

@@ -24,10 +24,10 @@ from operant.strategies.sequential import Sequential
 from operant.strategies.votes.majority import Majority
 from operant.strategies.votes.plurality import answers_of, count_classes, plurality, relabel
 
+# Rows of class counts that are worked on at once.
 _CHUNK = 256
-"""Rows of class counts that are worked on at once."""
+# Probabilities below exp of this are kept out of denominators; float64 ends at exp(-708).
 _LOG_TINY = -600.0
-"""Probabilities below exp of this are kept out of denominators; float64 ends at exp(-708)."""
 
 
 class StoppedVote(Sequential):
@@ -132,6 +132,7 @@ class StoppedVote(Sequential):
     def _wins(self, votes: Tensor, target: Tensor, invalid: Tensor) -> Tensor:
         """P(the target class wins), each distinct row of counts once: (R, K), (R,), (R,) -> (R,)."""
         own, rivals = votes.gather(1, target[:, None]), votes.scatter(1, target[:, None], 0)
+        # Prompts of a batch often have the same counts; each distinct row is computed once.
         table, inverse = _distinct(torch.cat([own, invalid[:, None]], 1), rivals)
         parts = [self.wins(x[:, 0], x[:, 2:], x[:, 1]) for x in table.split(_CHUNK) if len(x)]
         return torch.cat([torch.zeros(0, dtype=torch.float64), *parts])[inverse]
@@ -189,6 +190,7 @@ class RaceTo(StoppedVote):
         """The class has k - 1 votes and nobody k after t draws, and draw t + 1 is for it."""
         m = own + invalid + rivals.sum(1)
         win = torch.zeros(len(own), dtype=torch.float64)
+        # No single rho keeps Bin(t; M, rho) above underflow for all t: each range of t has one of its own.
         for first, last, rho in _scales(int(m.max()), self.n - 1):
             if last >= self.k - 1:
                 t = torch.arange(max(first, self.k - 1), last + 1)

@@ -25,8 +25,8 @@ from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes.plurality import answers_of, count_classes, relabel, tie_nodes
 from operant.strategies.votes.tally import Pair, all_together, leave_one_out, reader
 
+# Numbers in one state of the product: tie groups are worked on in chunks of that size.
 _CELLS = 1 << 21
-"""Numbers in one state of the product: tie groups are worked on in chunks of that size."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class _Strata:
         new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
         prompt, above = new.nonzero().unbind(1)
         size = torch.bincount(new.flatten().long().cumsum(0) - 1)
+        # The cut falls into this group only if it reaches rank k, and if enough lower rollouts are left to fill a draw.
         use = (above + size >= self.k) & (self.m - above >= self.n - self.k + 1)
         self.prompt, self.above, self.size = prompt[use], above[use], size[use]  # (G,), L, t
         self.at = ordered[self.prompt, self.above]

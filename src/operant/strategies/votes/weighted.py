@@ -25,11 +25,11 @@ from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes.plurality import answers_of, binomial_table, relabel, tie_nodes
 from operant.strategies.votes.tally import Pair, all_together, leave_one_out, reader
 
+# Largest table (votes x weight x classes) that the closed form takes on.
 _CELLS = 1 << 23
-"""Largest table (votes x weight x classes) that the closed form takes on."""
 
+# Largest integer score: totals stay far from where int64 overflows.
 _LARGEST = 1 << 40
-"""Largest integer score: totals stay far from where int64 overflows."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ class _Ballots:
 
     def __init__(self, s: WeightedVote, n: int, answer: Tensor, weight: Tensor, reward: Tensor) -> None:
         self.n, self.m, self.answer, self.reward = n, len(answer), answer, reward
+        # Weights with a common divisor need fewer levels: 10, 20, 30 cost as much as 1, 2, 3.
         unit = math.gcd(*weight[answer >= 0].tolist()) or 1
         self.weight = torch.where(answer >= 0, weight, 0) // unit
         classes = int(answer.max()) + 1
