@@ -122,13 +122,13 @@ def test_what_fails_before_it_has_results_leaves_nothing(tmp_path: Path, made: b
 
 def test_what_is_no_run_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(DataError, match="holds something already, and no run. Give --output_dir another name"):
+    with pytest.raises(DataError, match="is not empty and holds no run. Choose another --output_dir"):
         claim_folder(tmp_path, "train", {}, resume=True).__enter__()
     assert os.listdir(tmp_path) == ["mine.txt"]
     with pytest.raises(DataError, match="expected a folder to write into at .*mine.txt, found a file"):
         claim_folder(tmp_path / "mine.txt", "train", {}).__enter__()
     (tmp_path / "record.jsonl").write_text('{"song": "one"}\n')
-    with pytest.raises(DataError, match="holds something already, and no run"):
+    with pytest.raises(DataError, match="is not empty and holds no run"):
         claim_folder(tmp_path, "train", {}, resume=True).__enter__()
     assert (tmp_path / "record.jsonl").read_text() == '{"song": "one"}\n'
 

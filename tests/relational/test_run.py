@@ -165,7 +165,7 @@ Change = Callable[[Path], dict[str, object]]
         (lambda p: {"query_points": 1}, OperantError, "query_points must be an integer >= 2"),
         (lambda p: {"operator": "twist"}, OperantError, "'twist'"),
         (lambda p: {"noise": -1.0}, InputError, "noise must be finite and not negative"),
-        (lambda p: {"output_dir": p}, DataError, "holds something already"),
+        (lambda p: {"output_dir": p}, DataError, "is not empty and holds no run"),
         (lambda p: {"target": write(p / "t.csv", ["T", "x"], [[6, 1.0]])}, DataError, "no column 'y'"),
         (lambda p: {"target": write(p / "t.csv", ["T", "x", "y"], [[6, 1.0, ""]])}, DataError, "6 has no row with a"),
         (

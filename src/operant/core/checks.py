@@ -22,7 +22,7 @@ class InputError(OperantError):
 
 
 class BudgetError(OperantError):
-    """A budget N and a number of rollouts M that do not go together."""
+    """A budget N that the number of rollouts M does not allow."""
 
 
 class ParseError(OperantError):
@@ -34,7 +34,7 @@ class ConfigError(OperantError):
 
 
 class DataError(OperantError):
-    """A file, a data set or a run directory that does not hold what is needed."""
+    """A file, a data set or a run directory that lacks what is needed or cannot be read."""
 
 
 class NotDefinedError(OperantError):
@@ -42,7 +42,7 @@ class NotDefinedError(OperantError):
 
 
 class FewRolloutsWarning(UserWarning):
-    """Rollouts that suffice for unbiased weights, and leave many groups without any signal."""
+    """M rollouts give unbiased weights, but leave many groups without any signal."""
 
 
 def check_int(name: str, value: object, *, least: int) -> int:

@@ -22,7 +22,7 @@ from operant.core.trouble import naming
 
 _PACKAGES = ("operant", "torch", "numpy", "transformers", "trl", "peft", "datasets", "math-verify")
 LOCK = ".lock"
-"""The file of a folder's lock. It stays: whoever removes it while others wait for it splits them."""
+"""The file of a folder's lock. It is never removed: processes that wait for a removed file would lock another one."""
 _HEAD = ("run", "environment")
 _PARTIAL = ".partial"
 
@@ -65,26 +65,25 @@ def claim_folder(
     outputs: Collection[str] = (),
     current: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> Generator[list[dict[str, Any]]]:
-    """Lock the folder of a run, and begin its record or go on with it; yields the records before.
+    """Lock the folder of a run and begin or continue its record; yields the earlier records.
 
-    A run that left nothing but its settings, and ``outputs``, begins anew: there is nothing to lose. One that fails
-    before it has more takes them away.
+    A run that left only its settings and ``outputs`` starts over. A run that fails at that stage removes them.
 
     Args:
         folder: the run's.
-        command: the verb that writes it.
+        command: the command that writes it.
         config: its settings as JSON values.
-        resume: whether to go on with a run that is there; None for a verb that cannot.
+        resume: whether to continue an existing run; None for a command that cannot.
         loose: settings that may differ between a run and its continuation.
-        outputs: files that the verb writes before it has results in the record.
+        outputs: files that the command writes before it has results in the record.
         current: brings the settings that an older version recorded to today's names.
 
     Raises:
-        DataError: if the folder is in use, or holds something that this run cannot go on with.
+        DataError: if the folder is in use, or holds something that this run cannot continue.
     """
     record = folder / "record.jsonl"
     if folder.is_dir() and not (folder / LOCK).exists() and not record.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder} holds something already, and no run. Give --output_dir another name.")
+        raise DataError(f"{folder} is not empty and holds no run. Choose another --output_dir.")
     made, known = not folder.exists(), {LOCK, record.name, *outputs}
     with lock_folder(folder):
         records = read_records(record) if record.is_file() else []
@@ -131,7 +130,7 @@ def _check_continues(
 ) -> None:
     runs = [r for r in records if r.get("kind") == "run"]
     if not runs:
-        raise DataError(f"{folder} holds something already, and no run. Give --output_dir another name.")
+        raise DataError(f"{folder} is not empty and holds no run. Choose another --output_dir.")
     before, there = current(runs[-1].get("config") or {}), runs[-1].get("command")
     if there != command or not resume:
         advice = ", or --resume true to go on" if there == command and resume is not None else ""

@@ -1,4 +1,4 @@
-"""SIGTERM stops a command as Ctrl-C does, with what must still be done."""
+"""SIGTERM stops a command like Ctrl-C does: workers are stopped and locks are released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trouble from outside of operant, in words: a full disk, a read-only folder, want of memory, a killed worker."""
+"""Errors with a cause outside operant, as one line: a full disk, a read-only folder, no memory, a killed worker."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def naming(path: Path) -> Generator[None]:
 
 
 def told(error: BaseException) -> str | None:
-    """The cause of an error that is no bug of operant, as one line that says what to do; None for any other error."""
+    """What caused an error outside operant and what to do, in one line; None for an error that may be a bug."""
     if isinstance(error, (OperantError, ImportError)):
         return str(error)
     if isinstance(error, OSError) and error.errno is not None:
         return _of_file(error.errno, None if error.filename is None else os.fsdecode(error.filename))
     if isinstance(error, BrokenProcessPool):
         return (
-            "a worker process was killed, most often for want of memory. Lower the batch size, the number of jobs or "
+            "a worker process was killed, usually because memory ran out. Lower the batch size, the number of jobs or "
             "of rollouts"
         )
     text = " ".join(str(error).split())

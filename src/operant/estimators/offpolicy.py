@@ -34,13 +34,13 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class OffPolicy:
-    """What rollouts of mu say about pi.
+    """Estimates for pi from rollouts of mu.
 
     Args:
         value: (...) unbiased estimate of J(pi).
         weights: (..., M) w_i with E_mu sum_i w_i grad log pi(y_i) = grad J(pi); they do not sum to 0.
-        ess: (...) effective number of rollouts, (sum rho)^2 / sum rho^2, from 1 to M. A value far below N says
-            that the weights rest on a few rollouts: they are unbiased and useless.
+        ess: (...) effective number of rollouts, (sum rho)^2 / sum rho^2, from 1 to M. Far below N the
+            weights depend on a few rollouts: unbiased, but too noisy to use.
     """
 
     value: Tensor

@@ -26,19 +26,19 @@ _TINY_REMAINDER = 1e-15
 def loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = None, power: float = 0.0) -> Tensor:
     """The loss to minimize, one value per example: ``-log S(p)``.
 
-    Which p is part of the objective:
+    The choice of p is part of the objective:
 
-    - sequence level (default): p = exp(log_p), the probability of the whole target. Right for short answers.
+    - sequence level (default): p = exp(log_p), the probability of the whole target. For short answers.
       On a long solution p ~ e^-80 and the loss is cross-entropy up to a constant factor.
     - answer level (``success_rate`` given): p is the measured success rate of the current model on the
-      prompt, and the loss is ``-f(success_rate) log_p`` with f = p S'(p)/S(p) held fixed. Right for long
+      prompt, and the loss is ``-f(success_rate) log_p`` with f = p S'(p)/S(p) held fixed. For long
       solutions.
 
     Args:
         strategy: any with an S(p): pass@N, pass^N, threshold@N:k, best@N, mixtures of them.
         log_p: (...) sum of the target's token log-probabilities, natural log, <= 0.
         success_rate: (...) in [0, 1], from rollouts of the current model.
-        power: a in ``(1 - S^a) / a``, sequence level only. 0 is -log S; 1 is 1 - S, which does not chase
+        power: a in ``(1 - S^a) / a``, sequence level only. 0 is -log S; 1 is 1 - S, whose gradient is small on
             examples that cannot be learned (ambiguous labels).
 
     Returns:
@@ -82,10 +82,10 @@ def answer_loss(
             the deployed sampler, one forward pass each.
         kinds: (K,) or (..., K) reward, answer class and score of the candidates.
         power: a in ``(1 - J^a) / a``; 0 is -log J, 1 is 1 - J.
-        remainder: what becomes of the mass 1 - sum q that no candidate holds. None: there is none, q sums to 1
+        remainder: what the mass 1 - sum q outside the candidates counts as. None: q sums to 1
             within 1e-4 and is normalized. "unparsable": it is one more kind with reward 0 and answer -1 (taken as
-            1e-15 where the candidates leave less), so it uses up draws and never wins a vote: many rare wrong
-            answers that do not agree with each other. Where it is a rival of its own, give it as a kind.
+            1e-15 where the candidates leave less), so it uses up draws and never wins a vote, like many rare wrong
+            answers that differ from each other. If it is one rival answer, give it as a kind.
 
     Returns:
         (...) losses in the dtype of ``log_q`` (half precision is promoted to float32), >= 0 for rewards in [0, 1].

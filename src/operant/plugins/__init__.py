@@ -1,7 +1,7 @@
 """Strategies inside RL frameworks that take an advantage estimator: verl and SkyRL.
 
-``group`` is the estimator on plain tensors, ``votes`` carries answers through its rewards; ``verl`` and ``skyrl`` hand
-it to the framework, which only they import.
+``group`` is the estimator on plain tensors, ``votes`` encodes answers in its rewards. ``verl`` and ``skyrl`` register
+it with the framework, which only they import.
 """
 
 from operant.plugins.group import token_advantages

@@ -81,7 +81,7 @@ def _by_group(reward: Tensor, group: Tensor, strategy: Strategy, classes: Tensor
     check_group(strategy, int(sizes.max()))
     if classes is None and strategy.traits.answers:
         raise InputError(
-            f"{strategy} votes, and the framework hands no answers to an advantage estimator. Return "
+            f"{strategy} votes, and the framework passes no answers to an advantage estimator. Return "
             "operant.plugins.encode_vote(correct, answer) from the reward function and set the option votes_in_reward."
         )
     result, unscored, idle = torch.zeros_like(reward), 0, 0

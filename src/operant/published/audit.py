@@ -203,8 +203,8 @@ def _weights(rule: Callable[[Tensor], Tensor], m: int) -> tuple[Tensor, Tensor]:
             raise InputError(
                 f"equal rewards must have equal weights: with {worst} successes among M = {m}, rollouts of reward "
                 f"{r:g} got weights from {low[worst].item():.6g} to {high[worst].item():.6g}. The rule depends on "
-                "the position of a rollout (or is random), so that it is no table w(r, c) and has no objective in "
-                "p alone; audit the part that reads the rewards."
+                "the position of a rollout, or is random: it is not a table w(r, c) and has no objective in p "
+                "alone. Audit the part of it that reads the rewards."
             )
         values.append(torch.where(high < low, 0.0, w[:, 0, 0 if r else -1]))
     # Each group alone as well: a rule that whitens over the batch gives another answer then.

@@ -80,14 +80,14 @@ def nesting(s: Strategy) -> Nesting:
 
 
 def check_nesting(s: Strategy) -> None:
-    """Refuse a strategy that is nested too deeply or has too many parts; called by each that is made from others.
+    """Check the limits on nesting; every strategy that is made from others calls this.
 
     Raises:
         InputError: which of the two limits it exceeds.
     """
     depth, size = found = nesting(s)
     if depth > DEEPEST:
-        raise InputError(f"strategies may lie within one another {DEEPEST} levels deep, got {depth}.")
+        raise InputError(f"strategies may be nested at most {DEEPEST} levels deep, got {depth}.")
     if size - 1 > MOST_PARTS:
         raise InputError(
             f"a strategy may be made from at most {MOST_PARTS:,} others, got {size - 1:,}. Mix fewer budgets, for "

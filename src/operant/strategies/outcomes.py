@@ -33,12 +33,12 @@ class Outcomes:
     answer: Tensor | None = None
     score: Tensor | None = None
     binary: bool = field(init=False, repr=False)
-    """Whether every reward is 0 or 1. Known from the start, so that no credit has to ask the device."""
+    """Whether every reward is 0 or 1. Computed once, so that no credit waits for the device."""
     verdicts: bool = field(init=False, repr=False)
-    """Whether everything that the selector sees is 0 or 1."""
+    """Whether every score is 0 or 1, or every reward where there is no score."""
 
     def __post_init__(self) -> None:
-        """Refuse what must not be trained on."""
+        """Check the values and the shapes."""
         if not self.reward.is_floating_point():
             object.__setattr__(self, "reward", self.reward.float())
         if self.reward.ndim == 0 or self.reward.shape[-1] == 0:

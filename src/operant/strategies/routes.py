@@ -2,8 +2,8 @@
 
 U(z) is the mean of the value over all N-subsets of the M rollouts: unbiased for J = E V. The credit is the
 jackknife w_i = U(z) - U(z without i) = (N/M)(in_i - out_i): unbiased, E sum_i w_i grad log pi(y_i) = grad J,
-and it sums to zero exactly. (M-1)/M sum_i w_i^2 is the jackknife variance of U. At M = N there is none to
-leave out, and the baseline is resampled: w_i = V(z) - mean over j != i of V(z with z_i replaced by z_j).
+and it sums to zero exactly. (M-1)/M sum_i w_i^2 is the jackknife variance of U. At M = N no rollout can be
+left out, and the baseline is resampled: w_i = V(z) - mean over j != i of V(z with z_i replaced by z_j).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Estimate:
 
     Args:
         value: (...) mean over the N-subsets of the M rollouts.
-        stderr: (...) jackknife standard error over rollouts; NaN where M = N leaves none to leave out.
+        stderr: (...) jackknife standard error over rollouts; NaN at M = N, where no rollout can be left out.
         route: how it was computed.
     """
 

@@ -1,9 +1,8 @@
 """The sampler as a value: temperature and nucleus, and the log-probabilities that belong to them.
 
-Every identity of this package is about the distribution that is *sampled*. One object owns its temperature and its
-nucleus, draws the rollouts and supplies their log-probabilities; a strategy sees outcomes only, so it cannot
-disagree with it. Differentiating anything else is not the gradient of what is deployed: the score of untempered
-logits has another length and another direction.
+The weights belong to the distribution that is *sampled*. One object holds its temperature and its nucleus, draws the
+rollouts and gives their log-probabilities. The gradient of any other log-probability is not that of the deployed
+policy: the score of untempered logits has another length and another direction.
 """
 
 from __future__ import annotations
@@ -90,8 +89,8 @@ class Sampler:
 
         Raises:
             InputError: for shapes that differ, NaN or infinite logits, or tokens outside the nucleus: their
-                probability is 0, the loss infinite and the gradient nothing. Rollouts need the logits (or the
-                nucleus) they were sampled with; supervised targets need top_p = 1.
+                probability is 0 and the loss infinite. Rollouts need the logits (or the nucleus) they were sampled
+                with; supervised targets need top_p = 1.
         """
         tokens, mask = _checked(logits, tokens, mask)
         log_p = self.log_probs(logits).gather(-1, tokens[..., None])[..., 0]
@@ -122,8 +121,8 @@ class Sampler:
     ) -> Tensor:
         """Estimate of dJ/d temperature, mean over prompts of sum_i w_i d log pi(y_i) / d temperature.
 
-        Unbiased with the weights that train the policy, for any strategy: a deployed temperature is learned from
-        rollouts that are there already. Positive = sample hotter.
+        Unbiased with the weights that train the policy, for any strategy: a deployed temperature can be
+        learned from the same rollouts. Positive = sample hotter.
 
         Args:
             weights: (..., M) of :func:`~operant.credit`.

@@ -1,9 +1,9 @@
 """Imperfect verifiers: false positives (rate alpha) and false negatives (rate beta), known rates.
 
-``Verified`` knows the truth of each rollout and asks what deployment with the noisy verifier will earn.
-``NoisyPassAt`` sees noisy verdicts only and asks what a perfect verifier would have found. With the verdicts of
-the deployed verifier *and* the truth at hand neither is needed: ``best@N`` with ``score`` = verdict accepts, then
-picks (``first@N:fail`` where nothing is returned when nothing is accepted).
+``Verified`` takes the truth of each rollout and gives what deployment with the noisy verifier will earn.
+``NoisyPassAt`` takes noisy verdicts and gives what a perfect verifier would have found. If both the verdicts of the
+deployed verifier and the truth are known, neither is needed: take ``best@N`` with ``score`` = verdict, or
+``first@N:fail`` where nothing is returned when nothing is accepted.
 """
 
 from __future__ import annotations
@@ -125,5 +125,5 @@ def _check_rates(alpha: float, beta: float) -> None:
     if not (0 <= alpha < 1 and 0 <= beta < 1 and alpha + beta < 1):
         raise InputError(
             "expected a false-positive and a false-negative rate in [0, 1) whose sum is below 1, got "
-            f"{alpha} and {beta}: beyond that the verdict says nothing, or the opposite (swap it)."
+            f"{alpha} and {beta}: at a sum of 1 the verdict carries no information, above 1 it is inverted."
         )

@@ -43,7 +43,7 @@ class WeightedVote(Strategy):
     Args:
         n: the budget N.
         levels: None takes scores as they are: integers >= 0. Q takes scores in [0, 1] as round(score Q): each weight
-            moves by at most 1/(2 Q), so only draws whose two best totals lie within N/(2 Q) can change hands. The
+            moves by at most 1/(2 Q), so only draws whose two best totals lie within N/(2 Q) can get another winner. The
             cost grows with Q.
 
     >>> o = Outcomes(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0, 1, 1]), score=torch.tensor([3.0, 1.0, 1.0]))
