@@ -4,4 +4,14 @@ from operant.published.audit import Audit, audit, audit_records
 from operant.published.paper import RECIPES, Quantiles, Recipe
 from operant.published.rules import RULES, PublishedRule, credit_of
 
-__all__ = ["RECIPES", "RULES", "Audit", "PublishedRule", "Quantiles", "Recipe", "audit", "audit_records", "credit_of"]
+__all__ = [
+    "Audit",
+    "PublishedRule",
+    "Quantiles",
+    "RECIPES",
+    "RULES",
+    "Recipe",
+    "audit",
+    "audit_records",
+    "credit_of",
+]
