@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from operant.core.checks import InputError
-from operant.relational.adapted import AdaptedTask, bank_record
+from operant.relational.adapted import AdaptedTask
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.selection.choose import Z90, mix
+from operant.relational.operators.warp.operator import Z90
+from operant.relational.records import bank_record
+from operant.relational.selection.calibration import mix
 from operant.report import target_chart
 
 X = np.linspace(0, 3, 13)
@@ -95,7 +97,7 @@ def model_bank() -> TaskBank:
 
 def test_the_table_of_the_choice(target: AdaptedTask, model: Extrapolator) -> None:
     rows = target.choice_table()
-    assert [r["operator"] for r in rows] and {r["operator"] for r in rows} == set(model._fitted)
+    assert [r["operator"] for r in rows] and {r["operator"] for r in rows} == set(model._operators.fitted)
     predicted = [r["predicted_error"] for r in rows]
     assert predicted == sorted(predicted)
     assert {r["operator"]: r["plain"] for r in rows} == {
@@ -113,7 +115,7 @@ def test_the_table_of_the_choice(target: AdaptedTask, model: Extrapolator) -> No
         assert (
             row["backtest_low"] <= row["backtest_error"] <= error.max() and row["backtest_high"] >= row["backtest_low"]
         )
-        assert row["context_error"] == pytest.approx(target.choice_.left_out[row["operator"]] * model.scaling_.y_sd[0])
+        assert row["context_error"] == pytest.approx(target.choice_.loo_rmse[row["operator"]] * model.scaling_.y_sd[0])
 
 
 def test_the_record_is_plain_and_in_the_units_of_the_data(target: AdaptedTask, model: Extrapolator) -> None:

@@ -375,7 +375,7 @@ def test_a_single_task_is_continued_by_plain_operators() -> None:
     model = Extrapolator().fit(X[:, None], 3 * X - 1)
     assert model.predict(np.array([[4.0], [5.0]])) == pytest.approx([11.0, 14.0], abs=0.05)
     assert model.score(X[:, None], 3 * X - 1) > 0.999
-    assert set(model.target_.choice_.left_out) == {"interpolation", "polynomial", "GP on the context"}
+    assert set(model.target_.choice_.loo_rmse) == {"interpolation", "polynomial", "GP on the context"}
 
 
 def test_shifts_of_x_are_found_by_name() -> None:

@@ -13,7 +13,7 @@ from operant.relational.operators.base import CannotAdaptError, Context
 from operant.relational.operators.gp import TaskGP
 from operant.relational.operators.registry import candidates
 from operant.relational.operators.warp.operator import Warp
-from operant.relational.selection.backtest import toward
+from operant.relational.selection.folds import toward
 from operant.relational.transforms import Transformation
 
 X = np.linspace(0, 3, 11)

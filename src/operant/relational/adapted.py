@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,33 +15,11 @@ from operant.relational.bank.reading import matrix
 from operant.relational.bank.scaling import Scaling
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, Context, Decomposition
+from operant.relational.operators.warp.operator import Z90
+from operant.relational.records import anchor_record, bank_record, decomposition_record
 from operant.relational.selection.applicability import Applicability
-from operant.relational.selection.backtest import Backtest
-from operant.relational.selection.choose import Z90, Calibration, mix
-from operant.relational.transforms import Transformation
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """How the operators were chosen.
-
-    Args:
-        weights: name -> weight in the mixture.
-        predicted: name -> error expected on this target, in scaled units.
-        left_out: name -> leave-one-out error on the context, in scaled units.
-        backtest: what they did on the outer split of the bank; None where there is no bank.
-        calibration: what the mixture did there.
-        plain: names of the plain baselines among them.
-        notes: name -> why an operator could not be used.
-    """
-
-    weights: dict[str, float]
-    predicted: dict[str, float]
-    left_out: dict[str, float]
-    backtest: Backtest | None
-    calibration: Calibration
-    plain: frozenset[str]
-    notes: dict[str, str]
+from operant.relational.selection.calibration import mix
+from operant.relational.selection.choice import Choice
 
 
 class AdaptedTask:
@@ -198,7 +176,7 @@ class AdaptedTask:
         unit = float(np.mean(self._scaling.y_sd))
         rows = []
         trials = {} if self.choice_.backtest is None else self.choice_.backtest.trials
-        names = {**self.choice_.predicted, **dict.fromkeys(self.choice_.left_out), **dict.fromkeys(self.choice_.notes)}
+        names = {**self.choice_.predicted, **dict.fromkeys(self.choice_.loo_rmse), **dict.fromkeys(self.choice_.notes)}
         for name in names:
             error = trials[name].error if name in trials else np.empty(0)
             error = error[np.isfinite(error)]
@@ -210,7 +188,7 @@ class AdaptedTask:
                     "backtest_error": float(np.sqrt(np.mean(error**2))) * unit if len(error) else float("nan"),
                     "backtest_low": float(low) * unit,
                     "backtest_high": float(high) * unit,
-                    "context_error": self.choice_.left_out.get(name, float("nan")) * unit,
+                    "context_error": self.choice_.loo_rmse.get(name, float("nan")) * unit,
                     "predicted_error": self.choice_.predicted.get(name, float("nan")) * unit,
                     "weight": self.choice_.weights.get(name, 0.0),
                     "note": self.choice_.notes.get(name, ""),
@@ -221,18 +199,24 @@ class AdaptedTask:
     def record(
         self, x_query: ArrayLike | None = None, truth: tuple[ArrayLike, ArrayLike] | None = None
     ) -> dict[str, Any]:
-        """Everything of the above as plain numbers, for JSON and the report."""
+        """Everything of the above as plain numbers, for JSON and the report.
+
+        Args:
+            x_query: (Q,) or (Q, D) points of the prediction; by default the range of the bank.
+            truth: known points and values, to be shown beside the prediction.
+        """
         points = self._default(x_query)
         mean = np.asarray(self.predict(points)).reshape(len(points), -1)
         low, high = (e.reshape(len(points), -1) for e in self.interval(points))
-        s, c = self._scaling, self._context
+        s, c, bank = self._scaling, self._context, self._bank
         first = next((d for d in self.decompositions_ if d.anchor is not None), None)
+        covered = self.covered(points)
         return {
             "kind": "target",
             "key": str(self.key),
-            "x_names": list(self._bank.x_names),
-            "y_names": list(self._bank.y_names),
-            "params": {} if c.params is None else dict(zip(self._bank.param_names, c.params.tolist(), strict=True)),
+            "x_names": list(bank.x_names),
+            "y_names": list(bank.y_names),
+            "params": {} if c.params is None else dict(zip(bank.param_names, c.params.tolist(), strict=True)),
             "operator": self.operator_,
             "level": self.level,
             "context": {"x": s.x_out(c.x).tolist(), "y": s.y_out(c.y).tolist()},
@@ -241,40 +225,16 @@ class AdaptedTask:
                 "mean": mean.tolist(),
                 "low": low.tolist(),
                 "high": high.tolist(),
-                "covered": self.covered(points).tolist(),
+                "covered": covered.tolist(),
             },
-            "truth": None if truth is None else self._truth_record(*truth),
-            "anchor": self._anchor_record(first),
-            "baseline": self._baseline_record(points),
-            "decompositions": [_decomposition_record(d) for d in self.decompositions_[:8]],
+            "truth": None if truth is None else self._truth(*truth),
+            "anchor": None if first is None else anchor_record(bank, s, first.anchor),
+            "baseline": self._baseline(points),
+            "decompositions": [decomposition_record(d) for d in self.decompositions_[:8]],
             "choice": self.choice_table(),
             "applicability": vars(self._applicability),
-            "share_covered": float(np.mean(self.covered(points))),
+            "share_covered": float(np.mean(covered)),
         }
-
-    def _truth_record(self, x: Any, y: Any) -> dict[str, Any]:
-        values = matrix("truth", y, expected=self._bank.y_names)
-        return {"x": self._points(x).tolist(), "y": values.tolist()}
-
-    def _anchor_record(self, first: Decomposition | None) -> dict[str, Any] | None:
-        if first is None or first.anchor not in self._bank.keys:
-            return None
-        task = self._bank.tasks[self._bank.keys.index(first.anchor)]
-        order = np.argsort(task.x[:, 0])
-        s = self._scaling
-        return {
-            "key": str(first.anchor),
-            "x": s.x_out(task.x[order]).tolist(),
-            "y": s.y_out(task.y[order]).tolist(),
-        }
-
-    def _baseline_record(self, points: Array) -> dict[str, Any] | None:
-        plain = {n: e for n, e in self.choice_.predicted.items() if n in self.choice_.plain and n in self._adapted}
-        if not plain:
-            return None
-        name = min(plain, key=lambda n: plain[n])
-        mean = self._adapted[name].predict(self._scaling.x_in(points))[0]
-        return {"name": name, "mean": self._scaling.y_out(mean).tolist()}
 
     def records(
         self, x_query: ArrayLike | None = None, truth: tuple[ArrayLike, ArrayLike] | None = None
@@ -282,47 +242,15 @@ class AdaptedTask:
         """The record of the bank and :meth:`record`: what :func:`operant.report.target_chart` draws."""
         return [bank_record(self._bank, self._scaling), self.record(x_query, truth)]
 
+    def _truth(self, x: Any, y: Any) -> dict[str, Any]:
+        values = matrix("truth", y, expected=self._bank.y_names)
+        return {"x": self._points(x).tolist(), "y": values.tolist()}
 
-def bank_record(bank: TaskBank, scaling: Scaling, limit: int = 80) -> dict[str, Any]:
-    """The bank as plain numbers, for JSON and the report; at most ``limit`` curves.
-
-    Args:
-        bank: in scaled units.
-        scaling: of the bank.
-        limit: evenly spread tasks are shown.
-    """
-    curves = []
-    for i in np.unique(np.linspace(0, len(bank) - 1, min(limit, len(bank))).astype(int)):
-        t = bank.tasks[i]
-        order = np.argsort(t.x[:, 0])
-        curves.append(
-            {
-                "key": str(t.key),
-                "params": dict(zip(bank.param_names, t.params.tolist(), strict=True)),
-                "x": scaling.x_out(t.x[order]).tolist(),
-                "y": scaling.y_out(t.y[order]).tolist(),
-            }
-        )
-    return {
-        "kind": "bank",
-        "tasks": len(bank),
-        "points": sum(len(t.x) for t in bank.tasks),
-        "x_names": list(bank.x_names),
-        "y_names": list(bank.y_names),
-        "param_names": list(bank.param_names),
-        "curves": curves,
-        "notes": list(bank.notes),
-    }
-
-
-def _decomposition_record(d: Decomposition) -> dict[str, Any]:
-    known = isinstance(d.transformation, Transformation)
-    return {
-        "anchor": None if d.anchor is None else str(d.anchor),
-        "transformation": d.transformation.formula() if known else str(d.transformation),
-        "parameters": {k: list(v) for k, v in d.transformation.factors if v is not None} if known else {},
-        "intervals": {k: list(v) for k, v in d.intervals.items()},
-        "residual": d.residual,
-        "weight": d.weight,
-        "operator": d.operator,
-    }
+    def _baseline(self, points: Array) -> dict[str, Any] | None:
+        """Name and prediction of the plain baseline with the smallest error to expect."""
+        plain = {n: e for n, e in self.choice_.predicted.items() if n in self.choice_.plain and n in self._adapted}
+        if not plain:
+            return None
+        name = min(plain, key=lambda n: plain[n])
+        mean = self._adapted[name].predict(self._scaling.x_in(points))[0]
+        return {"name": name, "mean": self._scaling.y_out(mean).tolist()}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,43 +15,23 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from operant.core.checks import DataError, InputError
-from operant.relational.adapted import AdaptedTask, Choice
+from operant.relational.adapted import AdaptedTask
 from operant.relational.bank.curves import Array
 from operant.relational.bank.frames import constant, long_data
-from operant.relational.bank.reading import SINGLE, both, clean, matrix
-from operant.relational.bank.tasks import FAR, TaskBank
-from operant.relational.operators.base import CannotAdaptError, Context, Fitted, RelationalOperator, by_unique_name
+from operant.relational.bank.reading import SINGLE, both, clean
+from operant.relational.bank.tasks import TaskBank
+from operant.relational.inputs import one_each, query_points, target_context
+from operant.relational.operators.base import Context, RelationalOperator, by_unique_name
 from operant.relational.operators.registry import candidates, is_named, parse_operator
 from operant.relational.operators.warp.operator import Warp
 from operant.relational.scoring import AdaptationScorer
-from operant.relational.selection.applicability import (
-    Applicability,
-    NotApplicableError,
-    NotApplicableWarning,
-    assess,
-    backtest_remark,
-)
-from operant.relational.selection.backtest import (
-    adapt_all,
-    fit_all,
-    loo_rmse,
-    loo_rmse_refitted,
-    rms,
-)
-from operant.relational.selection.choose import Calibration, flat_rule
-from operant.relational.selection.outer import OuterSplit
+from operant.relational.selection.adaptation import FittedOperators
+from operant.relational.selection.applicability import NotApplicableError, NotApplicableWarning
+from operant.relational.selection.choice import choose
+from operant.relational.selection.outer_split import OuterSplit
+from operant.relational.settings import check_settings, draw_seed, read_settings, write_settings
 from operant.relational.single import single_target
 from operant.relational.transforms import Transformation
-
-FORMAT = 2
-SETTINGS: dict[str, Callable[[Any], bool]] = {
-    "operator": lambda v: isinstance(v, str) or (isinstance(v, list) and all(isinstance(o, str) for o in v)),
-    "level": lambda v: isinstance(v, float),
-    "on_inapplicable": lambda v: isinstance(v, str),
-    "outer_share": lambda v: isinstance(v, float),
-    "random_state": lambda v: v is None or (isinstance(v, int) and 0 <= v < 2**32),
-}
-"""What a saved estimator's settings are."""
 
 
 class Extrapolator(RegressorMixin, BaseEstimator):
@@ -117,8 +94,8 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             InputError: for settings out of range.
             DataError: for a bank that cannot be used.
         """
-        self._check_settings()
-        self._seed = self._draw_seed()
+        check_settings(self)
+        self._seed = draw_seed(self.random_state)
         if isinstance(X, TaskBank):
             return self._fit_bank(X)
         if groups is not None:
@@ -165,28 +142,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def _check_settings(self) -> None:
-        for name in ("level", "outer_share"):
-            if not isinstance(value := getattr(self, name), Real):
-                raise InputError(f"{name} must be a number between 0 and 1, got {value!r}.")
-        listed: list[Any] = list(self.operator) if isinstance(self.operator, (list, tuple)) else [self.operator]
-        if strange := [o for o in listed if not isinstance(o, (str, RelationalOperator))]:
-            raise InputError(f"operator must be a name, a RelationalOperator or a list of these, got {strange[0]!r}.")
-        if not listed:
-            raise InputError("operator must name at least one, got an empty list.")
-        if not 0 < self.level < 1:
-            raise InputError(f"level must lie between 0 and 1, got {self.level}.")
-        if self.on_inapplicable not in ("warn", "raise", "baseline"):
-            raise InputError(f"on_inapplicable must be warn, raise or baseline, got {self.on_inapplicable!r}.")
-        if not 0 < self.outer_share < 1:
-            raise InputError(f"outer_share must lie between 0 and 1, got {self.outer_share}.")
-
-    def _draw_seed(self) -> int:
-        if isinstance(self.random_state, np.random.RandomState):
-            return int(self.random_state.randint(2**31 - 1))
-        return int(np.random.SeedSequence().entropy % 2**31) if self.random_state is None else int(self.random_state)  # pyright: ignore
-
-    def _operators(self, bank: TaskBank, *, params: bool, single: bool = False) -> list[RelationalOperator]:
+    def _candidates(self, bank: TaskBank, *, params: bool, single: bool = False) -> list[RelationalOperator]:
         """What may be tried.
 
         Args:
@@ -204,9 +160,9 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         self.bank_: TaskBank | None = bank.scaled(self.scaling_)
         self.n_features_in_ = bank.d
         self._outer = OuterSplit(self.bank_, self.outer_share, self._seed)
-        self._operators_by_name = by_unique_name(self._operators(self.bank_, params=True))
-        self._fitted, self.notes_ = fit_all(self._operators_by_name, self.bank_)
-        if not self._fitted:
+        self._operators = FittedOperators.of(by_unique_name(self._candidates(self.bank_, params=True)), self.bank_)
+        self.notes_ = dict(self._operators.notes)
+        if not self._operators.fitted:
             raise DataError("no operator can be fitted to this bank: " + "; ".join(self.notes_.values()))
         return self
 
@@ -215,9 +171,9 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         points, values = validate_data(self, X, y, y_numeric=True, multi_output=True, dtype=np.float64)
         x, v, _ = clean(points, np.asarray(values, dtype=np.float64), SINGLE)
         self.bank_ = None
-        operators = partial(self._operators, params=False, single=True)
+        candidates_of = partial(self._candidates, params=False, single=True)
         self.target_, self.scaling_ = single_target(
-            x, v, operators, x_names=getattr(self, "feature_names_in_", None), level=self.level, seed=self._seed
+            x, v, candidates_of, x_names=getattr(self, "feature_names_in_", None), level=self.level, seed=self._seed
         )
         return self
 
@@ -252,15 +208,11 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             InputError: for NaN, infinities, no point, or another D or C than the bank's.
             NotApplicableError: with ``on_inapplicable="raise"``, if the bank does not explain the target.
         """
-        self._check_bank()
-        context = self._context(x, y, params, labels, noise)
-        points = None if query is None else self.scaling_.x_in(self._points("query", query))
-        pinned: list[RelationalOperator] | None = None
-        if anchor is not None or transform is not None:
-            form = Transformation.parse("shift * scale") if transform is None else transform
-            form = Transformation.parse(form) if isinstance(form, str) else form
-            pinned = [Warp(form, anchor=anchor)]
-        return self._told(self._target(context, points, key, pinned))
+        bank = self._bank()
+        context = target_context(bank, x, y, params=params, labels=labels, noise=noise)
+        form = "shift * scale" if transform is None and anchor is not None else transform
+        form = Transformation.parse(form) if isinstance(form, str) else form
+        return self._told(self._target(context, query_points(bank, query), key, form, anchor))
 
     def adapt_many(
         self,
@@ -287,15 +239,18 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         Raises:
             InputError: if there are not as many params or labels as contexts; else as :meth:`adapt`.
         """
-        self._check_bank()
+        bank = self._bank()
         named = dict(contexts) if isinstance(contexts, Mapping) else dict(enumerate(contexts))
-        known, told = (_one_each(n, v, len(named)) for n, v in (("params", params), ("labels", labels)))
-        points = None if query is None else self.scaling_.x_in(self._points("query", query))
+        known, told = (one_each(n, v, len(named)) for n, v in (("params", params), ("labels", labels)))
+        points = query_points(bank, query)
         pairs = {key: both(pair, f"target {key!r}") for key, pair in named.items()}
-        given = [(key, self._context(x, y, known[i], told[i], noise)) for i, (key, (x, y)) in enumerate(pairs.items())]
-        # The first is adapted here: what it learns about the outer split goes along with the others.
-        first = [self._target(context, points, key, None) for key, context in given[:1]]
-        work = (delayed(self._target)(context, points, key, None) for key, context in given[1:])
+        given = [
+            (key, target_context(bank, x, y, params=known[i], labels=told[i], noise=noise))
+            for i, (key, (x, y)) in enumerate(pairs.items())
+        ]
+        # The first is adapted here, so that the workers get its backtest with the estimator and make none of their own.
+        first = [self._target(context, points, key, None, None) for key, context in given[:1]]
+        work = (delayed(self._target)(context, points, key, None, None) for key, context in given[1:])
         rest = cast("list[AdaptedTask]", Parallel(n_jobs=n_jobs)(work))
         return [self._told(target) for target in [*first, *rest]]
 
@@ -319,126 +274,43 @@ class Extrapolator(RegressorMixin, BaseEstimator):
             raise InputError("fitted to a bank: give predict(X, context=(x, y)), or adapt(x, y) and predict with that.")
         return self.target_.predict(validate_data(self, X, reset=False, dtype=np.float64), return_std)
 
-    def _points(self, name: str, x: Any) -> Array:
-        bank = self.bank_
-        assert bank is not None
-        points = matrix(name, x, expected=bank.x_names)
-        if points.shape[1] != bank.d or not len(points):
-            raise InputError(f"{name} must be finite points (Q, {bank.d}), at least one, got shape {np.shape(x)}.")
-        return points
-
-    def _check_bank(self) -> None:
+    def _bank(self) -> TaskBank:
         check_is_fitted(self, "bank_")
         if self.bank_ is None:
             raise InputError(
                 "fitted to a single task, there is no bank to adapt: fit(bank) or fit(X, y, groups=tasks)."
             )
-
-    def _context(self, x: ArrayLike, y: ArrayLike, params: Any, labels: Any, noise: Any) -> Context:
-        bank = self.bank_
-        assert bank is not None
-        if np.size(x) == 0:
-            raise InputError("the target has no context: give at least one point (x, y).")
-        points, values, _ = clean(x, y, "the context", (bank.x_names, bank.y_names))
-        if points.shape[1] != bank.d or values.shape[1] != bank.c:
-            raise InputError(
-                f"expected {bank.d} inputs and {bank.c} outputs as in the bank, got {points.shape[1]} and "
-                f"{values.shape[1]}."
-            )
-        in_order = np.lexsort(points.T[::-1])  # the backtest must not depend on the order in which points are given
-        points, values = points[in_order], values[in_order]
-        inside = self.scaling_.x_in(points)
-        if (np.abs(inside) > FAR).any():
-            raise InputError(
-                f"context points reach {np.abs(inside).max():.0f} times as far from the middle of the bank as the bank "
-                "does. Are they in the bank's units?"
-            )
-        known = None
-        if params is not None:
-            if isinstance(params, Mapping) and set(params) != set(bank.param_names):
-                raise InputError(f"expected the parameters {list(bank.param_names)}, got {list(params)}.")
-            given = [params[n] for n in bank.param_names] if isinstance(params, Mapping) else np.atleast_1d(params)
-            try:
-                known = np.asarray(given, dtype=np.float64)
-            except (TypeError, ValueError):
-                known = np.empty(0)
-            if known.shape != (len(bank.param_names),) or not np.isfinite(known).all():
-                raise InputError(f"expected finite values of the parameters {list(bank.param_names)}, got {params!r}.")
-        sd = None
-        if noise is not None:
-            given = matrix("noise", np.atleast_1d(np.asarray(noise)))[:, 0] if np.ndim(noise) < 2 else np.empty(0)
-            if len(given) not in (1, bank.c):
-                raise InputError(
-                    f"noise must be one standard deviation, or one for each of {bank.c} outputs, got the shape "
-                    f"{np.shape(noise)}. One for each point is not supported: give their root mean square."
-                )
-            if (given < 0).any():
-                raise InputError(f"noise must be finite and not negative, got {noise!r}.")
-            sd = np.broadcast_to(given, (bank.c,)) / self.scaling_.y_sd
-        return Context(inside, self.scaling_.y_in(values), known, dict(labels or {}), sd)
+        return self.bank_
 
     def _target(
-        self, context: Context, query: Array | None, key: Any, pinned: list[RelationalOperator] | None
+        self, context: Context, query: Array, key: Any, form: Transformation | None, anchor: Any
     ) -> AdaptedTask:
         bank = self.bank_
         assert bank is not None
-        known = self._operators_by_name if pinned is None else by_unique_name(pinned)
-        fitted, notes = (self._fitted, self.notes_) if pinned is None else fit_all(known, bank)
-        adapted, more = adapt_all(fitted, context)
-        notes = notes | more
-        if not adapted:
-            raise CannotAdaptError("no operator can be adapted to this target: " + "; ".join(notes.values()))
-        left_out = {n: loo_rmse(a, context) for n, a in adapted.items()}
-        points = bank.grid(40) if query is None else query
-        predictive_sd = {n: rms(a.predict(points)[1]) for n, a in adapted.items()}
-        try:
-            backtest, rule, calibration = self._outer.teaches(
-                context, points, left_out, predictive_sd, self._backtested(fitted, context) if pinned is None else known
-            )
-        except DataError as error:  # too small a bank to take an outer split from
-            backtest, notes = None, notes | {"backtest": str(error)}
-            left_out = {n: loo_rmse_refitted(fitted[n], context) for n in adapted}
-            rule = flat_rule(left_out, len(context.x))
-            calibration = Calibration(np.empty(0), 0, np.empty(0), np.empty(0))
+        if form is None:
+            operators = self._operators
+            usable = self._candidates(bank, params=context.params is not None)
+            tried = {n: o for n, o in operators.operators.items() if n in operators.fitted and o in usable}
         else:
-            notes = notes | backtest.notes
-        plain = frozenset(label for label, op in known.items() if op.plain)
-        weights = rule.weights(left_out, predictive_sd, len(context.x))
-        if not weights:
-            weights = {n: 1 / len(adapted) for n in adapted}
-        covered = sum(w * float(adapted[n].covered(points).mean()) for n, w in weights.items())
-        evidence = assess(bank, context, left_out, calibration, covered)
-        evidence = replace(evidence, text=" ".join(filter(None, [evidence.text, backtest_remark(backtest)])))
-        if not evidence.applicable:
-            simple = {n: e for n, e in left_out.items() if n in plain}
-            weights = self._inapplicable(evidence, weights, rule.weights(simple, predictive_sd, len(context.x)))
-        predicted = {n: float(np.exp(e)) for n, e in rule.predicted(left_out, predictive_sd, len(context.x)).items()}
+            operators = FittedOperators.of(by_unique_name([Warp(form, anchor=anchor)]), bank)
+            tried = operators.operators
+        fall_back = self.on_inapplicable == "baseline"
+        adapted, choice, verdict = choose(operators, tried, self._outer, context, query, fall_back=fall_back)
+        if self.on_inapplicable == "raise" and not verdict.applicable:
+            raise NotApplicableError(
+                f"{verdict.text} Set on_inapplicable='warn' or 'baseline' to predict all the same."
+            )
         return AdaptedTask(
             key=key,
             bank=bank,
             scaling=self.scaling_,
             context=context,
             adapted=adapted,
-            choice=Choice(weights, predicted, left_out, backtest, calibration, plain, notes),
-            applicability=evidence,
+            choice=choice,
+            applicability=verdict,
             level=self.level,
             seed=self._seed,
         )
-
-    def _backtested(self, fitted: dict[str, Fitted], context: Context) -> dict[str, RelationalOperator]:
-        """Those of the operators that this target can have."""
-        assert self.bank_ is not None
-        tried = self._operators(self.bank_, params=context.params is not None)
-        return {label: op for label, op in self._operators_by_name.items() if label in fitted and op in tried}
-
-    def _inapplicable(
-        self, evidence: Applicability, weights: dict[str, float], simple: dict[str, float]
-    ) -> dict[str, float]:
-        if self.on_inapplicable == "raise":
-            raise NotApplicableError(
-                f"{evidence.text} Set on_inapplicable='warn' or 'baseline' to predict all the same."
-            )
-        return (simple or weights) if self.on_inapplicable == "baseline" else weights
 
     def _told(self, target: AdaptedTask) -> AdaptedTask:
         """The target, with a warning where it is not applicable; a worker process could not give it."""
@@ -463,18 +335,15 @@ class Extrapolator(RegressorMixin, BaseEstimator):
                     f"{operator!r} has settings that its name {name!r} does not tell, and only names are saved. Save "
                     "the bank and make the estimator again in code."
                 )
-        folder = Path(folder)
         self.bank_.scaled(self.scaling_.inverse()).save(folder)
         settings = {
-            "format": FORMAT,
             "operator": names[0] if len(names) == 1 else names,
             "level": self.level,
             "on_inapplicable": self.on_inapplicable,
             "outer_share": self.outer_share,
             "random_state": self._seed,
         }
-        (folder / "extrapolator.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
-        return folder
+        return write_settings(Path(folder), settings)
 
     @classmethod
     def load(cls, folder: Path | str) -> Extrapolator:
@@ -483,29 +352,4 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         Raises:
             DataError: if the files are not there or of another format.
         """
-        path = Path(folder) / "extrapolator.json"
-        if not path.is_file():
-            raise DataError(f"expected extrapolator.json in {folder}, as Extrapolator.save writes it.")
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: expected the settings of an estimator ({error}). Save it again.") from error
-        form = settings.pop("format", None) if isinstance(settings, dict) else None
-        if form not in (1, FORMAT):
-            raise DataError(f"{path} is of another format than {FORMAT}: save it again with this version.")
-        if form == 1 and "outer_share" in settings:  # what format 1 calls outer_share
-            settings["outer_share"] = settings.pop("outer_share")
-        wrong = [name for name, fits in SETTINGS.items() if not fits(settings.get(name))]
-        if wrong or settings.keys() != SETTINGS.keys():
-            odd = sorted({*wrong, *(settings.keys() ^ SETTINGS.keys())})
-            raise DataError(f"{path}: {', '.join(odd)} cannot be read. Save the estimator again.")
-        return cls(**settings).fit(TaskBank.load(folder))
-
-
-def _one_each(name: str, values: Any, count: int) -> Sequence[Any]:
-    """One for each target, None where nothing is known."""
-    if values is None:
-        return [None] * count
-    if len(values) != count:
-        raise InputError(f"expected {name} for each of {count} targets, got {len(values)}.")
-    return values
+        return cls(**read_settings(Path(folder))).fit(TaskBank.load(folder))

@@ -125,8 +125,8 @@ def _write(
 ) -> None:
     """Fit, adapt and write; the record comes last, and a folder without results in it holds no extrapolation."""
     # The command line imports this module for its settings alone.
-    from operant.relational.adapted import bank_record
     from operant.relational.extrapolator import Extrapolator
+    from operant.relational.records import bank_record
     from operant.relational.selection.applicability import NotApplicableWarning
 
     tell(f"fitting {len(bank)} tasks")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.metrics import r2_score
@@ -14,8 +14,13 @@ from operant.core.checks import InputError
 from operant.relational.bank.curves import Array
 from operant.relational.bank.frames import constant, long_data
 
-if TYPE_CHECKING:
-    from operant.relational.extrapolator import Extrapolator
+
+class Adapts(Protocol):
+    """An estimator that is fitted to a bank: :class:`operant.relational.Extrapolator`, which imports this module."""
+
+    def adapt(self, x: Array, y: Array, *, params: Any, query: Array, key: Any) -> Any:
+        """Explain one task; what is returned predicts at points."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class AdaptationScorer:
             request.score.add_request(param=name, alias=True)
         return request
 
-    def __call__(self, estimator: Extrapolator, X: Any, y: Any, *, groups: Any = None, params: Any = None) -> float:
+    def __call__(self, estimator: Adapts, X: Any, y: Any, *, groups: Any = None, params: Any = None) -> float:
         """The score of an estimator that was fitted to the other tasks.
 
         Raises:

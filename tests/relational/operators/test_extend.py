@@ -163,11 +163,11 @@ def test_where_it_does_not_apply_it_says_so_with_numbers(bank: TaskBank, fitted:
     waves = FAMILIES["frequency"].bank(10, 10, rng=rng(12))
     with pytest.raises(CannotAdaptError, match="label 'order'"):
         Extend().fit(waves)
-    by_unique_name = TaskBank.from_arrays(
+    with_labels = TaskBank.from_arrays(
         [(t.x, t.y) for t in waves.tasks], labels=[{"order": 1 + i // 10} for i in range(20)]
     )
     with pytest.raises(CannotAdaptError, match=r"second direction has 0\.\d+"):
-        Extend().fit(by_unique_name)
+        Extend().fit(with_labels)
     one = TaskBank.from_arrays(
         [(t.x, t.x if i < 10 else t.y) for i, t in enumerate(waves.tasks)],
         labels=[{"order": 1 + i // 10} for i in range(20)],

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operant.relational import Extrapolator, TaskBank
-from operant.relational.selection.placement import place
+from operant.relational.selection.placement import bank_is_dense, place
+from tests.relational.selection.cases import bank_of
 
 FEW = ["shift * scale * xshift * xscale", "shift * scale", "shift", "span", "polynomial"]
 
@@ -60,7 +61,7 @@ def staggered(rng: np.random.Generator) -> tuple[TaskBank, tuple[np.ndarray, np.
 
 
 def test_a_context_that_no_outer_task_covers_is_backtested_where_they_are_known() -> None:
-    """Before, nothing was backtest_remark, and what fitted three points by chance took all the weight."""
+    """Before, nothing was backtested, and what fitted three points by chance took all the weight."""
     query = np.linspace(-0.8, 1.0, 10)
     bank, (x, y) = staggered(np.random.default_rng(0))
     with warnings.catch_warnings():
@@ -83,3 +84,12 @@ def test_without_a_backtest_the_applicability_says_so_and_factors_do_not_fit_by_
     assert target.choice_.backtest is None
     assert target.applicability().text.startswith("Nothing") and "not calibrated" in target.applicability().text
     assert max(target.choice_.weights.values()) < 0.95
+
+
+def test_dense_banks() -> None:
+    bank = bank_of()
+    assert not bank_is_dense(bank, 4)
+    fine = TaskBank.from_arrays([(np.arange(30), np.arange(30.0) * k) for k in range(3)])
+    assert bank_is_dense(fine, 10) and not bank_is_dense(fine, 11)
+    anywhere = TaskBank.from_callables(lambda p, x: p * x.T, [0.0, 1.0], params=[1.0, 2.0])
+    assert bank_is_dense(anywhere, 10**6)

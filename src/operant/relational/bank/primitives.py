@@ -43,7 +43,7 @@ def polynomial_values(params: Array, x: Array) -> Array:
 def polynomials(
     degrees: Sequence[int], *, rng: np.random.Generator, points: int | None = None, noise: float = 0.0
 ) -> TaskBank:
-    """A bank of polynomials, one for each degree listed, by_unique_name {"order": degree}; coefficients are hidden.
+    """A bank of polynomials, one for each degree listed, labeled {"order": degree}; coefficients are hidden.
 
     Raises:
         InputError: for noise on tasks that are not measured.
@@ -116,7 +116,7 @@ def primitives(
     noise: float = 0.0,
     rescaled: bool = False,
 ) -> TaskBank:
-    """A bank of primitives, one for each of ``kinds``, by_unique_name {"kind": kind}; parameters are hidden.
+    """A bank of primitives, one for each of ``kinds``, labeled {"kind": kind}; parameters are hidden.
 
     Raises:
         InputError: for noise on tasks that are not measured.

@@ -103,7 +103,7 @@ class CurveFamily:
         noise: float = 0.0,
         with_params: bool = False,
     ) -> TaskBank:
-        """A bank of tasks of the inner region and then of the edge, each by_unique_name with its region.
+        """A bank of tasks of the inner region and then of the edge, each labeled with its region.
 
         Args:
             n_inner: tasks of the inner region.

@@ -128,7 +128,7 @@ def order(bank: TaskBank, *, label: str = "order", above: int) -> Split:
     """Hold out every task of an order above ``above``: longer, deeper or of higher degree than anything known.
 
     Args:
-        bank: tasks by_unique_name with their order.
+        bank: tasks labeled with their order.
         label: the label that holds it.
         above: the highest order of the known tasks.
 
@@ -147,7 +147,7 @@ def combination(
     Reversing and then sorting is sorting: holding out one of the two must hold out the other.
 
     Args:
-        bank: tasks by_unique_name with their parts.
+        bank: tasks labeled with their parts.
         of: the labels that name the parts, such as ("outer", "inner").
         held: the combinations to hold out, as tuples of the values of these labels.
         tolerance: as in :func:`assert_no_leak`.

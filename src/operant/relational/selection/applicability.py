@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ from operant.core.checks import OperantError
 from operant.relational.bank.csvtable import RelationalWarning
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Context
-from operant.relational.selection.backtest import Backtest, spread_of
-from operant.relational.selection.choose import Calibration, misfit
+from operant.relational.selection.adaptation import spread_of
+from operant.relational.selection.backtest import Backtest
+from operant.relational.selection.calibration import Calibration, misfit
 
 SIGNIFICANT = 0.05
 """p-value below which a target is said not to be a member of the bank's family."""
@@ -32,8 +34,8 @@ class Applicability:
 
     Args:
         applicable: False if the evidence speaks against it.
-        score: log leave-one-out error on the context relative to its spread, of the operators that do best on the
-            bank's outer split; larger is worse. NaN with a single context point.
+        score: log leave-one-out error on the context relative to its spread, of the reference operators: those that do
+            best on the bank's outer split. Larger is worse. NaN with a single context point.
         p_value: probability of such a score for a member of the bank's family, if the noise is as large as the context
             lets it be or as was said; NaN where it cannot be said.
         reason: "residual", "combination", "anchor coverage", "too few points", or "".
@@ -48,18 +50,18 @@ class Applicability:
 
 
 def assess(
-    bank: TaskBank, context: Context, left_out: dict[str, float], calibration: Calibration, covered: float
+    bank: TaskBank, context: Context, loo_rmse: Mapping[str, float], calibration: Calibration, covered: float
 ) -> Applicability:
     """Weigh the evidence.
 
     Args:
         bank: in scaled units.
         context: of the target.
-        left_out: name -> leave-one-out error on the context.
-        calibration: of the same on the bank's outer split.
+        loo_rmse: name -> leave-one-out error on the context.
+        calibration: of the same error on the outer split.
         covered: share of the query where the operators use what is known.
     """
-    score = misfit(calibration.reference, left_out, spread_of(context.y))
+    score = misfit(calibration.reference, loo_rmse, spread_of(context.y))
     s = calibration.statistic[np.isfinite(calibration.statistic)]
     p = calibration.p_value(score)
     combined = combination_p(bank, context)
@@ -84,7 +86,7 @@ def assess(
 
 
 def backtest_remark(backtest: Backtest | None) -> str:
-    """What the evidence rests on where the outer split could not be asked at the target's own points; else nothing."""
+    """A caution about the evidence, if the outer tasks are not known at the target's points; otherwise empty."""
     if backtest is None:
         return (
             "Nothing could be backtested on the bank: operators are weighed by their leave-one-out errors on the "
