@@ -22,14 +22,14 @@ from operant.relational.bank.reading import SINGLE, both, clean
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.inputs import one_each, query_points, target_context
 from operant.relational.operators.base import Context, RelationalOperator, by_unique_name
-from operant.relational.operators.registry import candidates, is_named, parse_operator
+from operant.relational.operators.registry import candidates, parse_operator
 from operant.relational.operators.warp.operator import Warp
 from operant.relational.scoring import AdaptationScorer
 from operant.relational.selection.adaptation import FittedOperators
 from operant.relational.selection.applicability import NotApplicableError, NotApplicableWarning
 from operant.relational.selection.choice import choose
 from operant.relational.selection.outer_split import OuterSplit
-from operant.relational.settings import check_settings, draw_seed, read_settings, write_settings
+from operant.relational.settings import check_settings, draw_seed, read_settings, saved_names, write_settings
 from operant.relational.single import single_target
 from operant.relational.transforms import Transformation
 
@@ -327,14 +327,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         check_is_fitted(self, "bank_")
         if self.bank_ is None:
             raise InputError("fitted to a single task, there is no bank to save.")
-        listed = [self.operator] if isinstance(self.operator, (str, RelationalOperator)) else list(self.operator)
-        names = [o if isinstance(o, str) else o.name for o in listed]
-        for operator, name in zip(listed, names, strict=True):
-            if isinstance(operator, RelationalOperator) and not is_named(operator):
-                raise InputError(
-                    f"{operator!r} has settings that its name {name!r} does not tell, and only names are saved. Save "
-                    "the bank and make the estimator again in code."
-                )
+        names = saved_names(self.operator)
         self.bank_.scaled(self.scaling_.inverse()).save(folder)
         settings = {
             "operator": names[0] if len(names) == 1 else names,

@@ -12,6 +12,7 @@ import numpy as np
 
 from operant.core.checks import DataError, InputError
 from operant.relational.operators.base import RelationalOperator
+from operant.relational.operators.registry import is_named
 
 _FILE = "extrapolator.json"
 _FORMAT = 2
@@ -58,6 +59,23 @@ def draw_seed(random_state: int | np.random.RandomState | None) -> int:
     if random_state is None:
         return int(np.random.default_rng().integers(2**31))
     return int(random_state)
+
+
+def saved_names(operator: Any) -> list[str]:
+    """The names of operators, since no code is saved.
+
+    Raises:
+        InputError: if an operator has settings that its name does not tell.
+    """
+    listed = [operator] if isinstance(operator, (str, RelationalOperator)) else list(operator)
+    names = [o if isinstance(o, str) else o.name for o in listed]
+    for o, name in zip(listed, names, strict=True):
+        if isinstance(o, RelationalOperator) and not is_named(o):
+            raise InputError(
+                f"{o!r} has settings that its name {name!r} does not tell, and only names are saved. Save the bank and "
+                "make the estimator again in code."
+            )
+    return names
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> Path:
