@@ -27,6 +27,42 @@ def level_rule(level: float) -> alt.Chart:
     return chart([{"level": level}]).mark_rule(strokeDash=[4, 3]).encode(y="level:Q")
 
 
+def log2_axis(field: str, ends: Sequence[float], ticks: Sequence[int], title: str) -> alt.X:
+    """A budget or a number of rollouts, which double from point to point."""
+    scale = alt.Scale(type="log", base=2, nice=False, domain=list(ends))
+    # Without labelFlush the first and the last label stay centered below their points.
+    return alt.X(f"{field}:Q", scale=scale, title=title, axis=alt.Axis(values=list(ticks), labelFlush=False))
+
+
+def curve_layers(base: alt.Chart, y_title: str, tips: list[alt.Tooltip], band: float) -> list[alt.Chart]:
+    """Line and points of ``value``, above a band from ``low`` to ``high`` of this opacity; 0 draws no band."""
+    axis = alt.Axis(title=y_title, tickCount=6)
+    y = alt.Y("value:Q", axis=axis, scale=alt.Scale(zero=False))
+    area = base.mark_area(opacity=band).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
+    line = base.mark_line(strokeWidth=2.5).encode(y=y)
+    point = base.mark_point(filled=True, opacity=1, size=55).encode(y="value:Q", tooltip=tips)
+    return [area, line, point] if band else [line, point]
+
+
+def gain_layers(
+    rows: Sequence[Datum], names: Sequence[str], x_title: str, y_title: str, tips: list[alt.Tooltip]
+) -> list[alt.Chart]:
+    """Gains at each budget, series side by side, with their intervals where they have some, and a line at zero."""
+    x = alt.X(
+        "n:O",
+        title=x_title,
+        scale=alt.Scale(paddingInner=0.35, paddingOuter=0.15),
+        axis=alt.Axis(labelAngle=0, ticks=False, labelPadding=8),
+    )
+    beside = alt.XOffset("series:N", sort=None, scale=alt.Scale(domain=list(names)))
+    base = chart(rows).encode(x=x, xOffset=beside, color=color(names))
+    axis = alt.Axis(title=y_title, tickCount=6)
+    bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
+    point = base.mark_point(filled=True, opacity=1, size=70).encode(y=alt.Y("value:Q", axis=axis), tooltip=tips)
+    known = any(r["low"] is not None for r in rows)
+    return [level_rule(0), bar, point] if known else [level_rule(0), point]
+
+
 def log_ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 times the powers of ten between two values; over more than three decades the powers alone."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -51,7 +51,7 @@ def points(chart: Mapping[str, Any]) -> dict[str, dict[float, float]]:
     rows = spec["data"]["values"] if "data" in spec else spec["layer"][0]["data"]["values"]
     found: dict[str, dict[float, float]] = {}
     for row in rows:
-        found.setdefault(row["series"], {})[row["step"]] = row["mean"]
+        found.setdefault(row["series"], {})[row["step"]] = row["value"]
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from operant.report.charts import Datum, chart, color, level_rule, number_tips
+from operant.report.charts import Datum, chart, color, curve_layers, gain_layers, level_rule, log2_axis, number_tips
 from operant.report.pages.plan.load import SavedPlan
 from operant.report.records import Record
 from operant.report.theme import GRAY, PALE, Figure, Key, Panel, alt, cycle, panel
@@ -19,13 +19,9 @@ def value_figure(plan: SavedPlan) -> Figure:
     """Value of every family against the budget."""
     rows = [_row(plan, c["strategy"], p) for c in plan.curves for p in c["points"]]
     keys = cycle(plan.labels)
-    x = _log_x("n", [r["n"] for r in rows], "samples per prompt, N")
-    base = chart(rows).encode(x=x, color=color(keys))
-    axis = alt.Axis(title="value, %" if plan.binary else "reward", tickCount=6)
-    line = base.mark_line(strokeWidth=2.5).encode(y=alt.Y("value:Q", axis=axis, scale=alt.Scale(zero=False)))
-    band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
-    point = base.mark_point(filled=True, opacity=1, size=55).encode(y="value:Q", tooltip=_tips(plan))
-    layers = [line, point] if rows[0]["low"] is None else [line, band, point]
+    base = chart(rows).encode(x=_log_x("n", [r["n"] for r in rows], "samples per prompt, N"), color=color(keys))
+    band = 0.14 if any(r["low"] is not None for r in rows) else 0.0
+    layers = curve_layers(base, "value, %" if plan.binary else "reward", _tips(plan), band)
     return Figure("value", "What more samples buy", (panel("", *layers),), keys)
 
 
@@ -36,21 +32,8 @@ def gain_figure(plan: SavedPlan) -> Figure | None:
         return None
     every = cycle(plan.labels)
     keys = {c["strategy"]: every[c["strategy"]] for c in plan.curves if c["gains"]}
-    base = chart(rows).encode(
-        x=alt.X(
-            "n:O",
-            title="budget N, against the budget before it",
-            scale=alt.Scale(paddingInner=0.35, paddingOuter=0.15),
-            axis=alt.Axis(labelAngle=0, ticks=False, labelPadding=8),
-        ),
-        xOffset=alt.XOffset("series:N", sort=None, scale=alt.Scale(domain=list(keys))),
-        color=color(keys),
-    )
-    axis = alt.Axis(title="gain, percentage points" if plan.binary else "gain, reward", tickCount=6)
-    zero = level_rule(0)
-    bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
-    point = base.mark_point(filled=True, opacity=1, size=70).encode(y=alt.Y("value:Q", axis=axis), tooltip=_tips(plan))
-    layers = [zero, point] if rows[0]["low"] is None else [zero, bar, point]
+    unit = "gain, percentage points" if plan.binary else "gain, reward"
+    layers = gain_layers(rows, list(keys), "budget N, against the budget before it", unit, _tips(plan))
     return Figure("gain", "What each step of the budget buys", (panel("", *layers),), keys)
 
 
@@ -116,9 +99,9 @@ def _row(plan: SavedPlan, label: str, point: Record) -> Datum:
 
 def _log_x(field: str, values: Sequence[int], title: str) -> alt.X:
     low, high = min(values), max(values)
-    scale = alt.Scale(type="log", base=2, nice=False, domain=[low, max(2 * low, high)])
+    # The largest value, all rollouts, is often close to a power of two: two labels would collide.
     ticks = sorted({v for v in values if v & (v - 1) == 0} or set(values))
-    return alt.X(f"{field}:Q", scale=scale, title=title, axis=alt.Axis(values=ticks, labelFlush=False))
+    return log2_axis(field, (low, max(2 * low, high)), ticks, title)
 
 
 def _percent(title: str) -> alt.Y:

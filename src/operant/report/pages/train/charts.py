@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from operant.report.charts import Datum, chart, color, extent, level_rule, log_ticks, number_tips
+from operant.report.charts import (
+    Datum,
+    chart,
+    color,
+    curve_layers,
+    extent,
+    gain_layers,
+    level_rule,
+    log2_axis,
+    log_ticks,
+    number_tips,
+)
 from operant.report.pages.train.load import WARM, SavedRun
 from operant.report.pages.train.tables import Intervals, strategy_value
 from operant.report.theme import GRAY, PALE, Figure, Key, Panel, alt, cycle, panel
@@ -33,21 +44,11 @@ def scaling(run: SavedRun, means: Intervals) -> Figure:
 
 
 def _scaling_panel(family: str, drawn: Sequence[str], rows: list[Datum], budgets: list[int]) -> Panel:
-    scale = alt.Scale(type="log", base=2, nice=False, domain=[min(budgets), max(2, *budgets)])
-    x = alt.X(
-        "budget:Q",
-        scale=scale,
-        title="samples per prompt, N",
-        axis=alt.Axis(values=budgets, labelFlush=False),
-    )
+    x = log2_axis("n", (min(budgets), max(2, *budgets)), budgets, "samples per prompt, N")
     base = chart(rows).encode(x=x, color=color(drawn))
-    axis = alt.Axis(title=f"{family}, %", tickCount=6)
-    band = base.mark_area(opacity=min(0.16, 0.8 / len(drawn))).encode(
-        y=alt.Y("low:Q", axis=axis, scale=alt.Scale(zero=False)), y2="high:Q"
-    )
-    line = base.mark_line(strokeWidth=2.5).encode(y=alt.Y("mean:Q"))
-    point = base.mark_point(filled=True, opacity=1, size=55).encode(y="mean:Q", tooltip=_tooltips("%"))
-    return panel(_family_title(family), band, line, point)
+    # The bands of many branches lie on each other: each is paler, so that their sum hides no line.
+    band = min(0.16, 0.8 / len(drawn))
+    return panel(_family_title(family), *curve_layers(base, f"{family}, %", _tooltips("%"), band))
 
 
 def gain_figure(run: SavedRun, gain: Intervals) -> Figure | None:
@@ -57,26 +58,9 @@ def gain_figure(run: SavedRun, gain: Intervals) -> Figure | None:
     for family in run.families:
         rows = _rows(run, gain, [(b, m) for b in drawn for m in run.in_family(family)])
         if rows:
-            panels.append(_gain_panel(_family_title(family), drawn, rows))
+            titles = ("samples per prompt, N", "gain, percentage points")
+            panels.append(panel(_family_title(family), *gain_layers(rows, drawn, *titles, _tooltips("points"))))
     return Figure("gain", "Gain over the baseline", tuple(panels), keys(run, drawn)) if panels else None
-
-
-def _gain_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
-    base = chart(rows).encode(
-        x=alt.X(
-            "budget:O",
-            title="samples per prompt, N",
-            scale=alt.Scale(paddingInner=0.35, paddingOuter=0.15),
-            axis=alt.Axis(labelAngle=0, ticks=False, labelPadding=8),
-        ),
-        xOffset=alt.XOffset("series:N", sort=None, scale=alt.Scale(domain=list(drawn))),
-        color=color(drawn),
-    )
-    axis = alt.Axis(title="gain, percentage points", tickCount=6)
-    zero = level_rule(0)
-    bar = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
-    point = base.mark_point(filled=True, opacity=1, size=70).encode(y="mean:Q", tooltip=_tooltips("points"))
-    return panel(title, zero, bar, point)
 
 
 _ROLLOUTS = {"reward": "reward", "entropy": "entropy, nats per token", "completion_length": "length, tokens"}
@@ -94,7 +78,7 @@ def rollouts(run: SavedRun) -> Figure | None:
     found = {title: [r for b in drawn for r in _curve(b, _times(values[b], 100 if shares else 1))]}
     found["dead groups, %"] = [r for b in drawn for r in _curve(b, _times(_logged(run, b, "dead_groups"), 100))]
     found |= {text: [r for b in drawn for r in _curve(b, _logged(run, b, key))] for key, text in _ROLLOUTS.items()}
-    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     panels = tuple(_line_panel(title, drawn, rows, y, ".3g") for title, rows in found.items() if rows)
     return Figure("rollouts", "Rollouts in training", panels, keys(run, drawn)) if panels else None
 
@@ -114,11 +98,11 @@ def training(run: SavedRun) -> Figure | None:
     rows = [r for b in drawn for r in _curve(b, losses[b])]
     if rows:
         # Losses of different objectives differ by orders of magnitude.
-        low, high = extent(rows, "mean")
+        low, high = extent(rows, "value")
         logarithmic = low > 0 and high > 10 * low
         scale = alt.Scale(type="log", nice=False, padding=6) if logarithmic else alt.Scale(zero=False)
         axis = alt.Axis(values=log_ticks(low, high), format="~g") if logarithmic else alt.Axis()
-        y = alt.Y("mean:Q", title=None, scale=scale, axis=axis)
+        y = alt.Y("value:Q", title=None, scale=scale, axis=axis)
         panels.append(_line_panel("training loss", drawn, rows, y, ".4g"))
     return Figure("training", "Training", tuple(panels), keys(run, drawn)) if panels else None
 
@@ -144,7 +128,7 @@ def _validation_panel(run: SavedRun, drawn: Sequence[str], metric: str) -> Panel
     if len({r["step"] for r in rows}) < 2:
         return None
     title = f"validation {metric}, %"
-    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     return _line_panel(title, drawn, rows, y, ".1f")
 
 
@@ -157,7 +141,7 @@ def _line_panel(title: str, drawn: Sequence[str], rows: list[Datum], y: alt.Y, f
     tooltip = [
         alt.Tooltip("series:N", title="branch"),
         alt.Tooltip("step:Q", format=".0f"),
-        alt.Tooltip("mean:Q", format=form),
+        alt.Tooltip("value:Q", format=form),
     ]
     dots = base.mark_point(filled=True, size=90, opacity=0).encode(tooltip=tooltip)
     return panel(title, base.mark_line(strokeWidth=2), dots)
@@ -173,7 +157,7 @@ def weights(run: SavedRun) -> Figure | None:
 
 def _weight_rows(run: SavedRun, label: str) -> list[Datum]:
     """Step, 5 %, 50 % and 95 % quantile, averaged over seeds."""
-    names = {"low": 1, "mean": 3, "high": 5}
+    names = {"low": 1, "value": 3, "high": 5}
     found = [
         (step, [weight["quantiles"][i] for i in names.values()])
         for step, weight in _logged(run, label, "weight")
@@ -192,13 +176,13 @@ def _weight_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
     )
     axis = alt.Axis(title=None, tickCount=6)
     band = base.mark_area(opacity=0.22).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
-    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q"))
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("value:Q"))
     dots = base.mark_point(filled=True, size=90, opacity=0).encode(
-        y="mean:Q",
+        y="value:Q",
         tooltip=[
             alt.Tooltip("series:N", title="branch"),
             alt.Tooltip("step:Q", format=".0f"),
-            *number_tips({"mean": "median", "low": "5 %", "high": "95 %"}, ".3g"),
+            *number_tips({"value": "median", "low": "5 %", "high": "95 %"}, ".3g"),
         ],
     )
     one = level_rule(1)
@@ -206,16 +190,13 @@ def _weight_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
 
 
 def _rows(run: SavedRun, table: Intervals, keys: Sequence[tuple[str, str]]) -> list[Datum]:
-    return [
-        {
-            "series": label,
-            "metric": metric,
-            "budget": run.metric(metric).n,
-            **{k: 100 * v for k, v in vars(table[label, metric]).items()},
-        }
-        for label, metric in keys
-        if (label, metric) in table
-    ]
+    """Points of these (branch, metric), in percent."""
+    rows: list[Datum] = []
+    for label, metric in keys:
+        if (found := table.get((label, metric))) is not None:
+            percents = {"value": 100 * found.mean, "low": 100 * found.low, "high": 100 * found.high}
+            rows.append({"series": label, "metric": metric, "n": run.metric(metric).n, **percents})
+    return rows
 
 
 def _logged(run: SavedRun, label: str, key: str) -> list[tuple[int, Any]]:
@@ -224,7 +205,7 @@ def _logged(run: SavedRun, label: str, key: str) -> list[tuple[int, Any]]:
 
 
 def _curve(label: str, points: Sequence[tuple[int, float]]) -> list[Datum]:
-    return [{"series": label, "step": step, "mean": float(value)} for step, value in _binned(points)]
+    return [{"series": label, "step": step, "value": float(value)} for step, value in _binned(points)]
 
 
 def _binned(points: Sequence[tuple[int, Any]]) -> list[tuple[float, Any]]:
@@ -244,5 +225,5 @@ def _family_title(family: str) -> str:
 
 def _tooltips(unit: str) -> list[alt.Tooltip]:
     form = ".1f"  # without a plus, which would make Vega write -0.0
-    titles = {"mean": unit, "low": "95 % from", "high": "95 % to"}
+    titles = {"value": unit, "low": "95 % from", "high": "95 % to"}
     return [alt.Tooltip("series:N", title="branch"), alt.Tooltip("metric:N"), *number_tips(titles, form)]

@@ -125,7 +125,7 @@ def _course_table(shown: _Shown, name: str) -> str:
     columns = titled if name == "training" else [("median", [r for _, points in titled for r in points])]
     rows = []
     for label, key in figure.keys.items():
-        curves = [[r["mean"] for r in points if r.get("series") == label] for _, points in columns]
+        curves = [[r["value"] for r in points if r.get("series") == label] for _, points in columns]
         rows.append(row(label, [cell(interval(c[0], c[-1], brief) if c else MISSING) for c in curves], key=key))
     return table(["branch", *(title for title, _ in columns)], rows)
 
