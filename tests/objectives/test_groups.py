@@ -12,7 +12,7 @@ from torch import Tensor
 from operant import Outcomes, PassAt, credit, parse
 from operant.core.checks import BudgetError, InputError
 from operant.estimators import Extrapolation, estimate_offpolicy
-from operant.objectives.groups import FORMS, advantage, check_group, least_group, substitute
+from operant.objectives.groups import WEIGHT_FORMS, advantage, check_group, least_group, substitute
 from operant.published.rules import RULES
 from operant.strategies import estimate
 from tests import slow
@@ -155,7 +155,7 @@ def test_what_is_refused() -> None:
     reward, *_ = batch()
     with pytest.raises(InputError, match="form must be one of exact, extrapolated, paper-log, paper-raw, grpo"):
         substitute("exakt")
-    assert {form: type(substitute(form)).__name__ for form in FORMS[:5]} == {
+    assert {form: type(substitute(form)).__name__ for form in WEIGHT_FORMS[:5]} == {
         "exact": "NoneType",
         "extrapolated": "Extrapolation",
         "paper-log": "Recipe",

@@ -135,7 +135,7 @@ def test_the_advantage_is_standardised_with_m_minus_1() -> None:
     want = [0.75 / (sd + 1e-4)] + [-0.25 / (sd + 1e-4)] * 3
     assert paper.standardized(GROUP)[0].tolist() == pytest.approx(want, rel=1e-14)
     assert paper.standardized(torch.ones(2, 4)).abs().max() == 0
-    assert paper.success_rate(GROUP).tolist() == [[pytest.approx(2 / 6)]]
+    assert paper.laplace_rate(GROUP).tolist() == [[pytest.approx(2 / 6)]]
 
 
 def test_pass_at_1_is_the_plain_advantage() -> None:

@@ -27,7 +27,7 @@ from operant.strategies.routes import estimate
 Center = Literal["loo", "mean"]
 EXACT, EXTRAPOLATED = "exact", "extrapolated"
 RECIPE_FORMS = {"paper-log": Recipe("log"), "paper-raw": Recipe("raw")}
-FORMS = (EXACT, EXTRAPOLATED, *RECIPE_FORMS, *RULES)
+WEIGHT_FORMS = (EXACT, EXTRAPOLATED, *RECIPE_FORMS, *RULES)
 """What the settings of a trainer call the weights."""
 Substitute = Extrapolation | PublishedRule | Recipe
 """What can take the place of the exact credit."""
@@ -58,8 +58,8 @@ def substitute(form: str) -> Substitute | None:
     Raises:
         InputError: for a form that does not exist.
     """
-    if form not in FORMS:
-        raise InputError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
+    if form not in WEIGHT_FORMS:
+        raise InputError(f"form must be one of {', '.join(WEIGHT_FORMS)}, got {form!r}.")
     return Extrapolation() if form == EXTRAPOLATED else RECIPE_FORMS.get(form) or RULES.get(form)
 
 

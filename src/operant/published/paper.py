@@ -44,7 +44,7 @@ def standardized(reward: Tensor, *, penalty: float = 0.0, clip: float | None = N
     return result if clip is None else result.clamp(-clip, clip)
 
 
-def success_rate(reward: Tensor) -> Tensor:
+def laplace_rate(reward: Tensor) -> Tensor:
     """Laplace's (c + 1) / (M + 2) of binary rewards, (..., M) -> (..., 1)."""
     return (reward.sum(-1, keepdim=True) + 1) / (reward.shape[-1] + 2)
 
@@ -226,7 +226,7 @@ class Recipe:
             raise BudgetError(f"the dynamic threshold is 2 votes at least, got N = {s.n}: use pass@1.")
         k = vote_threshold(s.n, outcomes) if isinstance(s, Majority) else torch.tensor(getattr(s, "k", 1))
         if self.probability == "empirical":
-            log_prob = success_rate(reward).log()
+            log_prob = laplace_rate(reward).log()
         elif self.probability == "sequence" and log_p is not None:
             floor = check_log_p(log_p.detach()).double().clamp(min=_FLOOR).exp()
             log_prob = floor.clamp(1e-10, 1 - 1e-10).log()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import InputError, NotDefinedError, check_finite, check_int, check_log_p
-from operant.strategies.forms import register, write
+from operant.strategies.forms import register_form, write_form
 from operant.strategies.outcomes import Outcome, Outcomes
 
 
@@ -64,7 +64,7 @@ class Nesting(NamedTuple):
 
 
 _ALONE = Nesting(1, 1)
-DEEPEST = 8
+MOST_LEVELS = 8
 """Most levels of strategies within strategies: at 14, one value of a nested harmonic mixture takes a second."""
 MOST_PARTS = 4096
 """Most strategies within a strategy: a harmonic mixture over budgets 1..N has N, one of those N^2 / 2."""
@@ -86,8 +86,8 @@ def check_nesting(s: Strategy) -> None:
         InputError: which of the two limits it exceeds.
     """
     depth, size = found = nesting(s)
-    if depth > DEEPEST:
-        raise InputError(f"strategies may be nested at most {DEEPEST} levels deep, got {depth}.")
+    if depth > MOST_LEVELS:
+        raise InputError(f"strategies may be nested at most {MOST_LEVELS} levels deep, got {depth}.")
     if size - 1 > MOST_PARTS:
         raise InputError(
             f"a strategy may be made from at most {MOST_PARTS:,} others, got {size - 1:,}. Mix fewer budgets, for "
@@ -111,7 +111,7 @@ class Strategy(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__dict__.get("form"):
-            register(cls, cls.form)
+            register_form(cls, cls.form)
 
     @property
     def traits(self) -> Traits:
@@ -203,7 +203,7 @@ class Strategy(ABC):
 
     def named(self, n: int | str) -> str:
         """The string with ``n`` in the place of the budget."""
-        return write(self, self.form, n) if self.form else repr(self)
+        return write_form(self, self.form, n) if self.form else repr(self)
 
     def __str__(self) -> str:
         """The string, which parses back to this strategy where its class has a form."""

@@ -37,7 +37,7 @@ class _Named(Protocol):
         ...
 
 
-def register(cls: type[Any], form: str) -> None:
+def register_form(cls: type[Any], form: str) -> None:
     """Make ``parse`` know a class; a class that is defined again, as in a notebook, takes the place of the first.
 
     Raises:
@@ -69,7 +69,7 @@ def shown(cls: type[Any], form: str) -> str:
     return _FIELD.sub(label, form)
 
 
-def write(strategy: Any, form: str, n: int | str) -> str:
+def write_form(strategy: Any, form: str, n: int | str) -> str:
     """The string of a strategy with ``n`` in the place of its budget."""
     kinds = field_types(type(strategy))
     defaults = {f.name: f.default for f in fields(strategy)}
@@ -98,8 +98,15 @@ def _text(value: Any, kind: Any, n: int | str) -> str:
 
 @lru_cache(maxsize=256)
 def field_types(cls: type[Any]) -> dict[str, Any]:
-    """Type of every field of the class, without None."""
-    hints = get_type_hints(cls)
+    """Type of every field of the class, without None.
+
+    Raises:
+        InputError: if an annotation names something that is not there.
+    """
+    try:
+        hints = get_type_hints(cls)
+    except NameError as error:
+        raise InputError(f"the fields of {cls.__qualname__} have no types to read a string by: {error}.") from error
     return {f.name: _without_none(hints[f.name]) for f in fields(cls)}
 
 
@@ -136,13 +143,13 @@ def _pattern_of(cls: type[Any], name: str, kind: Any) -> str:
     )
 
 
-def arguments(cls: type[Any], form: str) -> list[tuple[str, Any]]:
+def fields_of_form(cls: type[Any], form: str) -> list[tuple[str, Any]]:
     """Name and type of the fields between the parentheses of a form."""
     kinds = field_types(cls)
     return [(name, kinds[name]) for name in _FIELD.findall(form)]
 
 
-def reader(kind: Any) -> Callable[[str], Any]:
+def from_text(kind: Any) -> Callable[[str], Any]:
     """What makes a value of the text of a field."""
     return {int: _count, float: float}.get(kind, str)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 from operant.core.checks import ParseError
-from operant.strategies.base import DEEPEST, MOST_PARTS, Strategy, nesting
-from operant.strategies.forms import NUMBER, arguments, pattern, reader, registered, shown
+from operant.strategies.base import MOST_LEVELS, MOST_PARTS, Strategy, nesting
+from operant.strategies.forms import NUMBER, fields_of_form, from_text, pattern, registered, shown
 
 # Most characters of a string; a table or a mixture that is longer is written as a value.
 _LONGEST = 20_000
@@ -53,8 +53,8 @@ def _check_limits(text: str) -> None:
         if not character.isascii():
             raise _error(text, position, f"expected ASCII characters only, got {character!r}.")
         depth += (character == "(") - (character == ")")
-        if depth > DEEPEST:
-            raise _error(text, position, f"expected at most {DEEPEST} levels of parentheses.")
+        if depth > MOST_LEVELS:
+            raise _error(text, position, f"expected at most {MOST_LEVELS} levels of parentheses.")
 
 
 def _parse(text: str, start: int, end: int) -> Strategy:
@@ -67,8 +67,8 @@ def _parse(text: str, start: int, end: int) -> Strategy:
         for form, cls in registered().items():
             if "(" not in form:
                 if match := pattern(cls, form).fullmatch(body):
-                    kinds = dict(arguments(cls, form))
-                    return cls(**{k: reader(kinds[k])(v) for k, v in match.groupdict().items() if v is not None})
+                    kinds = dict(fields_of_form(cls, form))
+                    return cls(**{k: from_text(kinds[k])(v) for k, v in match.groupdict().items() if v is not None})
             elif opened and form.partition("(")[0] == head and body.endswith(")"):
                 inside = list(_split(text, start + len(head) + 1, end - 1))
                 return cls(**_arguments(text, inside, cls, form))
@@ -82,7 +82,7 @@ def _parse(text: str, start: int, end: int) -> Strategy:
 
 def _arguments(text: str, inside: list[_Place], cls: type[Any], form: str) -> dict[str, Any]:
     """The fields between parentheses: a list of values, or one place for each."""
-    expected = arguments(cls, form)
+    expected = fields_of_form(cls, form)
     (name, kind), *_ = expected
     if get_origin(kind) is tuple:
         is_parts = get_origin(get_args(kind)[0]) is tuple

@@ -38,15 +38,15 @@ def all_together(classes: list[Pair], rest: Pair, most: tuple[int, int]) -> Pair
     return rest
 
 
-def leave_one_out(classes: list[Pair], rest: Pair, most: tuple[int, int]) -> list[Pair]:
+def each_left_out(classes: list[Pair], rest: Pair, most: tuple[int, int]) -> list[Pair]:
     """For every class the product of ``rest`` and the others, by halves: K log K products."""
     if len(classes) <= 1:
         return [rest] * len(classes)
     half = len(classes) // 2
     left, right = classes[:half], classes[half:]
     return [
-        *leave_one_out(left, all_together(right, rest, most), most),
-        *leave_one_out(right, all_together(left, rest, most), most),
+        *each_left_out(left, all_together(right, rest, most), most),
+        *each_left_out(right, all_together(left, rest, most), most),
     ]
 
 

@@ -23,7 +23,7 @@ from operant.core.logmath import log_binom, log_binomial
 from operant.strategies.base import Strategy, Traits
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes.plurality import answers_of, count_classes, relabel, tie_nodes
-from operant.strategies.votes.tally import Pair, all_together, leave_one_out, reader
+from operant.strategies.votes.tally import Pair, all_together, each_left_out, reader
 
 # Numbers in one state of the product: tie groups are worked on in chunks of that size.
 _CELLS = 1 << 21
@@ -170,7 +170,7 @@ class _Rows:
         for stratum in (0, 1):
             wins = all_together(self.pairs, self._rest(without=stratum), self.most).wins
             result[2 * stratum, :, -1] = self.read(wins, m, 1 - stratum, stratum)
-        for a, others in enumerate(leave_one_out(self.pairs, self._rest(), self.most)):
+        for a, others in enumerate(each_left_out(self.pairs, self._rest(), self.most)):
             for stratum, share in enumerate(shares):
                 result[2 * stratum, :, a], result[2 * stratum + 1, :, a] = self._left_out(a, stratum, others, share)
         return result

@@ -23,7 +23,7 @@ from operant.core.checks import InputError, check_int
 from operant.strategies.base import Strategy, Traits
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes.plurality import answers_of, binomial_table, relabel, tie_nodes
-from operant.strategies.votes.tally import Pair, all_together, leave_one_out, reader
+from operant.strategies.votes.tally import Pair, all_together, each_left_out, reader
 
 # Largest table (votes x weight x classes) that the closed form takes on.
 _CELLS = 1 << 23
@@ -179,7 +179,7 @@ class _Ballots:
             result[invalid] = (wins[self.n, 0].sum(-1) @ self.node_weight) if len(wins) > self.n else 0.0
         one = self.reward.new_ones(1, 1)
         node, share = self.nodes[:, None], self.node_weight[:, None]
-        for b, others in enumerate(leave_one_out(pairs, self._rest(0), (self.n, 0))):
+        for b, others in enumerate(each_left_out(pairs, self._rest(0), (self.n, 0))):
             below = reader((others.wins * share).sum(2, keepdim=True), self.n, one)
             tied = reader((others.wins * share * node).sum(2, keepdim=True), self.n, one)
             won = reader((others.held * share).sum(2, keepdim=True), self.n, one)
