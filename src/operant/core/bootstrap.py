@@ -34,6 +34,7 @@ def resampled_means(
     means: list[NDArray[np.float64]] = []
     for start in range(0, resamples, chunk):
         part = a[start : start + chunk]  # (r, S)
+        # Counts instead of indices: one matrix product then gives the means of a whole chunk.
         b = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=len(part))
         per_seed = values @ b.T.astype(float)  # (..., S, r)
         means.append((per_seed * part.T).sum(axis=-2) / (seeds * prompts))

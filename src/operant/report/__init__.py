@@ -12,8 +12,8 @@ from operant.report.pages import register_pages
 __all__ = ["PageKind", "register", "summary_table", "target_chart", "write_report"]
 
 register_pages()
+# Seconds to wait for another report on the same folder; the slowest page, with its pictures, takes a few.
 _WAIT = 60.0
-"""Seconds to wait for another report on the same folder; the slowest page, with its pictures, takes a few."""
 
 
 def summary_table(folder: Path) -> str:

@@ -38,6 +38,7 @@ def curve_layers(base: alt.Chart, y_title: str, tips: list[alt.Tooltip], band: f
     """Line and points of ``value``, above a band from ``low`` to ``high`` of this opacity; 0 draws no band."""
     axis = alt.Axis(title=y_title, tickCount=6)
     y = alt.Y("value:Q", axis=axis, scale=alt.Scale(zero=False))
+    # The band comes first, so that it lies below the lines of all series.
     area = base.mark_area(opacity=band).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
     line = base.mark_line(strokeWidth=2.5).encode(y=y)
     point = base.mark_point(filled=True, opacity=1, size=55).encode(y="value:Q", tooltip=tips)

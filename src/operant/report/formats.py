@@ -17,6 +17,7 @@ def number(x: float | None, digits: int = 4, *, sign: bool = False) -> str:
     >>> number(1234.5678), number(-1e-9), number(None), number(-0.0), number(0.25, sign=True)
     ('1235', '-1e-09', '–', '0', '+0.25')
     """
+    # The z turns a number that rounds to -0 into 0.
     return MISSING if x is None else _signed(f"{x:+z.{digits}g}", sign)
 
 
@@ -62,6 +63,7 @@ def ratio(x: float | None) -> str:
     if size >= 1e4 or 0 < size < 1e-3:
         bound = ">10,000" if size > 1 else "<0.001"
         return f"{bound} (negative)" if x < 0 else bound
+    # From 0.095 on, two decimals hold two significant digits: 0.095 prints as 0.10.
     return f"{x:z.2f}" if size == 0 or 0.095 <= size < 10 else f"{x:.3g}" if size < 1000 else f"{x:,.0f}"
 
 

@@ -15,6 +15,7 @@ from operant.core.checks import DataError, OperantError
 from operant.report.formats import legible
 from operant.report.records import read_folder
 
+# Only for types: a page needs Altair, an optional extra, and the terminal table must work without it.
 if TYPE_CHECKING:
     from operant.report.page import Page
 
@@ -61,6 +62,7 @@ def kind_of(folder: Path) -> PageKind:
         DataError: for a command without a page.
     """
     found = read_folder(folder).every("run")
+    # The first record: a resumed run writes its head again, with the same command.
     command = found[0]["command"] if found else "train"
     if command not in KINDS:
         raise DataError(
@@ -96,6 +98,7 @@ def naming_damage(folder: Path) -> Generator[None]:
         yield
     except OperantError:
         raise
+    # What missing keys and values of another type raise anywhere below. Any other error is a bug and stays a traceback.
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder} does not hold what operant writes there ({type(error).__name__}: {error}): a file was changed "

@@ -18,8 +18,9 @@ from operant.report.formats import legible
 from operant.report.style import CSS, JS
 from operant.report.theme import Figure, Key, page_spec, save, theme, vega_bundle
 
+# Characters from which a cell is broken into lines; longer ones push tables beyond the page's 1,040 pixels.
 _LONG = 60
-"""Characters from which a cell is broken into lines; longer ones push tables beyond the page's 1,040 pixels."""
+# Vega compiles its expressions, which needs 'unsafe-eval'. Nothing may be fetched, so no text on a page can send data.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -173,6 +174,7 @@ def _mark(key: Key) -> str:
 def _settings(title: str, settings: Mapping[str, Any]) -> str:
     if not settings:
         return ""
+    # Settings without a group come first, or they would seem to belong to the group above them.
     plain = {k: v for k, v in settings.items() if not isinstance(v, Mapping)}
     groups = {"": plain, **{k: v for k, v in settings.items() if isinstance(v, Mapping)}}
     rows = []
@@ -213,4 +215,5 @@ def _chart_data(figures: Sequence[Figure]) -> str:
         for figure in figures
         for i in range(len(figure.panels))
     ]
+    # NaN is no JSON: browsers would refuse all charts, so it is an error here.
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")

@@ -65,6 +65,7 @@ def read_folder(folder: Path, *names: str) -> FolderRecords:
     Raises:
         DataError: for a line that is not a JSON object.
     """
+    # The folder of a stand-alone evaluation may have no record, so a missing file is no error here.
     paths = [folder / name for name in names or (RECORD,)]
     return FolderRecords(folder, tuple(r for path in paths if path.is_file() for r in read_records(path)))
 

@@ -33,10 +33,10 @@ _INK = {
     "light": {"text": "#1f2933", "soft": "#5b6673", "grid": "#e6e9ee", "ground": "#ffffff"},
     "dark": {"text": "#e7ebf0", "soft": "#a3acb9", "grid": "#2d3541", "ground": "#171c23"},
 }
+# Characters of a legend that fit one row under a chart of 840 points at 13 points a letter.
 _LEGEND_CHARACTERS = 105
-"""Characters of a legend that fit one row under a chart of 840 points at 13 points a letter."""
+# A look-alike for the backslash, and spaces for line breaks: Vega puts titles into quotes unescaped.
 _UNQUOTABLE = str.maketrans({"\\": "\u29f5", **dict.fromkeys("\n\r\u2028\u2029", " ")})
-"""A look-alike for the backslash, and spaces for line breaks: Vega puts titles into quotes unescaped."""
 _FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -53,6 +53,7 @@ class Key:
     width: float = 0.0
 
 
+# For what others are compared with: without a hue, and readable on both grounds.
 GRAY, PALE = Key("#6b7280", "#a3acb9"), Key("#b4bac4", "#5d6673")
 
 
@@ -72,6 +73,7 @@ class Panel:
 def panel(title: str, *layers: Any) -> Panel:
     """A panel of Altair charts, the first at the bottom."""
     spec: dict[str, Any] = alt.layer(*layers).to_dict(validate=False)  # Altair checked the parts when they were built
+    # Without the configuration that Altair adds, which would override the theme of the page.
     return Panel(title, {k: _quotable(v) for k, v in spec.items() if k != "config"})
 
 
@@ -158,6 +160,7 @@ def theme(keys: Iterable[Key], mode: Mode) -> dict[str, Any]:
 def page_spec(figure: Figure, place: int) -> dict[str, Any]:
     """The Vega-Lite specification of a figure's panel that takes the width of its container; a lone one is higher."""
     panel, height = figure.panels[place], 340 if len(figure.panels) == 1 else 240
+    # With "contains: padding" the labels of the axis count toward the width; otherwise they overflow a narrow screen.
     size = {"width": "container", "height": height, "autosize": {"type": "fit-x", "contains": "padding"}}
     about = f"{figure.title}: {panel.title}" if panel.title else figure.description
     return {**panel.spec, **size, "description": _quotable(about)}
@@ -167,6 +170,7 @@ def save(figure: Figure, folder: Path) -> list[Path]:
     """Write ``figure.png`` (scale 2, about 900 x 450 points) and ``figure.svg``; return their paths."""
     drawing = vl_convert.vegalite_to_svg(_quotable(image_spec(figure)))
     png, svg = folder / f"{figure.name}.png", folder / f"{figure.name}.svg"
+    # Scale 2 keeps the picture sharp on dense screens and in print.
     png.write_bytes(vl_convert.svg_to_png(drawing, scale=2))
     svg.write_text(drawing, encoding="utf-8")
     return [png, svg]
@@ -175,6 +179,7 @@ def save(figure: Figure, folder: Path) -> list[Path]:
 def image_spec(figure: Figure) -> dict[str, Any]:
     """A specification with a fixed size: at most three panels a row, a legend, a white ground."""
     across = min(3, len(figure.panels))
+    # The 70 points between two panels hold the axis of the right one.
     size = {"width": (840 - 70 * (across - 1)) // across, "height": 300}
     charts = [{**p.spec, **size, "title": p.title} for p in figure.panels]
     schema = [c.pop("$schema") for c in charts][0]
@@ -190,6 +195,7 @@ def _image_legend(figure: Figure) -> dict[str, Any]:
     lengths = [len(name) + 5 for name in figure.keys]
     one_row = sum(lengths) <= _LEGEND_CHARACTERS
     lines = any(k.width for k in figure.keys.values())
+    # The size of a stroke symbol is the square of its length: 500 is a line of 22 points, long enough for its dashes.
     symbol = {"symbolType": "stroke", "symbolSize": 500, "symbolStrokeWidth": 3} if lines else {}
     return {
         "disable": not figure.legend,
@@ -209,4 +215,5 @@ def _image_legend(figure: Figure) -> dict[str, Any]:
 @cache
 def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script for a ``<script>`` element."""
+    # A string in the bundle could otherwise end the element. The cache saves a second for each further page.
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")

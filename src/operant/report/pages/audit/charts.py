@@ -11,18 +11,18 @@ from operant.report.pages.audit.load import OURS, SavedAudit
 from operant.report.records import Record
 from operant.report.theme import GRAY, Figure, Key, Panel, alt, cycle, panel
 
+# Width of the target's line in pixels: a band below the rules, which shows when a rule lies on it.
 _BAND = 8.0
-"""Width of the target's line in pixels: a band below the rules, which shows when a rule lies on it."""
 _DASHES = ((1, 0), (7, 3), (2, 3), (9, 3, 2, 3), (4, 2), (12, 4))
+# Family of rules -> name of its figure.
 _FILES = {
     "one sample": "one-sample",
     "set estimators": "set-estimators",
     "set advantages": "set-advantages",
     "plug-ins": "plug-ins",
 }
-"""Family of rules -> name of its figure."""
+# Success rates about equally spaced on the axis, which is linear in the logit of p.
 _TICKS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
-"""Success rates about equally spaced on the axis, which is linear in the logit of p."""
 
 
 def family_figures(run: SavedAudit) -> list[Figure]:
@@ -63,6 +63,7 @@ def alike(run: SavedAudit) -> dict[str, list[Record]]:
     groups: list[list[Record]] = []
     for rule in run.rules:
         for group in groups:
+            # Probabilities from different formulas agree to rounding only.
             if all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(group[0]["dead"], rule["dead"], strict=True)):
                 group.append(rule)
                 break
@@ -103,6 +104,7 @@ def _lines(
         strokeDash=alt.StrokeDash("series:N", scale=dash, title=None),
     )
     lines = [
+        # A layer for each width, the widest first: the target must lie below the rules.
         base.transform_filter(f"datum.width == {width:g}").mark_line(
             strokeWidth=width, opacity=0.45 if width == _BAND else 1, interpolate="monotone", clip=logarithmic
         )
@@ -130,6 +132,7 @@ def _log_axis(rows: Sequence[Mapping[str, Any]]) -> alt.Y:
     """Logarithmic, cut at 0.01 and 100: a rule beyond these is far from the target at any zoom."""
     values = [r["value"] for r in rows] or [1.0]
     low, high = max(0.01, min(values)), min(100.0, max(values))
+    # The ratio 1, the same objective, is always in view.
     scale = alt.Scale(type="log", nice=False, domain=[min(low, 0.5) * 0.9, max(high, 2.0) * 1.1])
     ticks = [d * 10.0**k for k in range(-2, 3) for d in (1, 2, 5)]
     return alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(values=ticks, format="~g"))

@@ -121,12 +121,14 @@ def _span(target: Record, bank: Record, c: int) -> list[float]:
     ends = [(target["prediction"][k], pick) for k, pick in (("low", min), ("high", max))]
     reached = [pick((v[c] for v in rows if v[c] is not None), default=low) for rows, pick in ends]
     bottom, top = max(min(low, reached[0]), low - slack), min(max(high, reached[1]), high + slack)
+    # A constant curve has no height: half a unit on both sides.
     edge = 0.04 * (top - bottom) or 0.5
     return [bottom - edge, top + edge]
 
 
 def known_rows(bank: Record, c: int) -> list[Datum]:
     """Points of one output of the known tasks, thinned."""
+    # All curves are thinned alike, so that their density stays comparable. The last point of each is kept.
     step = 1 + sum(len(k["x"]) for k in bank["curves"]) // DRAWN_POINTS
     rows: list[Datum] = []
     for i, curve in enumerate(bank["curves"]):

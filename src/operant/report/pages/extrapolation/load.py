@@ -133,6 +133,7 @@ def headline(target: Record) -> str:
     if is_plain(target) or found is None:
         return f"{name}: predicted by {mixture(target)}; no relational operator is expected to do better."
     f = "" if found["anchor"] is None else f" with f = {anchor_of(found)}"
+    # Below one half, most of the weight lies on other decompositions: one formula would mislead.
     if found["weight"] < 0.5:
         return f"{name}: a mixture of {mixture(target)}; the most probable of it is {found['transformation']}{f}."
     return f"{name}: {found['transformation']}{f}; residual on the context {number(found['residual'], 2)}."

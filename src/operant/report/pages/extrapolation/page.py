@@ -21,8 +21,8 @@ from operant.report.pages.extrapolation.tables import MOST_ROWS, choice_notes, c
 from operant.report.records import Record
 from operant.report.theme import Figure
 
+# Targets with a figure of their own, because each repeats up to 2,500 points of the bank. The table lists all.
 _MOST_TARGETS = 12
-"""Targets with a figure of their own, because each repeats up to 2,500 points of the bank. The table lists all."""
 
 
 def build(run: SavedExtrapolation) -> Page:

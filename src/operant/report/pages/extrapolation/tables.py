@@ -25,8 +25,8 @@ from operant.report.records import Record
 MOST_ROWS = 8
 """Predictions of a target in its table; predictions.csv holds all of them."""
 _CHOICE_LEGEND = "* the largest weight; expected: error on the target, estimated from the backtest and the context"
+# Targets with columns of their own in the table of operators.
 _MOST_COLUMNS = 3
-"""Targets with columns of their own in the table of operators."""
 
 
 def target_rows(run: SavedExtrapolation) -> list[list[str]]:

@@ -40,6 +40,7 @@ def gain_figure(plan: SavedPlan) -> Figure | None:
 def signal_figure(plan: SavedPlan) -> Figure | None:
     """Share of every bin of success rate in the credit, a panel a family; None where no family has credit."""
     bins = tuple(plan.rollouts["bins"])
+    # The first bin is "never solved", the last "always solved".
     keys = dict(zip(bins, [GRAY, *_ramp(len(bins) - 2), PALE], strict=True))
     panels: list[Panel] = []
     for label in plan.labels:
@@ -116,6 +117,7 @@ def _tips(plan: SavedPlan) -> list[alt.Tooltip]:
 
 def _ramp(count: int) -> list[Key]:
     """``count`` colors at equal distances along STEPS, mixed linearly between neighbors."""
+    # The number of budgets varies: seven of them need seven colors from six anchors.
     anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in STEPS])
     at = np.linspace(0, len(STEPS) - 1, count)
     mixed = np.stack([np.interp(at, range(len(STEPS)), channel) for channel in anchors.T], axis=-1)

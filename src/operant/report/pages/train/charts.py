@@ -23,8 +23,8 @@ from operant.report.pages.train.load import WARM, SavedRun
 from operant.report.pages.train.tables import Intervals, strategy_value
 from operant.report.theme import GRAY, PALE, Figure, Key, Panel, alt, cycle, panel
 
+# Points of a training curve: half as many as its panel has pixels. Longer curves are averaged in bins.
 _MAX_POINTS = 150
-"""Points of a training curve: half as many as its panel has pixels. Longer curves are averaged in bins."""
 
 
 def keys(run: SavedRun, branches: Sequence[str]) -> dict[str, Key]:
@@ -63,8 +63,8 @@ def gain_figure(run: SavedRun, gain: Intervals) -> Figure | None:
     return Figure("gain", "Gain over the baseline", tuple(panels), keys(run, drawn)) if panels else None
 
 
+# Field of a step -> title of its panel; the strategy's value and dead groups come before these.
 _ROLLOUTS = {"reward": "reward", "entropy": "entropy, nats per token", "completion_length": "length, tokens"}
-"""Field of a step -> title of its panel; the strategy's value and dead groups come before these."""
 
 
 def rollouts(run: SavedRun) -> Figure | None:
@@ -73,6 +73,7 @@ def rollouts(run: SavedRun) -> Figure | None:
     values = {
         b: [(s["step"], v) for j in run.of(b) for s in j.steps if (v := strategy_value(s)) is not None] for b in drawn
     }
+    # Most strategies are worth a probability. Rewards of other sizes are no percentages.
     shares = all(abs(v) <= 1 for points in values.values() for _, v in points)
     title = "value of the strategy" + ", %" * shares
     found = {title: [r for b in drawn for r in _curve(b, _times(values[b], 100 if shares else 1))]}
@@ -125,6 +126,7 @@ def _validation_panel(run: SavedRun, drawn: Sequence[str], metric: str) -> Panel
             if (value := e.get("curve", {}).get(metric, {}).get("value")) is not None
         ]
         rows += _curve(label, found)
+    # One evaluation is no curve; its value stands in the tables.
     if len({r["step"] for r in rows}) < 2:
         return None
     title = f"validation {metric}, %"
@@ -143,6 +145,7 @@ def _line_panel(title: str, drawn: Sequence[str], rows: list[Datum], y: alt.Y, f
         alt.Tooltip("step:Q", format=".0f"),
         alt.Tooltip("value:Q", format=form),
     ]
+    # Invisible points carry the tooltips: a line has none between its ends.
     dots = base.mark_point(filled=True, size=90, opacity=0).encode(tooltip=tooltip)
     return panel(title, base.mark_line(strokeWidth=2), dots)
 
@@ -157,6 +160,7 @@ def weights(run: SavedRun) -> Figure | None:
 
 def _weight_rows(run: SavedRun, label: str) -> list[Datum]:
     """Step, 5 %, 50 % and 95 % quantile, averaged over seeds."""
+    # The record holds seven quantiles; 1, 3 and 5 are those at 5, 50 and 95 %.
     names = {"low": 1, "value": 3, "high": 5}
     found = [
         (step, [weight["quantiles"][i] for i in names.values()])

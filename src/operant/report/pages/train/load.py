@@ -67,6 +67,7 @@ class SavedRun:
     @property
     def labels(self) -> tuple[str, ...]:
         """Branches in page order: warm start, baseline, plain strategies, then mixtures."""
+        # What others are compared with comes first, then what is simple, then mixtures.
         rank = {j.label: (j.role != "warm", not j.baseline, len(j.parts) > 1, natural(j.label)) for j in self.jobs}
         return tuple(sorted(rank, key=lambda label: rank[label]))
 
@@ -224,6 +225,7 @@ def _reordered(job: BranchResult, first: BranchResult) -> BranchResult:
             f"{first.path}; not in both: {', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}. "
             "Evaluate both with the same prompt set: gains are paired by prompt."
         )
+    # Gains are paired by prompt, so all jobs need one order.
     place = {prompt: i for i, prompt in enumerate(job.prompts)}
     order = [place[prompt] for prompt in first.prompts]
     values = {metric: column[order] for metric, column in job.values.items()}
@@ -249,6 +251,7 @@ def _check_unique(jobs: list[BranchResult]) -> None:
 
 def _by_step(records: Iterable[Record]) -> tuple[Record, ...]:
     """One record per step, in order. A resumed run logs some steps twice; the later record counts."""
+    # A dict keeps the later of two records with one step.
     last = {r["step"]: r for r in records if isinstance(r.get("step"), int)}
     return tuple(last[step] for step in sorted(last))
 
@@ -273,6 +276,7 @@ def _read_object(path: Path) -> Record:
 
 
 def _finite(value: object, where: str) -> float:
+    # In Python True is an int, but it is no measured value.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise DataError(
             f"{where}: expected a finite number, got {value!r}. Evaluate this job again, or remove this "

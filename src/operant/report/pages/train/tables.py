@@ -17,9 +17,10 @@ from operant.core.rng import numpy_generator
 from operant.report.pages.train.load import FIRST, SavedRun
 from operant.report.pages.train.metrics import Metric
 
+# The level of every interval of the page; its texts name it.
 _LEVEL = 0.95
+# Weights whose sd is below this share of their mean are constant: the branch is its baseline up to a scale.
 _CONSTANT = 1e-3
-"""Weights whose sd is below this share of their mean are constant: the branch is its baseline up to a scale."""
 _ONE_SAMPLE = Metric(FIRST, 1)
 
 
@@ -106,6 +107,7 @@ def gains(run: SavedRun) -> dict[tuple[str, str], Interval]:
         columns: dict[str, list[np.ndarray]] = {}
         for metric in run.metrics:
             ours, theirs = run.values(label, metric), run.values(run.baseline, metric)
+            # The branches of a seed share their weights at the start and their prompts: pairing removes that variance.
             paired = [ours[s] - theirs[s] for s in sorted(ours.keys() & theirs.keys())]
             if paired:
                 columns[metric] = paired
@@ -116,6 +118,7 @@ def gains(run: SavedRun) -> dict[tuple[str, str], Interval]:
 def _rows(label: str, columns: Mapping[str, Sequence[np.ndarray]]) -> dict[tuple[str, str], Interval]:
     """Intervals of one branch; metrics with the same number of seeds share their resamples."""
     table: dict[tuple[str, str], Interval] = {}
+    # Metrics with the same seeds are resampled together: one pass, and the same draws for all of them.
     for seeds in {len(rows) for rows in columns.values()}:
         metrics = [m for m, rows in columns.items() if len(rows) == seeds]
         stack = np.array([columns[m] for m in metrics])  # (C, S, P)
@@ -161,6 +164,7 @@ def _trade(run: SavedRun, label: str, gain: Intervals) -> Trade | None:
     metric = max(named, key=lambda m: gain[label, m].mean)
     family = run.metric(metric).family
     one = [m for m in known if run.metric(m) == _ONE_SAMPLE]
+    # The price is quoted at pass@1 if it was measured, otherwise at the smallest budget of the same family.
     cheap = one[0] if one else next(m for m in known if run.metric(m).family == family)
     return Trade(label, metric, len(named), gain[label, metric], cheap, gain[label, cheap])
 
@@ -192,6 +196,7 @@ def _ends(jobs: Sequence[Sequence[float | None]]) -> tuple[float, float] | None:
     pairs: list[tuple[float, float]] = []
     for column in jobs:
         known = [v for v in column if v is not None]
+        # A tenth instead of one step: a single batch of prompts says little. Rounded up, so that one record is enough.
         tenth = -(-len(known) // 10)
         if known:
             pairs.append((float(np.mean(known[:tenth])), float(np.mean(known[-tenth:]))))

@@ -42,6 +42,7 @@ def finding(run: SavedRun, gain: Intervals) -> str:
     found = trades(run, gain)
     if run.baseline is None or not found:
         return _values_only(run)
+    # A clear gain comes before a larger one whose interval includes zero.
     best = max(found, key=lambda t: (t.gain.sign > 0, t.gain.mean))
     base, paid = spoken(run.baseline), _price_clause(best)
     best_of = f", its best of {best.choices} budgets" if best.choices > 1 else ""
@@ -101,6 +102,7 @@ def cautions(run: SavedRun) -> list[tuple[str, str]]:
     """Faults of branches: what is wrong, and what to do."""
     constant = [(f"{b}: its weights are constant.", _CONSTANT_ADVICE) for b in constant_weights(run)]
     found = signals(run)
+    # Some dead groups are normal; only a branch without any signal is a fault.
     dead = [(f"{s.branch}: every group was dead.", _DEAD_ADVICE) for s in found if s.dead == 1.0]
     cut = [(f"{s.branch}: {percent(s.cut)} % of its completions were cut.", _CUT_ADVICE) for s in found if s.cut > 0.5]
     return constant + dead + cut
