@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,18 +56,7 @@ class Pool:
         """Replies in order. The failure of a task is its reply; the other tasks go on."""
         if not self.close.alive:
             raise InputError("this verifier is closed. Make another one.")
-        replies: list[Reply] = [Reply(None, "not run")] * len(tasks)
-        queue, lock = iter(enumerate(tasks)), threading.Lock()
-
-        def work(worker: _Worker) -> None:
-            for i, task in _shared(queue, lock):
-                replies[i] = worker(action, task)
-
-        busy = self._workers[: len(tasks)]
-        if busy:
-            with ThreadPoolExecutor(len(busy)) as threads:
-                list(threads.map(work, busy))
-        return replies
+        return _spread(self._workers, action, tasks)
 
 
 class Threads:
@@ -87,8 +75,7 @@ class Threads:
 
     def map(self, action: str, tasks: Sequence[tuple[Any, ...]]) -> list[Reply]:
         """Replies in order. The failure of a task is its reply, but an OperantError is raised."""
-        with ThreadPoolExecutor(self._threads) as threads:
-            return list(threads.map(partial(self._reply, action), tasks))
+        return _spread([self._reply] * self._threads, action, tasks)
 
     def _reply(self, action: str, task: tuple[Any, ...]) -> Reply:
         try:
@@ -173,6 +160,24 @@ def _stop(workers: Iterable[_Worker], owner: int) -> None:
     if os.getpid() == owner:  # a fork of the owner inherits this finalizer, and must not stop the workers
         for worker in workers:
             worker.stop()
+
+
+def _spread(
+    doers: Sequence[Callable[[str, tuple[Any, ...]], Reply]], action: str, tasks: Sequence[tuple[Any, ...]]
+) -> list[Reply]:
+    """Replies in order; every doer has a thread and takes the next task when it is done with one."""
+    replies: list[Reply] = [Reply(None, "not run")] * len(tasks)
+    queue, lock = iter(enumerate(tasks)), threading.Lock()
+
+    def work(do: Callable[[str, tuple[Any, ...]], Reply]) -> None:
+        for i, task in _shared(queue, lock):
+            replies[i] = do(action, task)
+
+    busy = doers[: len(tasks)]
+    if busy:
+        with ThreadPoolExecutor(len(busy)) as threads:
+            list(threads.map(work, busy))
+    return replies
 
 
 def _shared(queue: Any, lock: threading.Lock) -> Any:
