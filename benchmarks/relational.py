@@ -1,7 +1,7 @@
-"""Room B's speed, each number beside its peer or its limit. One thread.
+"""Speed of relational extrapolation: each number beside its peer or its limit. One thread.
 
     python benchmarks/relational.py                 # everything
-    python benchmarks/relational.py --only embed    # one table
+    python benchmarks/relational.py --only compose  # one table
     python benchmarks/relational.py --tasks 500     # smaller
 
 Times are CPU seconds of the one thread, the least of several runs; compare the ratios of one run, not the times of two.
@@ -20,11 +20,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 
-from operant.relational.bank.primitives import KINDS, polynomials, primitive_params, primitives
+from operant.relational.bank.primitives import KINDS, primitive_params, primitives
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.embed import Probe, fisher, kernel, principal, probe_gradient, train_probe
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.operators.base import Context
 from operant.relational.operators.chain import Tables, profile
@@ -48,39 +46,6 @@ def line(*cells: object) -> None:
 
 def seconds(value: float) -> str:
     return f"{value * 1e3:.3g} ms" if value < 0.9995 else f"{value:.2f} s"
-
-
-def one_by_one(probe: Probe, bank: TaskBank, x: np.ndarray) -> np.ndarray:
-    """A backward pass a task, then PCA: what the paper's scripts do."""
-    network = probe.network.requires_grad_(True)
-    inputs, rows = torch.from_numpy(probe.scaling.x_in(x)), []
-    for y in torch.from_numpy(probe.scaling.y_in(bank.values(x))):
-        network.zero_grad()
-        (network(inputs) - y).square().mean().backward()
-        rows.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).numpy())
-    network.requires_grad_(False)
-    return PCA(min(16, len(rows) - 1), random_state=0).fit_transform(np.array(rows))
-
-
-def embed(tasks: int) -> None:
-    """Embedding a bank, projection included, beside a loop over its tasks."""
-    bank = polynomials(np.resize(np.arange(1, 9), tasks).tolist(), rng=np.random.default_rng(0), points=16)
-    x = bank.grid()
-    probe, k = train_probe(bank, x), min(16, tasks - 1)
-    limit = 0.05 * tasks / 8000
-    line(f"embedding {tasks:,} tasks, 16 points, 4,353 weights", "time", "goal", "speed-up", "")
-    slow, wanted = best_of(1, lambda: one_by_one(probe, bank, x))
-    line("  task by task, then PCA", seconds(slow), "", "1x", "the paper's way")
-    took, scores = best_of(3, lambda: PCA(k, random_state=0).fit_transform(probe_gradient(probe, bank, x)))
-    line("  probe_gradient, then PCA", seconds(took), "", f"{slow / took:.0f}x", "vmap(grad)")
-    took, scores = best_of(5, lambda: kernel(probe, bank, x, k).scores(bank))
-    apart = max(1 - abs(np.corrcoef(a, b)[0, 1]) for a, b in zip(scores.T[:4], wanted.T[:4], strict=True))
-    note = f"same scores: 1 - |correlation| <= {max(apart, 1e-15):.0e} in the first 4"
-    line("  kernel, scores included", seconds(took), seconds(limit), f"{slow / took:,.0f}x", note)
-    took, _ = best_of(5, lambda: principal(bank, x, k).scores(bank))
-    line("  principal, scores included", seconds(took), "", f"{slow / took:,.0f}x", "components of the values")
-    took, _ = best_of(1, lambda: fisher(probe, bank, x))
-    line("  fisher", seconds(took), "", "", "another embedding: Task2Vec\n")
 
 
 def compose(_: int) -> None:
@@ -170,7 +135,7 @@ def extrapolate(tasks: int) -> None:
         print()
 
 
-TABLES: dict[str, Callable[[int], None]] = {"embed": embed, "compose": compose, "extrapolate": extrapolate}
+TABLES: dict[str, Callable[[int], None]] = {"compose": compose, "extrapolate": extrapolate}
 """By the name that ``--only`` takes; each prints its rows for a number of tasks."""
 
 
