@@ -81,7 +81,7 @@ def main(tasks: int = 10_000, targets: int = 100, seed: int = 0) -> None:
     gradients, between = pca.transform(values @ metric), time.perf_counter()
     task2vec = fisher(net)
     information, end = task2vec(values), time.perf_counter()
-    print(f"embedding {tasks:,} tasks: gradients {between - start:.2f} s, Task2Vec {end - between:.2f} s")
+    print(f"embedding the bank: gradients {between - start:.2f} s, Task2Vec {end - between:.2f} s")
     truth = curves(rng.uniform((0.4, 0.0, 2.0, -1.0), (1.0, 0.1, 3.0, 1.0), (targets, 4)), X)  # larger factors s
     ways = {
         "values on the context": lambda x, y: ((bank.values(x[:, None])[:, :, 0] - y) ** 2).sum(1),

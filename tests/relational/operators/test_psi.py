@@ -11,8 +11,8 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, Context
 from operant.relational.operators.baselines import Nearest
+from operant.relational.operators.components import Components
 from operant.relational.operators.pairs import Layers, PairSampler
-from operant.relational.operators.pca import Components
 from operant.relational.operators.psi import Bilinear, Psi
 from operant.relational.operators.ridge import ridge
 

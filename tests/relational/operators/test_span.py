@@ -12,7 +12,8 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.splits import outer
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import CannotAdaptError, Context, leave_one_out
-from operant.relational.operators.span import PULL, TAIL, TAU, AdaptedSpan, FittedSpan, Span, components
+from operant.relational.operators.components import Components
+from operant.relational.operators.span import PULL, TAIL, TAU, AdaptedSpan, FittedSpan, Span
 
 
 def bank_of(tasks: int = 30, *, outputs: int = 1, measured: bool = False, seed: int = 0) -> TaskBank:
@@ -48,17 +49,17 @@ def one(fitted: FittedSpan, context: Context, tau: float, sigma: float, monkeypa
 
 
 def kriging(fitted: FittedSpan, context: Context, query: Array, tau: float, sigma: float) -> tuple[Array, Array, float]:
-    """Dense: k(x, x') = tau sum_k lambda_k v_k(x) v_k(x'); mean, covariance of all values, log evidence."""
+    """Dense: k(x, x') = tau sum_k kappa_k phi_k(x) phi_k(x'); mean, covariance of all values, log evidence."""
 
     def features(x: Array) -> Array:
-        return fitted.basis(x).reshape(-1, len(fitted.variance))
+        return fitted.components(x)[1].reshape(-1, len(fitted.kappa))
 
     a, b = features(context.x), features(query)
-    prior = np.diag(tau * fitted.variance)
+    prior = np.diag(tau * fitted.kappa)
     k = a @ prior @ a.T + sigma**2 * np.eye(len(a))
     cross = b @ prior @ a.T
-    left = (context.y - fitted.mean(context.x)).ravel()
-    mean = fitted.mean(query).ravel() + cross @ np.linalg.solve(k, left)
+    left = (context.y - fitted.components(context.x)[0]).ravel()
+    mean = fitted.components(query)[0].ravel() + cross @ np.linalg.solve(k, left)
     evidence = -0.5 * (left @ np.linalg.solve(k, left) + np.linalg.slogdet(k)[1])
     return mean, b @ prior @ b.T - cross @ np.linalg.solve(k, cross.T), float(evidence)
 
@@ -74,7 +75,7 @@ def test_given_tau_and_sigma_it_is_kriging(outputs: int, points: int, monkeypatc
     wanted, covariance, _ = kriging(fitted, context, query, 4.0, 0.07)
     assert mean.ravel() == pytest.approx(wanted, abs=1e-7)
     assert sd.ravel() ** 2 == pytest.approx(np.diag(covariance), rel=1e-5, abs=1e-9)
-    full = fitted.basis(query).reshape(-1, len(fitted.variance))
+    full = fitted.components(query)[1].reshape(-1, len(fitted.kappa))
     assert full @ adapted.covariance @ full.T == pytest.approx(covariance, rel=1e-5, abs=1e-9)
 
 
@@ -93,12 +94,12 @@ def test_the_average_is_a_loop_over_the_grid() -> None:
     w = np.array([np.exp(n[0] - best) for n in nodes])
     w /= w.sum()
     wanted = sum(p * m for p, (_, m, _) in zip(w, nodes, strict=True))
-    second = sum(p * (v + m**2) for p, (_, m, v) in zip(w, nodes, strict=True))
+    spread = sum(p * (v + (m - wanted) ** 2) for p, (_, m, v) in zip(w, nodes, strict=True))
     mean, sd = fitted.adapt(context).predict(query)
     assert (w > 0.01).sum() > 3
     assert mean.ravel() == pytest.approx(wanted, abs=1e-5)
     left = np.tile(fitted.left**2, len(query))
-    assert sd.ravel() == pytest.approx(np.sqrt(second - wanted**2 + left), rel=1e-3, abs=1e-6)
+    assert sd.ravel() == pytest.approx(np.sqrt(spread + left), rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("points", [3, 7, 30])
@@ -118,13 +119,13 @@ def test_left_out_of_two_outputs_leaves_one_value_out(monkeypatch: pytest.Monkey
     fitted, context = Span().fit(bank), context_of(bank, points=5)
     adapted = one(fitted, context, 1.0, 0.05, monkeypatch)
     mean, _ = adapted.left_out()
-    a = fitted.basis(context.x).reshape(10, -1)
-    r = (context.y - fitted.mean(context.x)).ravel()
-    k = a @ np.diag(fitted.variance) @ a.T + 0.05**2 * np.eye(10)
+    a = fitted.components(context.x)[1].reshape(10, -1)
+    r = (context.y - fitted.components(context.x)[0]).ravel()
+    k = a @ np.diag(fitted.kappa) @ a.T + 0.05**2 * np.eye(10)
     for i in range(10):
         rest = np.arange(10) != i
         guess = k[i, rest] @ np.linalg.solve(k[np.ix_(rest, rest)], r[rest])
-        assert mean.ravel()[i] == pytest.approx(fitted.mean(context.x).ravel()[i] + guess, abs=1e-8)
+        assert mean.ravel()[i] == pytest.approx(fitted.components(context.x)[0].ravel()[i] + guess, abs=1e-8)
 
 
 @pytest.mark.parametrize("measured", [False, True])
@@ -149,36 +150,17 @@ def test_a_linear_family_is_exact(measured: bool) -> None:
     assert adapted.decompositions[0].transformation == "span of 4 components"
 
 
-def test_components_are_those_of_the_bank() -> None:
-    for measured in (False, True):
-        bank = bank_of(outputs=2, measured=measured)
-        grid = bank.grid()
-        mean, basis, variance = components(bank, grid, 50)
-        curves = bank.values(grid).reshape(len(bank), -1)
-        assert mean(grid).ravel() == pytest.approx(curves.mean(0))
-        v = basis(grid).reshape(curves.shape[1], -1)
-        assert v.T @ v == pytest.approx(np.eye(len(variance)), abs=1e-6)
-        assert (v * variance) @ v.T == pytest.approx(np.cov(curves.T, bias=True), abs=1e-7)
-    assert len(components(bank, grid, 3)[2]) == 3
-
-
 def test_the_prior_is_widened_by_the_ends_of_the_bank() -> None:
     bank = bank_of(measured=True)
     split = outer(bank, share=1 / 3)
-    mean, basis, variance = components(split.train, bank.grid(), 30)
-    z = [
-        np.linalg.lstsq(
-            basis(bank.grid())[:, 0], (split.test.values(bank.grid())[i] - mean(bank.grid()))[:, 0], rcond=1e-12
-        )[0]
-        for i in range(len(split.test))
-    ]
-    ratio = np.maximum(np.mean(np.square(z), axis=0) / variance, 1.0)
-    plain = components(bank, bank.grid(), 30)[2]
-    kappa = Span().fit(bank).variance / plain
+    mean, phi = Components(split.train, 30)(bank.grid())
+    rest = [(values - mean)[:, 0] for values in split.test.values(bank.grid())]
+    z = [np.linalg.lstsq(phi[:, 0], r, rcond=1e-12)[0] for r in rest]
+    ratio = np.maximum(np.mean(np.square(z), axis=0), 1.0)
+    kappa = Span().fit(bank).kappa
     assert kappa[: len(ratio)] == pytest.approx(ratio[: len(kappa)], rel=1e-4)
     assert kappa[len(ratio) :] == pytest.approx(np.median(ratio), rel=1e-4)
-    few = bank.select(range(5))
-    assert Span().fit(few).variance == pytest.approx(components(few, few.grid(), 30)[2])
+    assert (Span().fit(bank.select(range(5))).kappa == 1).all()
 
 
 def test_known_noise_is_used() -> None:

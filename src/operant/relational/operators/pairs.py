@@ -19,7 +19,7 @@ from operant.core.checks import DataError
 from operant.relational.bank.curves import Array
 from operant.relational.bank.splits import outer
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.operators.pca import Components
+from operant.relational.operators.components import Components
 
 log = logging.getLogger(__name__)
 POINTS = 256

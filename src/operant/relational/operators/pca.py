@@ -16,6 +16,7 @@ from operant.relational.bank.curves import Array, Function, interpolator
 from operant.relational.bank.splits import outer
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, Context, Decomposition, Fitted, RelationalOperator, register
+from operant.relational.operators.components import Components
 from operant.relational.operators.ridge import Ridge, filters, ridge
 
 RANKS = 10
@@ -60,33 +61,6 @@ class BankPCA(RelationalOperator):
     def fit(self, bank: TaskBank) -> Fitted:
         """Components of the whole bank, and of its inner part for choosing."""
         return _PCAFitted(self, bank)
-
-
-class Components:
-    """Mean and scaled components of a bank as functions of x."""
-
-    def __init__(self, bank: TaskBank, most: int) -> None:
-        self.grid = bank.grid()
-        values = bank.values(self.grid)  # (F, G, C)
-        flat = values.reshape(len(bank), -1)
-        u, s, _ = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
-        rank = max(1, min(most, int((s > 1e-10 * max(s[0], 1e-300)).sum()), len(bank) - 1))
-        # phi_k(x) = sqrt(1/F) u_k' (values(x) - mean(x)): no inverse of small singular values
-        self._mix = np.vstack([np.full(len(bank), 1 / len(bank)), u[:, :rank].T / np.sqrt(len(bank))])
-        self._bank = bank
-        if not bank.callable:
-            mixed = np.tensordot(self._mix, values, axes=1)  # (1 + K, G, C)
-            self._k, self._c = mixed.shape[0], mixed.shape[2]
-            flat = mixed.transpose(1, 0, 2).reshape(len(self.grid), -1)
-            self._curve: Function = interpolator(self.grid, flat, bank.method)
-
-    def __call__(self, x: Array) -> tuple[Array, Array]:
-        """(Q, C) mean and (Q, C, K) components."""
-        if self._bank.callable:
-            mixed = np.tensordot(self._mix, self._bank.values(x), axes=1)
-        else:
-            mixed = self._curve(x).reshape(len(x), self._k, self._c).swapaxes(0, 1)
-        return mixed[0], np.moveaxis(mixed[1:], 0, 2)
 
 
 class _Outer:

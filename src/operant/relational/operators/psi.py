@@ -28,6 +28,7 @@ from operant.relational.operators.base import (
     leave_one_out,
     register,
 )
+from operant.relational.operators.components import Components
 from operant.relational.operators.pairs import (
     COMPONENTS,
     FLOOR,
@@ -40,7 +41,6 @@ from operant.relational.operators.pairs import (
     features,
     train,
 )
-from operant.relational.operators.pca import Components
 from operant.relational.operators.ridge import Ridge, ridge
 
 ANCHORS = 3

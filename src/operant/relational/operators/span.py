@@ -1,22 +1,21 @@
 """The span of the bank with a prior: a target is the bank's mean plus its principal components, weighed by the bank.
 
-    f*(x) = mu(x) + sum_k z_k v_k(x),    z_k ~ N(0, tau kappa_k lambda_k),    y = f*(x) + noise
+    f*(x) = mu(x) + sum_k z_k phi_k(x),    z_k ~ N(0, tau kappa_k),    y = f*(x) + noise
 
-lambda_k is the variance of component k in the bank. kappa_k >= 1 is how much more the tasks at the ends of the bank
-vary than the prior of the inner ones lets one expect: it is learned by taking the ends out. tau and the noise are
-averaged over a grid by the marginal likelihood of the context; given them the posterior is Gaussian and in closed form
-(kriging with the covariance of the bank).
+phi_k is component k times the standard deviation of its score in the bank. kappa_k >= 1 is how much more the tasks at
+the ends of the bank vary than the inner ones: it is learned by taking the ends out. tau and the noise are averaged over
+a grid by the marginal likelihood of the context. Given them, the posterior is Gaussian and in closed form (kriging with
+the covariance of the bank).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from operant.relational.bank.curves import Array, Function, interpolator
+from operant.relational.bank.curves import Array
 from operant.relational.bank.splits import outer
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import (
@@ -28,6 +27,7 @@ from operant.relational.operators.base import (
     RelationalOperator,
     register,
 )
+from operant.relational.operators.components import Components
 
 TAU = np.array([1.0, 4.0, 16.0, 64.0, 256.0])
 SIGMA = np.logspace(-8, 0, 33)
@@ -59,59 +59,26 @@ class Span(RelationalOperator):
 
     def fit(self, bank: TaskBank) -> FittedSpan:
         """See :meth:`RelationalOperator.fit`."""
-        grid = bank.grid()
-        mean, basis, variance = components(bank, grid, self.components)
-        kappa, left = np.ones(len(variance)), np.full(bank.c, 1e-6)
-        if len(bank) >= 6:
-            kappa, left = self._inflation(bank, grid, len(variance))
-        return FittedSpan(bank, mean, basis, variance * kappa, left)
+        components = Components(bank, self.components)
+        kappa, left = np.ones(components.count), np.full(bank.c, 1e-6)
+        if len(bank) >= 6:  # fewer leave no two ends to take out
+            kappa, left = self._inflation(bank, components.count)
+        return FittedSpan(bank, components, kappa, left)
 
-    def _inflation(self, bank: TaskBank, grid: Array, count: int) -> tuple[Array, Array]:
+    def _inflation(self, bank: TaskBank, count: int) -> tuple[Array, Array]:
         """(count,) kappa, and (C,) what the inner components leave unexplained of the outer tasks."""
-        split = outer(bank, share=self.share)
-        mean, basis, variance = components(split.train, grid, self.components)
-        if not len(variance):
+        grid, split = bank.grid(), outer(bank, share=self.share)
+        inner = Components(split.train, self.components)
+        if inner.flat:
             return np.ones(count), np.full(bank.c, 1e-6)
-        phi = basis(grid)  # (G, C, k)
-        rest = split.test.values(grid) - mean(grid)  # (F', G, C)
-        z = np.linalg.lstsq(phi.reshape(-1, len(variance)), rest.reshape(len(rest), -1).T, rcond=1e-12)[0]
-        ratio = np.maximum((z**2).mean(1) / variance, 1.0)
+        mean, phi = inner(grid)  # (G, C), (G, C, k)
+        rest = split.test.values(grid) - mean  # (F', G, C)
+        z = np.linalg.lstsq(phi.reshape(-1, inner.count), rest.reshape(len(rest), -1).T, rcond=1e-12)[0]
+        ratio = np.maximum((z**2).mean(1), 1.0)
         left = rest - np.einsum("gck,kf->fgc", phi, z)
         kappa = np.full(count, float(np.median(ratio)))
         kappa[: len(ratio)] = ratio[:count]
         return kappa, np.maximum(np.sqrt((left**2).mean((0, 1))), 1e-8)
-
-
-def components(bank: TaskBank, grid: Array, count: int) -> tuple[Function, Function, Array]:
-    """Mean (Q, C) and components (Q, C, k) as functions of (Q, D), and their variances (k,)."""
-    curves = bank.values(grid)  # (F, G, C)
-    f, c = len(bank), bank.c
-    flat = curves.reshape(f, -1)
-    u, s, vt = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
-    k = int(min(count, f - 1, (s > 1e-9 * max(s[0], 1e-300)).sum()))
-    u, s, vt = u[:, :k], s[:k], vt[:k]
-    if bank.callable:  # exact at any point: components are combinations of the tasks
-        return partial(_bank_mean, bank), partial(_bank_basis, bank, u / s), s**2 / f
-    parts = np.concatenate([flat.mean(0)[None], vt]).reshape(k + 1, len(grid), c)
-    curve = interpolator(grid, parts.transpose(1, 0, 2).reshape(len(grid), -1), bank.method)
-    return partial(_curve_mean, curve, c), partial(_curve_basis, curve, c), s**2 / f
-
-
-def _bank_mean(bank: TaskBank, x: Array) -> Array:
-    return bank.values(x).mean(0)
-
-
-def _bank_basis(bank: TaskBank, weights: Array, x: Array) -> Array:
-    values = bank.values(x)
-    return np.einsum("fqc,fk->qck", values - values.mean(0), weights)
-
-
-def _curve_mean(curve: Function, c: int, x: Array) -> Array:
-    return curve(x).reshape(len(x), -1, c)[:, 0]
-
-
-def _curve_basis(curve: Function, c: int, x: Array) -> Array:
-    return curve(x).reshape(len(x), -1, c)[:, 1:].swapaxes(1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +86,13 @@ class FittedSpan(Fitted):
     """See :class:`Span`."""
 
     bank: TaskBank
-    mean: Function
-    basis: Function
-    variance: Array
+    components: Components
+    kappa: Array
     left: Array
 
     def adapt(self, context: Context) -> Adapted:
         """See :meth:`Fitted.adapt`."""
-        if not len(self.variance):
+        if self.components.flat:
             raise CannotAdaptError("all tasks of the bank are the same function: there is no span.")
         return AdaptedSpan(self, context)
 
@@ -136,9 +102,10 @@ class AdaptedSpan(Adapted):
 
     def __init__(self, fitted: FittedSpan, context: Context) -> None:
         self.fitted, self.context = fitted, context
-        root = np.sqrt(fitted.variance)
-        phi = (fitted.basis(context.x) * root).reshape(-1, len(root))  # (P C, k)
-        residual = (context.y - fitted.mean(context.x)).reshape(-1)
+        root = np.sqrt(fitted.kappa)
+        mu, phi = fitted.components(context.x)
+        phi = (phi * root).reshape(-1, len(root))  # (P C, k)
+        residual = (context.y - mu).reshape(-1)
         u, d, vt = np.linalg.svd(phi, full_matrices=False)  # z / root = vt^T q
         along = u.T @ residual
         rest = max(float(residual @ residual) - float(along @ along), 0.0)
@@ -176,10 +143,9 @@ class AdaptedSpan(Adapted):
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """See :meth:`Adapted.predict`."""
-        phi = self.fitted.basis(x)
-        mean = self.fitted.mean(x) + phi @ self.z
+        mu, phi = self.fitted.components(x)
         variance = np.einsum("qck,kl,qcl->qc", phi, self.covariance, phi)
-        return mean, np.sqrt(np.maximum(variance, 0.0) + self.fitted.left**2)
+        return mu + phi @ self.z, np.sqrt(np.maximum(variance, 0.0) + self.fitted.left**2)
 
     def left_out(self) -> tuple[Array, Array]:
         """See :meth:`Adapted.left_out`; in closed form."""
