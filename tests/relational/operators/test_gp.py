@@ -11,16 +11,8 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Ex
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import CannotAdaptError, Context, leave_one_out
-from operant.relational.operators.gp import (
-    JITTER,
-    LENGTH_PRIOR,
-    ContextGP,
-    Kernel,
-    TaskGP,
-    Term,
-    fit_kernel,
-    negative_evidence,
-)
+from operant.relational.operators.gp import ContextGP, TaskGP
+from operant.relational.operators.kernels import JITTER, LENGTH_PRIOR, Kernel, Term, fit_kernel, negative_evidence
 
 ALL = (Term("rbf", (0, 1)), Term("matern", (1, 2)), Term("linear", (0,)), Term("constant"), Term("periodic", (2,)))
 

@@ -11,9 +11,10 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, Context
 from operant.relational.operators.baselines import Nearest
+from operant.relational.operators.bilinear import Bilinear
 from operant.relational.operators.components import Components
 from operant.relational.operators.pairs import Layers, PairSampler
-from operant.relational.operators.psi import Bilinear, Psi
+from operant.relational.operators.psi import Psi
 from operant.relational.operators.ridge import ridge
 
 QUICK = [Psi(steps=25, members=2, width=16, batch=8), Bilinear(steps=25, rank=3, width=16, batch=8)]
@@ -115,7 +116,8 @@ def test_left_out_of_the_bilinear_form_is_a_refit_with_anchors_and_weights_held(
     context, _, _ = outside(np.random.default_rng(3))
     adapted = fitted.adapt(context)
     order, anchor = fitted.anchors(context)
-    h = fitted.h(context.x, anchor)
+    points = torch.tensor(context.x).expand(len(anchor), *context.x.shape)
+    h = fitted.net.h(points, torch.tensor(anchor)).numpy()
     penalty = float(fitted.net.log_ridge.exp())
     weight = {d.anchor: d.weight for d in adapted.decompositions}
     w = np.array([weight[fitted.bank.keys[i]] for i in order])

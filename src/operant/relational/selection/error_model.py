@@ -27,7 +27,7 @@ import numpy as np
 
 from operant.core.rng import numpy_generator
 from operant.relational.bank.curves import Array
-from operant.relational.operators.warp.operator import CHI2_MEDIAN
+from operant.relational.operators.warp.prior import CHI2_MEDIAN
 from operant.relational.selection.adaptation import ContextEvidence
 from operant.relational.selection.backtest import TINY, Trial, log_mean
 

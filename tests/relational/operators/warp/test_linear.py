@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.warp.linear import solve
 from operant.relational.operators.warp.parameters import Layout
-from operant.relational.operators.warp.search import Candidates, refine
+from operant.relational.operators.warp.refine import Candidates, refine
 from operant.relational.transforms import Transformation
 
 X = np.linspace(-1, 1, 7)[:, None]

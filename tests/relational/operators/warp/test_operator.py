@@ -13,7 +13,8 @@ from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import CannotAdaptError, Context
 from operant.relational.operators.warp.operator import INFLATIONS, AdaptedWarp, FittedWarp, Warp
 from operant.relational.operators.warp.parameters import Layout
-from operant.relational.operators.warp.search import Candidates, model, refine, search, warp_nodes
+from operant.relational.operators.warp.refine import Candidates, model, refine
+from operant.relational.operators.warp.search import search, warp_nodes
 from operant.relational.transforms import Scale, Shift, Transformation, Trend, XScale, XShift, XWarp
 
 X = np.linspace(0, 4, 33)[:, None]

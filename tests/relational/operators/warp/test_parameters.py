@@ -12,7 +12,7 @@ from operant.core.checks import InputError
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.warp.parameters import Layout
-from operant.relational.operators.warp.search import model
+from operant.relational.operators.warp.refine import model
 from operant.relational.transforms import KINDS, Scale, Shift, Transformation, Trend, XShift, XWarp
 
 PINNED = {

@@ -12,12 +12,12 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.operators.base import Context
-from operant.relational.operators.warp import search as warpfit
+from operant.relational.operators.warp import refine as refinement
 from operant.relational.operators.warp.hops import Windows
 from operant.relational.operators.warp.operator import AdaptedWarp, Warp
 from operant.relational.operators.warp.parameters import Layout
 from operant.relational.operators.warp.reach import KNOTS, Reach, _lagrange
-from operant.relational.operators.warp.search import refine
+from operant.relational.operators.warp.refine import refine
 from operant.relational.transforms import Scale, Shift, XScale, XShift
 
 X = np.linspace(0, 10, 81)
@@ -243,7 +243,7 @@ def test_each_point_is_predicted_by_what_covers_it() -> None:
 
 def test_context_beyond_an_anchor_does_not_spoil_its_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Going straight on, the anchor gives way to points that it does not know; with its sd, it fits the others."""
-    monkeypatch.setattr(warpfit, "IGNORANT", 0.0)
+    monkeypatch.setattr(refinement, "IGNORANT", 0.0)
     bank, _ = split_curve()
     layout = Layout.of(Scale() * XShift(), bank)
     x = np.linspace(-0.9, 0.9, 13)[:, None]

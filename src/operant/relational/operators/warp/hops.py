@@ -1,7 +1,7 @@
 """Relations between stretches of measured curves: f_i(x) = s f_j(x + b) + t + u x, found on all of a curve but its end.
 
 A relation is looked for on an even grid, refined by Levenberg-Marquardt, and kept if it predicts the last fifth of the
-curve, which it was not fitted to, much better than going straight on does. One input; letters as in ``warpfit``, ``G``
+curve, which it was not fitted to, much better than going straight on does. One input; letters as in ``refine``, ``G``
 points of a grid, ``K`` shifts.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.warp.parameters import Layout
-from operant.relational.operators.warp.search import FLOOR, model, refine
+from operant.relational.operators.warp.refine import FLOOR, model, refine
 from operant.relational.transforms import Scale, Shift, Trend, XShift
 
 HELD = 0.2

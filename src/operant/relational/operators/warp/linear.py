@@ -1,6 +1,6 @@
 """Fitting a transformation without a warp, y = s f(x) + t + u x, in closed form: many candidates at once.
 
-Letters as in ``warpfit``: ``B`` candidates, ``T`` entries of a vector, ``L`` of them an output.
+Letters as in ``refine``: ``B`` candidates, ``T`` entries of a vector, ``L`` of them an output.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.warp.parameters import Layout
-from operant.relational.operators.warp.search import GRID_NOISE, Candidates
+from operant.relational.operators.warp.refine import GRID_NOISE, Candidates
 
 
 def solve(
@@ -28,7 +28,7 @@ def solve(
     counts: NDArray[np.bool_] | None = None,
     steps: int = 25,
 ) -> Candidates:
-    """What ``search.refine`` finds, from one singular value decomposition a candidate.
+    """What ``refine.refine`` finds, from one singular value decomposition a candidate.
 
     With A the design of one output in units of the prior, A = U d V^T and q = U^T (y - prediction of the prior's mean),
     at noise sigma: theta = mean + sd V (d q / (d^2 + sigma^2)), covariance sd V sigma^2 / (d^2 + sigma^2) V^T sd,

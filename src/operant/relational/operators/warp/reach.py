@@ -10,7 +10,7 @@ along. The module ``hops`` finds such relations; they are chained for points sti
 straight on, with the error that straight continuations of the bank's own curves have at this distance; relation and
 straight line are weighed by their precision.
 
-One input only; letters as in ``warpfit``, ``G`` points of a grid.
+One input only; letters as in ``refine``, ``G`` points of a grid.
 """
 
 from __future__ import annotations
