@@ -169,6 +169,7 @@ def append_record(path: Path, kind: str, **fields: Any) -> None:
     with naming(path), path.open("a+b") as file:
         file.write(_mended(file) + line)
         file.flush()
+        # A process that is killed after this line has written its record.
         os.fsync(file.fileno())
 
 
@@ -242,6 +243,7 @@ def _replace(path: Path, chunks: Iterable[bytes]) -> None:
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
+        # A rename is atomic: a reader sees the old file or the new one.
         partial.replace(path)
     except BaseException:
         with suppress(OSError):  # the space may be all that is wanting
@@ -253,6 +255,7 @@ def _mended(file: BinaryIO) -> bytes:
     """Cut a torn last line off; a whole one that lacks its end gets what is returned."""
     size = place = file.seek(0, os.SEEK_END)
     tail = b""
+    # From the end, in steps: the last record can be long, and the file is not read whole.
     while place and b"\n" not in tail:
         step = min(place, 1 << 16)
         place = file.seek(place - step)

@@ -157,6 +157,7 @@ def _split_one(s: Strategy, one: Outcomes, rho: Tensor) -> tuple[Tensor, Tensor]
             "Lower N or M, discretize rewards and scores so that outcomes fall into fewer types, or sample from "
             "the policy itself and use credit."
         )
+    # Every draw once: those with i make its gain, those without i the value at rho_i = 0.
     draws = torch.tensor(list((combinations if s.traits.symmetric else permutations)(range(m), n)), device=rho.device)
     v = s.value(one.map(lambda x: x[0, draws])).double()
     member = torch.zeros(len(v), m, dtype=v.dtype, device=v.device).scatter_(1, draws, 1.0)

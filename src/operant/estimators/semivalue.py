@@ -70,6 +70,7 @@ def shapley(s: Strategy, outcomes: Outcomes) -> Tensor:
     tensor([4.5000, 0.0000, 1.5000])
     """
     m, reward = outcomes.m, outcomes.reward.double()
+    # Every success is the first of its coalition with the chance 1/c.
     if isinstance(s, PassAt) and outcomes.binary:
         return (reward / reward.sum(-1, keepdim=True).clamp(min=1)).to(outcomes.reward)
     if isinstance(s, BestOf) and outcomes.score is None:

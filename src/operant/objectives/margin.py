@@ -49,6 +49,7 @@ def token_margin(logits: Tensor, gold: Tensor, *, rivals: int = 4, generator: to
     q = z.detach().scatter(-1, gold, -torch.inf).softmax(-1)
     if rivals == 0:
         return (q * torch.nn.functional.softplus(z - own)).sum(-1)
+    # multinomial takes two dimensions.
     drawn = torch.multinomial(q.reshape(-1, q.shape[-1]), rivals, replacement=True, generator=generator)
     drawn = drawn.view(*gold.shape[:-1], rivals)
     return torch.nn.functional.softplus(z.gather(-1, drawn) - own).mean(-1)

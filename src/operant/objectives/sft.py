@@ -119,6 +119,7 @@ def _from_log(log_s: Tensor, power: float) -> Tensor:
         return 0.0 - log_s  # 0 where S = 1, not -0
     if not (math.isfinite(power) and power > 0):
         raise InputError(f"power must be a finite number >= 0, got {power}.")
+    # expm1 keeps the digits where S is near 1.
     return (0.0 - torch.expm1(power * log_s)) / power
 
 

@@ -61,5 +61,6 @@ def operant(
     return token_advantages(token_level_rewards, response_mask, index, parse(strategy), votes_in_reward=votes)
 
 
+# The plugin is importable without verl, for its tests and its documentation.
 if find_spec("verl") is not None:
     importlib.import_module("verl.trainer.ppo.core_algos").register_adv_est("operant")(operant)

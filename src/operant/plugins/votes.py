@@ -24,6 +24,7 @@ def encode_vote(correct: bool, answer: str | None) -> float:
     """
     if answer is None:
         return float(correct)
+    # Not hash(): it differs between the processes of a run. Code 0 is kept for no answer.
     digest = hashlib.blake2b(answer.encode(), digest_size=8).digest()
     return float(correct) + _STEP * (1 + int.from_bytes(digest, "big") % (_CODES - 1))
 

@@ -188,6 +188,7 @@ def _inside(reward: Tensor, k: int) -> Tensor:
     _check_k(k, m, spare=0)
     x, order = reward.double().sort(dim=-1)
     i = torch.arange(m, dtype=torch.float64)
+    # In logarithms: C(M-1, k-1) exceeds float64 for M in the thousands.
     scale = log_binom(m - 1, k - 1)
     own, above = (torch.exp(log_binom(*ways) - scale).to(x) for ways in ((i, k - 1), (i - 1, k - 2)))
     return _unsorted(own * x + _after(above * x), order).to(reward)

@@ -71,6 +71,7 @@ def _laws(s: Strategy, seed: int) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "value is a reward", lambda: _in_range(s, o)
     if s.traits.monotone:
         yield "reward is worth having", lambda: _monotone(s, o)
+    # Two rollouts more than N: a jackknife can leave one out, and enumeration stays small.
     more = _random_outcomes(s, s.n + 2, seed)
     if s.traits.symmetric or (route_of(s, more) == "closed form" and s.n <= _LONGEST):
         yield "estimate is unbiased", lambda: _unbiased_estimate(s)
@@ -102,6 +103,7 @@ def _random_outcomes(s: Strategy, m: int, seed: int) -> Outcomes:
 
 def _relabeled(o: Outcomes) -> Outcomes:
     assert o.answer is not None
+    # Other labels, in another order, with gaps.
     return Outcomes(o.reward, torch.where(o.answer >= 0, 7 - 3 * o.answer, -1), o.score)
 
 

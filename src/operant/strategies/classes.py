@@ -86,6 +86,7 @@ def _key(answer: object) -> Hashable:
         hash(answer)
     except TypeError:
         return (object, id(answer))
+    # 1, True and 1.0 are equal in Python, and need not be for the user's function.
     return (type(answer), answer)
 
 

@@ -86,6 +86,7 @@ def write_form(strategy: Any, form: str, n: int | str) -> str:
 
 
 def _text(value: Any, kind: Any, n: int | str) -> str:
+    # By what it can do and not by class: the module of Strategy imports this one.
     if isinstance(value, _Named):
         return value.named(n)
     if get_origin(kind) is tuple:

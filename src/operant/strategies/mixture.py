@@ -152,6 +152,7 @@ class Harmonic(Mixture):
                     f"{self} has more than {MOST_PARTS:,} parts, one for each budget 1..N. Lower N, or mix a few "
                     "budgets with weights proportional to 1/n."
                 )
+            # The parts of a harmonic that this one is cut from are shared: they were checked and counted already.
             parts.append(strategy if n == strategy.n else known[n - 1] if known else strategy.at_budget(n))
             size += nesting(parts[-1]).size - 1
         total = sum(1 / n for n in range(1, strategy.n + 1))

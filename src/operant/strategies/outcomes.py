@@ -73,6 +73,7 @@ class Outcomes:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Outcomes:
         """The same index operation on every field; the values were checked already, as a whole."""
+        # Without the checks, which would wait for the device at every index operation.
         new = object.__new__(Outcomes)
         for name in ("binary", "verdicts"):
             object.__setattr__(new, name, getattr(self, name))

@@ -58,6 +58,7 @@ class RankStrategy(Strategy):
     def credit(self, outcomes: Outcomes) -> Tensor:
         """U - U without j: lower groups keep their positions, higher ones move down by one. O(M log M)."""
         m, g, device = outcomes.m, _TieGroups(outcomes), outcomes.reward.device
+        # Without j every higher position moves down by one, so two tables and three running sums give all M credits.
         top, less = rank_table(self, m, device), rank_table(self, m - 1, device)
         pad = less.new_zeros(1)
         below = _exclusive_sum(torch.cat([less, pad]) * g.mean)  # (..., M+1) prefix, positions kept

@@ -147,6 +147,7 @@ def curve(s: Strategy, outcomes: Outcomes, budgets: Sequence[int] | None = None)
         raise BudgetError("expected at least one budget, got none.")
     for n in chosen:
         _check_budget(check_int("budget", n, least=1), m)
+    # Counts, ranks and votes value all budgets in one pass.
     values = s.estimate_budgets(outcomes, chosen)
     if values is None:
         values = torch.stack([mean_value(s.at_budget(n), outcomes) for n in chosen], dim=-1)
@@ -196,6 +197,7 @@ def _closed_credit(s: Strategy, outcomes: Outcomes) -> Tensor:
     weights = s.credit(outcomes)
     if weights is not None:
         return weights
+    # A strategy that has an estimate only: M + 1 of them make its jackknife.
     whole = s.estimate(outcomes)
     parts = [s.estimate(outcomes.without(i)) for i in range(outcomes.m)]
     if whole is None or any(part is None for part in parts):

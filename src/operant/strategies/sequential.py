@@ -140,6 +140,7 @@ def _some_and_draws(n: int, m: int) -> tuple[Tensor, Tensor]:
     m + 1 is within N.
     """
     t = torch.arange(m + 1, dtype=torch.float64)
+    # expm1 of the logarithm keeps the digits of a small chance.
     some = -torch.expm1(log_none_drawn(t, m, n))
     return some, (m + 1) / (t + 1) * -torch.expm1(log_none_drawn(t + 1, m + 1, n))
 

@@ -80,6 +80,7 @@ def _by_types(s: Strategy, flat: Outcomes, b: int) -> tuple[Tensor, Tensor]:
     whole = u(count, m)
     if m == n:
         return whole, torch.zeros(m, dtype=v.dtype, device=v.device)
+    # A rollout that is left out lowers the count of its type: a weight per type, not per rollout.
     one = torch.eye(len(counts), dtype=count.dtype, device=count.device)
     without = torch.stack([u(count - one[t], m - 1) for t in range(len(counts))])
     return whole, whole - without[kind]
@@ -149,6 +150,7 @@ def _resampled_by_table(s: CountStrategy, outcomes: Outcomes) -> Tensor:
     n = s.n
     step = s.table().diff()  # v[k+1] - v[k], (N,)
     c = torch.arange(n + 1, dtype=torch.float64)
+    # An exchange of a correct rollout for a wrong one moves v by one step, and N - c of the N - 1 others are wrong.
     correct = torch.cat([step[:1], step]) * (n - c) / (n - 1)
     wrong = -torch.cat([step, step[-1:]]) * c / (n - 1)
     good = outcomes.reward > 0

@@ -1,1 +1,1 @@
-"""."""
+"""Votes over answer classes; all of them count with ``plurality``."""

@@ -123,6 +123,7 @@ def _partitions(n: int, classes: int, d: int) -> _Partitions:
     for p in found:  # grows while it is read
         least, room = p[-1] if p else n, n - sum(p)
         found += [(*p, s) for s in range(1, min(least, room) + 1)] if len(p) < classes else []
+    # By votes: a partition comes after those with a vote less, from which its share is computed.
     found.sort(key=sum)
     at = {p: i for i, p in enumerate(found)}
 
@@ -140,6 +141,7 @@ def _partitions(n: int, classes: int, d: int) -> _Partitions:
                 undecided[i] += s * classes_with_s / sum(p) * undecided[at[before]]
 
     grow: dict[int, list[tuple[int, int]]] = {s: [] for s in range(1, n + 1)}
+    # With d = 1 the first vote wins.
     wins, leads, share = [(0, 0, 0)] if d == 1 else [], [], []
     for i, p in enumerate(found):
         top = p[0] if p else 0

@@ -59,6 +59,7 @@ class _Win(torch.autograd.Function):
         rival, order = log_q[:, 2:].detach().sort(dim=1, descending=True)
         used = int((rival > _NEVER / 2).sum(1).max()) if rival.numel() else 0
         rows = torch.cat([log_q[:, :2].detach(), rival[:, :used]], dim=1)
+        # The tables hold N + 1 numbers for each class and row.
         size = max(1, _CELLS // ((used + 2) * (n + 1)))
         parts = [_wins(part, n, least, ties, slope=ctx.needs_input_grad[0]) for part in rows.split(size) if len(part)]  # pyright: ignore
         win, slope = (torch.cat(x) for x in zip(*parts, strict=True)) if parts else (rows[:, 0], rows)

@@ -67,6 +67,7 @@ def _times(x: Tensor, y: Tensor, most: tuple[int, int]) -> Tensor:
     a, d = (min(x.shape[i] + y.shape[i] - 2, most[i]) + 1 for i in (0, 1))
     nodes = max(x.shape[2], y.shape[2])
     new = x.new_zeros(a, d, nodes, x.shape[3])
+    # Python loops over the degrees of one factor; the rest is vectorized over nodes and rows.
     for i in range(min(y.shape[0], a)):
         for j in range(min(y.shape[1], d)):
             part = x[: a - i, : d - j]

@@ -109,6 +109,7 @@ class _Strata:
         use = (above + size >= self.k) & (self.m - above >= self.n - self.k + 1)
         self.prompt, self.above, self.size = prompt[use], above[use], size[use]  # (G,), L, t
         self.at = ordered[self.prompt, self.above]
+        # Running sums over the order of scores: the counts above and within any tie group are differences of two rows.
         one_hot = torch.nn.functional.one_hot(self.column.gather(1, order), self.classes + 1).double()
         start, end = (self.prompt, self.above), (self.prompt, self.above + self.size)
         count = torch.nn.functional.pad(one_hot.cumsum(1), (0, 0, 1, 0))  # (B, M+1, K+1)
