@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import pickle
-from collections.abc import Sequence
+import pkgutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import operant.strategies
 from operant import (
     AllOf,
     BestOf,
@@ -25,8 +29,10 @@ from operant import (
     from_function,
     parse,
 )
+from operant.core.checks import InputError
 from operant.strategies import (
     FirstAccepted,
+    FunctionStrategy,
     Graded,
     Harmonic,
     LStatistic,
@@ -122,6 +128,34 @@ TABLE = [
 SYMMETRIC = [row for row in TABLE if row.strategy.traits.symmetric]
 every_row = pytest.mark.parametrize("row", TABLE, ids=[row.id for row in TABLE])
 symmetric_rows = pytest.mark.parametrize("row", SYMMETRIC, ids=[row.id for row in SYMMETRIC])
+
+
+def concrete(base: type[Strategy]) -> Iterator[type[Strategy]]:
+    for cls in base.__subclasses__():
+        yield from concrete(cls)
+        if not inspect.isabstract(cls) and cls.__module__.startswith("operant.") and not cls.__name__.startswith("_"):
+            yield cls
+
+
+def test_every_strategy_has_a_row_a_form_and_a_name_that_is_exported() -> None:
+    for module in pkgutil.walk_packages(operant.strategies.__path__, "operant.strategies."):
+        importlib.import_module(module.name)
+    known = set(concrete(Strategy))
+    assert not [c.__name__ for c in known - {type(row.strategy) for row in TABLE}], "needs a row in TABLE"
+    assert not [c.__name__ for c in known if c.__name__ not in operant.strategies.__all__], "not in operant.strategies"
+    formless = {c for c in known if not c.__dict__.get("form")} - {FunctionStrategy}
+    assert not [c.__name__ for c in formless], "needs a form, by which its string is written and read"
+
+
+@every_row
+def test_only_votes_need_answers(row: Row) -> None:
+    s = row.strategy
+    blind = Outcomes(torch.zeros(1, s.n), score=torch.zeros(1, s.n) if row.scored else None)
+    if s.traits.answers:
+        with pytest.raises(InputError, match="votes over answer classes"):
+            s.value(blind)
+    elif not row.function:
+        assert s.value(blind).shape == (1,)
 
 
 def sample(row: Row, m: int, *, batch: int = 6, seed: int = 0) -> Outcomes:
