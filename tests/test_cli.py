@@ -210,7 +210,7 @@ def test_demo_runs_small(tmp_path):
     assert (tmp_path / "d" / "report" / "scaling.png").stat().st_size > 1000
     again = inside("demo", "--seeds=1", "--warm_steps=2", "--steps=2", f"--output_dir={tmp_path / 'd'}", "--open=false")
     table = run.stdout[run.stdout.index("mean, %") :]
-    assert "nothing is left to train" in again.stdout and table in again.stdout
+    assert "no job is left" in again.stdout and table in again.stdout
 
 
 def test_audit_prints_and_draws_what_each_rule_optimises(tmp_path):

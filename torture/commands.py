@@ -175,7 +175,7 @@ def _records(path: Path) -> list[dict[str, Any]] | str:
 
 def _fell_back(record: dict[str, Any]) -> bool:
     """A continuation says in the record that a checkpoint was half written."""
-    return record.get("kind") == "warning" and "training goes on from" in record["text"]
+    return record.get("kind") == "warning" and "training resumes from" in record["text"]
 
 
 def difference(wanted: dict[str, Any], got: dict[str, Any]) -> str:

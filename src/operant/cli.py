@@ -1,6 +1,6 @@
 """The command line: ``operant train | evaluate | plan | audit | extrapolate | report | demo``.
 
-A verb: one config, one function.
+Each verb has one configuration class and one function.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from operant.core.stop import Terminated, interrupt_of, terminable
 from operant.core.trouble import told
 
 LARGEST = 1_000_000
+"""Bytes of the largest configuration that is read: a larger file is a data file that was passed by mistake."""
 DEEPEST = 20
-"""Bytes and depth of a configuration."""
+"""Deepest nesting of a configuration. PyYAML recurses, and deep nesting ends the process."""
 
-TRAIN = """Train a language model for the strategy it will be deployed with, beside a baseline that starts from the
-same weights and sees the same prompts: cross-entropy for --method sft, TRL's own trainer for grpo and rloo.
-Then look at RUN/report/index.html.
+TRAIN = """Train a language model for the strategy that it will be deployed with. A baseline is trained from the
+same weights on the same prompts: cross-entropy for --method sft, TRL's own trainer for grpo and rloo.
+The result is RUN/report/index.html.
 
   operant train --model MODEL_DIR --data.train train.jsonl --data.test test.jsonl --lora_rank 16
   operant train --strategies '[pass@16, pass@64]' --warm_steps 500 --steps 350 --learning_rate 4e-3 \\
@@ -48,27 +49,27 @@ Then look at RUN/report/index.html.
   operant train --config run.yaml --learning_rate 2e-5       (flags override the file)
   operant train ... --print_config > run.yaml                (writes such a file)
 """
-EVALUATE = """Sample a model M times a prompt, verify the answers, and print pass@k, maj@k and best@k, exact and
-with standard errors. Or read rollouts that you have already.
+EVALUATE = """Sample a model M times per prompt, verify the answers, and print pass@k, maj@k and best@k with standard
+errors. Or read rollouts from a file.
 
   operant evaluate --model RUN/seed0/pass@16/model --rollouts 64 --output_dir runs/eval
   operant evaluate --rollouts_file rollouts.jsonl --output_dir runs/eval2
 """
-PLAN = """Say what to train for, from saved rollouts and without training: what each strategy and budget is worth,
-which prompts carry the gradient, how many groups are dead, and a recommended (strategy, N, M) with the reason.
+PLAN = """Recommend what to train for, from saved rollouts and without training: what each strategy and budget is
+worth, which prompts carry the gradient, how many groups are dead, and a strategy with N, M and the reason.
 
   operant plan runs/eval/rollouts.jsonl --output_dir runs/plan
   operant plan rollouts.jsonl --strategies '[pass@16, maj@16, "mix(pass@1:0.25, pass@16:0.75)"]' --price 0.001
 """
-AUDIT = """Say what an advantage rule really optimises on groups of M binary rewards: the slope of its exact objective
-beside the slope of the deployed strategy, dead groups and noise, for the published rules and for operant's.
+AUDIT = """Compute what an advantage rule optimizes on groups of M binary rewards: the slope of its exact objective
+and of the deployed strategy, dead groups and noise, for the published rules and for operant's credit.
 
   operant audit --n 4 --m 8
   operant audit --strategy 'mix(pass@1:0.25, pass@16:0.75)' --m 32 --rules '[grpo, maxrl, passk-training]'
 """
-EXTRAPOLATE = """Predict an unseen task from a few of its points and a bank of known tasks: which known task
-and which named transformation explain it, how sure that is, and whether it applies at all. CSV files, a row a
-point; in the target's file an empty y asks for a prediction.
+EXTRAPOLATE = """Predict an unseen task from a few of its points and a bank of known tasks. The result names the known
+task and the transformation that explain it, an interval, and whether the method applies. Files are CSV with a row
+per point; in the target's file an empty y asks for a prediction.
 
   operant extrapolate bank.csv --target target.csv --task T --x log_t --y log_E --params T
   operant extrapolate bank.csv --target target.csv --task cell --x '[cycle, load]' --y capacity --query query.csv
@@ -77,8 +78,8 @@ REPORT = """Write one self-contained page, RUN/report/index.html, and its charts
 
   operant report runs/first
 """
-DEMO = """The main job on the embedded default: a 100k-parameter transformer learns two-digit multiplication,
-with cross-entropy and for pass@16, pass@64 and a mixture, over three seeds. A few minutes on two cores.
+DEMO = """Train the embedded model, a transformer with 100k parameters, on two-digit multiplication: with cross-entropy,
+for pass@16, for pass@64 and for a mixture, with three seeds. A few minutes on two cores.
 """
 
 
@@ -91,11 +92,11 @@ class _Formatter(DefaultHelpFormatter):
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """What to report on.
+    """The settings of the report.
 
     Args:
         run_dir: folder of a run of train, evaluate, plan, audit, extrapolate or demo.
-        out_dir: where the page goes. Default: report/ inside it.
+        out_dir: folder of the page. Default: report/ inside run_dir.
         open: whether to open the page in a browser.
     """
 
@@ -106,15 +107,15 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """The demo's settings.
+    """The settings of the demo.
 
     Args:
         output_dir: folder of the run.
-        seeds: one warm start and four branches for each.
+        seeds: number of seeds, with one warm start and four branches each.
         warm_steps: cross-entropy steps before the branches.
         steps: steps of each branch.
-        jobs: branches trained at once, each in its own process with one thread. Default: one per core.
-        resume: continue a demo that was stopped, and show one that is finished.
+        jobs: branches trained at once, each in its own process with one thread. Default: one per CPU core.
+        resume: continue a demo that was stopped, or show one that is finished.
         open: whether to open the page in a browser at the end.
     """
 
@@ -129,12 +130,12 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """The audit's settings.
+    """The settings of the audit.
 
     Args:
-        n: budget of the rules that have one. Default: that of the strategy, or 4.
-        m: rollouts per group. Default: 2 N.
-        strategy: what is deployed, any strategy that counts successes. Default: pass@N.
+        n: budget N of the rules that have one. Default: the strategy's budget, else 4.
+        m: rollouts per group, M. Default: 2 N.
+        strategy: deployed strategy, any that counts successes. Default: pass@N.
         rules: published rules to audit; all: those and cat-log, dr-grpo, grpo-passk-std, pkpo-sloo,
             pkpo-sloo-centered.
         output_dir: folder of the audit. It must be new.
@@ -194,7 +195,7 @@ def audit(config: AuditConfig) -> None:
 
 
 def extrapolate(config: Any) -> None:
-    """Explain and predict the targets, then show them."""
+    """Explain and predict the targets, then show the page."""
     from rich.console import Console
 
     from operant.relational.run import extrapolate as run
@@ -210,7 +211,7 @@ def report(config: ReportConfig) -> None:
 
 
 def demo(config: DemoConfig) -> None:
-    """Train the embedded model four ways, and show the page."""
+    """Train the embedded model with four objectives, then show the page."""
     from operant.hf.train.demo import demo_config
     from operant.hf.train.run import run_training
 
@@ -226,7 +227,7 @@ def demo(config: DemoConfig) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command line; trouble that is no bug of ours is one line and exit code 2."""
+    """Run the command line. A fault that is no bug of operant is one line on stderr and exit code 2."""
     given = sys.argv[1:] if args is None else args
     parser, verbs = parser_of_verbs()
     verb, config_class = "", None
@@ -239,7 +240,7 @@ def main(args: list[str] | None = None) -> int:
         with terminable():
             function(config_class(**settings))
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has what it wanted
+    except BrokenPipeError:  # the reader of the output, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (Exception, KeyboardInterrupt) as error:
@@ -247,7 +248,7 @@ def main(args: list[str] | None = None) -> int:
         if stop is None:
             text = told(error)
             if text is None:
-                raise  # a bug of ours
+                raise  # a bug of operant
             line = text if isinstance(error, ParseError) else " ".join(text.split())
             print(f"operant{verb}: {line}", file=sys.stderr)
             return 2
@@ -258,7 +259,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 class _Parser(ArgumentParser):
-    """Says what is wrong in one line, without the usage: it has a hundred settings."""
+    """Prints an error as one line, without the usage text, which lists a hundred settings."""
 
     def parse_args(self, *args: Any, **options: Any) -> Any:
         """Parse; an integer that no float holds is an error of the settings."""
@@ -299,7 +300,7 @@ def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
     }
     positional = {
         "plan": ("rollouts", "JSON lines of rollouts, as operant evaluate writes them."),
-        "extrapolate": ("bank", "CSV file of the known tasks with a header, a row a point."),
+        "extrapolate": ("bank", "CSV file of the known tasks, with a header and a row per point."),
         "report": ("run_dir", "folder of a run of train, evaluate, plan, audit, extrapolate or demo."),
     }
     for verb, (config, _, text) in actions.items():
@@ -340,10 +341,10 @@ def _check_nulls(config_class: Any, settings: Mapping[str, Any], group: str = ""
 
 
 def check_arguments(args: Sequence[str]) -> None:
-    """Refuse YAML that its reader does not survive: deep nesting ends the process, aliases multiply.
+    """Reject YAML that would end the process or exhaust its memory: deep nesting, and aliases of aliases.
 
     Raises:
-        DataError: for a configuration that is no text in UTF-8, too large, nested too deeply, or has aliases.
+        DataError: for a configuration that is not UTF-8, too large, nested too deeply, or has aliases.
     """
     for before, arg in zip(("", *args), args, strict=False):
         name, _, value = arg.partition("=") if arg.startswith("--") else (before, "", arg)
@@ -367,7 +368,7 @@ def _check_yaml(name: str, text: str) -> None:
                 what = "aliases" if depth <= DEEPEST else f"values nested deeper than {DEEPEST}"
                 raise DataError(f"{name}: a configuration has no {what}. Write the settings out.")
     except yaml.YAMLError:
-        return  # the parser says where, and some texts are no YAML
+        return  # jsonargparse reports the position; other arguments need not be YAML
 
 
 def _report(folder: Path, *, open_page: bool, out_dir: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The configurations of ``operant train``, ``evaluate`` and ``plan``: plain data, light to import, no code."""
+"""The configurations of ``operant train``, ``evaluate`` and ``plan``. Importing them loads no heavy library."""
 
 from __future__ import annotations
 
@@ -15,68 +15,68 @@ Method = Literal["sft", "grpo", "rloo"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train for a test-time strategy, beside its baseline, from one warm start.
+    """Train a model for test-time strategies, and a baseline from the same weights.
 
-    The baseline of sft is cross-entropy; that of grpo and rloo is TRL's own trainer with the same settings. A
-    setting that is left out (null) takes the default of the method, ``DEFAULTS``.
+    The baseline of sft is cross-entropy. The baseline of grpo and rloo is TRL's own trainer with the same settings.
+    A setting that is left out (null) takes the default of its method.
 
     Args:
-        output_dir: folder of the run. It must be new, unless --resume.
+        output_dir: folder of the run. It must be new, unless --resume is set.
         method: sft (answers are given); grpo or rloo (completions are sampled and verified).
         model: folder or Hub id of a causal language model, or "embedded" (100k parameters, CPU).
         data: prompts and answers.
-        strategies: deployed strategies, one branch each. sft takes any that has an S(p): pass@N, pass^N,
-            threshold@N:k, verified@N:fpr:fnr, topmean@N:k, harmonic(pass@N), mix(pass@1:0.25, pass@64:0.75), ...;
-            grpo and rloo take all: also maj@N and best@N.
-        baseline: whether to train a baseline branch beside them, from the same weights and prompts.
+        strategies: deployed strategies, one branch each. sft takes the strategies with a success curve S(p): pass@N,
+            pass^N, threshold@N:k, verified@N:fpr:fnr, topmean@N:k, harmonic(pass@N), mix(pass@1:0.25, pass@64:0.75).
+            grpo and rloo take every strategy, for example maj@N and best@N.
+        baseline: whether to train a baseline branch, from the same weights and prompts.
         warm_steps: cross-entropy steps before the branches, at a constant learning rate.
         steps: steps of each branch.
         learning_rate: peak learning rate of the branches.
         warm_learning_rate: peak learning rate of the warm start. Default: learning_rate.
-        warm_batch_size: sequences per device and step of the warm start. Default: as the branches.
-        lr_scheduler_type: schedule of the branches, any of transformers.
+        warm_batch_size: sequences per device and step of the warm start. Default: per_device_train_batch_size.
+        lr_scheduler_type: learning-rate schedule of the branches, any of transformers.
         warmup_steps: steps over which the learning rate rises.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         max_grad_norm: gradient norm above which the step is scaled down.
         per_device_train_batch_size: sequences (completions, for grpo and rloo) per device and forward pass.
         gradient_accumulation_steps: forward passes per step.
         lora_rank: rank of a LoRA adapter on all linear layers; 0 trains all weights.
         lora_alpha: scale of the adapter.
-        level: what p is in S(p), for sft: sequence, answer (the measured success rate of a prompt), token or step.
+        level: for sft, the event whose probability is the p of S(p): sequence (the whole target), answer (the measured
+            success rate of the prompt), token, or step (a line).
         rollouts: rollouts per prompt that measure the success rate, for level answer.
         refresh_steps: steps between these measurements.
         margin: weight of the token-margin term, for sft; 0 leaves it out.
-        verifier: "math", "exact", "regex:PATTERN", "code", "gym", or the dotted path of a function of yours.
-        reward_model: folder or Hub id of a sequence-classification model, for grpo and rloo: its score is what
-            best@N chooses by. With verifier "" it is the reward.
+        verifier: "math", "exact", "regex:PATTERN", "code", "gym", or the dotted path of your own function.
+        reward_model: for grpo and rloo, folder or Hub id of a sequence-classification model. best@N chooses by its
+            score. With verifier "" the score is also the reward.
         num_generations: completions per prompt, M. Default: 2 N of the largest strategy, at least 8.
         max_completion_length: tokens after which a completion is cut.
-        temperature: of the sampler, in training and evaluation.
-        top_p: mass of the sampler's nucleus, likewise.
-        beta: weight of the KL penalty against the start; 0 leaves it out.
+        temperature: temperature of the sampler, in training and evaluation.
+        top_p: probability mass of the sampler's nucleus, in training and evaluation.
+        beta: weight of the KL penalty against the initial weights; 0 leaves it out.
         num_iterations: passes over each batch of completions.
         steps_per_generation: forward passes per batch of completions. Default: gradient_accumulation_steps.
         use_vllm: whether vLLM samples the completions.
-        vllm_mode: colocate or server.
-        form: the form of the advantage: exact, extrapolated (N > M), paper-log, paper-raw, or a published rule (see
+        vllm_mode: colocate (vLLM shares the training devices) or server.
+        form: form of the advantage: exact, extrapolated (N > M), paper-log, paper-raw, or a published rule (see
             operant audit).
         center: loo (leave-one-out baseline) or mean.
-        strategy_schedule: {step: strategy from that step on}, after each branch's own strategy.
+        strategy_schedule: {step: strategy from that step on}. Each branch starts with its own strategy.
         off_policy: whether later passes over a batch use the credit under the current weights.
-        resample_dead: times that a group without any signal is sampled again.
+        resample_dead: how many times groups without any signal are replaced by groups of other prompts.
         budgets: budgets k at which the curves are evaluated.
         eval_steps: steps between evaluations; 0 evaluates at the end only.
         eval_batch_size: sequences per forward pass of the evaluation.
-        eval_rollouts: 0 evaluates pass@k exactly, from the probability of the answer string; M > 0 samples and
-            verifies M completions per held-out prompt: pass@k, maj@k, best@k (where there are scores) and the curve
-            of each strategy.
+        eval_rollouts: 0 evaluates pass@k exactly, from the probability of the answer string. M > 0 samples and verifies
+            M completions per held-out prompt, for pass@k, maj@k, best@k (with scores) and the curve of each strategy.
         logging_steps: steps between records of loss, reward and weights.
-        save_steps: steps between checkpoints; 0 keeps none, and a killed branch starts again.
-        seeds: one warm start and one set of branches for each.
-        max_tokens: longest example; longer ones are an error.
-        report_to: where else to log: trackio, tensorboard, wandb, or a list of them.
-        jobs: branches trained at once, each in its own process. Under accelerate launch or torchrun it is 1.
-        threads: CPU threads of each. Default: 1 for the embedded model, else the cores divided by jobs.
+        save_steps: steps between checkpoints. 0 saves none: a branch that was killed then starts again.
+        seeds: random seeds, with one warm start and one set of branches each.
+        max_tokens: longest example in tokens; a longer one is an error.
+        report_to: trackers to log to as well: trackio, tensorboard, wandb, or a list of them.
+        jobs: branches trained at once, each in its own process. Must be 1 under accelerate launch or torchrun.
+        threads: CPU threads per branch. Default: 1 for the embedded model, else the cores divided by jobs.
         resume: continue a run that was stopped.
         trainer: any further field of TRL's SFTConfig, GRPOConfig or RLOOConfig, for example {bf16: true}.
     """
@@ -142,22 +142,22 @@ class EvaluateConfig:
     Args:
         output_dir: folder of the evaluation. It must be new, unless --resume.
         model: folder, adapter folder or Hub id of a causal language model, or "embedded" (untrained).
-        rollouts_file: read these rollouts instead of sampling: JSON lines with prompt (an id), completion,
-            and either reward (with answer and score where there are any) or target (with info where the verifier
-            needs it); with text (the prompt's) for a reward_model.
+        rollouts_file: JSON lines of rollouts to read instead of sampling. Each has prompt (an id), completion, and
+            either reward (optionally answer and score) or target (and info, if the verifier needs it). A
+            reward_model also needs text, the prompt's text.
         data: prompts and answers; the held-out prompts are evaluated.
         rollouts: rollouts per prompt, M.
-        temperature: of the sampler, and of the exact curve.
-        top_p: mass of the sampler's nucleus, 1 = all tokens, and of the exact curve: a target outside the nucleus
-            has probability 0.
+        temperature: temperature of the sampler and of the exact curve.
+        top_p: probability mass of the nucleus, 1 = all tokens, for the sampler and the exact curve. A target outside
+            the nucleus has probability 0.
         max_new_tokens: tokens after which a rollout is cut.
         batch_size: prompts per batch; each is sampled M times.
-        max_tokens: longest prompt with its answer; longer ones are an error.
-        verifier: "math" (math-verify), "exact" (the same text), "regex:PATTERN", "code", "gym", or the dotted path
-            of a function of yours: f(completion, target, **info) -> bool, float, None or (reward, answer).
-        reward_model: folder or Hub id of a sequence-classification model, whose score best@k chooses by.
-        families: curves to print: pass, maj, best, pass^, or any strategy, which names its family: quorum@8:3. One
-            that has its own budgets (a mixture) is a single point.
+        max_tokens: longest prompt with its answer, in tokens; a longer one is an error.
+        verifier: "math" (math-verify), "exact" (the same text), "regex:PATTERN", "code", "gym", or the dotted path of
+            your own function f(completion, target, **info) -> bool, float, None or (reward, answer).
+        reward_model: folder or Hub id of a sequence-classification model; best@k chooses by its score.
+        families: curves to print: pass, maj, best, pass^, or any member of a family, such as quorum@8:3. A strategy
+            with its own budgets (a mixture) is a single point.
         budgets: budgets k of the curves, at most M. Default: powers of two.
         exact: whether to add the exact pass@k curve, from the probability that the sampler returns the
             answer string.
@@ -186,18 +186,18 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """From saved rollouts, without training: what each strategy and budget is worth, and what to train for.
+    """Estimate from saved rollouts what each strategy and budget is worth, and recommend what to train for.
 
     Args:
-        rollouts: JSON lines with M rollouts of every prompt: prompt (an id), and either reward (with answer and
-            score where there are any) or completion and target. operant evaluate writes them.
+        rollouts: JSON lines with M rollouts of every prompt, as operant evaluate writes them. Each has prompt (an id),
+            and either reward (optionally answer and score) or completion and target.
         output_dir: folder of the plan. It must be new.
-        strategies: families to compare, each named by one member: pass@16, maj@16, best@16, pass^16, ...; a
-            mixture is one point. Default: all of pass, maj, best, pass^ that the rollouts allow.
+        strategies: families to compare, each named by one member, such as pass@16, maj@16, best@16 or pass^16. A
+            mixture is one point. Default: those of pass, maj, best and pass^ that the rollouts allow.
         budgets: budgets N of the curves, at most M. Default: powers of two.
-        price: what one sample costs, in reward (0.001: 10 samples must buy one point).
-        confidence: level of the intervals.
-        verifier: as of operant evaluate, for rollouts that have no reward.
+        price: cost of one sample in units of the reward (0.001: 10 samples must gain one point).
+        confidence: confidence level of the intervals.
+        verifier: verifier for rollouts without a reward, as in operant evaluate.
         seed: seed of the bootstrap and of the random subsets.
         open: whether to open the page in a browser.
     """
@@ -228,8 +228,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_completion_length": 256,
     },
 }
-"""Settings that were left out. gradient_accumulation_steps of grpo and rloo: 8 prompts per step and device."""
-DEFAULTS["rloo"] = DEFAULTS["grpo"]
+"""Settings that were left out. For grpo and rloo, gradient_accumulation_steps is M: 8 prompts per step and device."""
+DEFAULTS["rloo"] = DEFAULTS["grpo"]  # 1e-6 is TRL's own learning rate for both; none of these values is tuned
+# An untrained model is never rewarded, so cross-entropy comes first, with the batch and rate of the demo. 1e-4: at 3e-4
+# GRPO lost pass@16 on sums (LOG.md), which would flatter every strategy that is compared with it. 5 tokens: a product
+# of two two-digit numbers has four digits at most, and an end token.
 EMBEDDED_RL: dict[str, Any] = {
     "warm_steps": 600,
     "warm_learning_rate": 4e-3,
@@ -238,7 +241,7 @@ EMBEDDED_RL: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
     "max_completion_length": 5,
 }
-"""The same for grpo and rloo with the embedded model, which has to learn the task before it can be rewarded."""
+"""The defaults of grpo and rloo for the embedded model, which starts untrained."""
 RL_ONLY = (
     *("reward_model", "num_generations", "beta", "num_iterations", "steps_per_generation", "use_vllm", "vllm_mode"),
     *("form", "center", "strategy_schedule", "off_policy", "resample_dead"),
@@ -247,11 +250,11 @@ SFT_ONLY = ("level", "rollouts", "refresh_steps", "margin")
 
 
 _RENAMED = {"centre": "center"}
-"""Settings of operant 0.1 and what they are called now."""
+"""Name of a setting in operant 0.1 -> its name today."""
 
 
 def current_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in the record of a run, under the names of this version: a run of an older one can be resumed."""
+    """The settings in the record of a run under today's names, so that a run of an older version can be resumed."""
     new = {_RENAMED.get(name, name): value for name, value in config.items()}
     return new | {"form": "extrapolated"} if new.get("form") == "beyond" else new
 

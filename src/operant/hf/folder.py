@@ -1,4 +1,4 @@
-"""What the folder of a run holds, and how it is kept quiet: shared by training and evaluation."""
+"""The files of a run's folder that training and evaluation write alike, and the metrics in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from operant.strategies.mixture import budgets_of
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One metric: a strategy of a family at budget ``n``, (B,) values. A reader needs no more than these fields."""
+    """One metric of every prompt: a strategy's family, its budget ``n``, and (B,) values."""
 
     family: str
     n: int
@@ -34,7 +34,7 @@ class Column:
 
 
 def quiet() -> None:
-    """Progress and results are ours to show: keep the libraries' own bars and notices off the screen."""
+    """Switch off the progress bars and notices of transformers and TRL: operant prints progress and results itself."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from transformers.utils import logging as transformers_logging
 
@@ -42,13 +42,13 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module="(transformers|trl|peft|accelerate|torch).*")
     if not is_main():
-        logging.getLogger("operant").setLevel(logging.ERROR)  # the first process says it
+        logging.getLogger("operant").setLevel(logging.ERROR)  # the first process logs it
 
 
 def write_job(
     folder: Path, *, seed: int, branch: str, role: str, strategy: Strategy | None, baseline: bool = False
 ) -> None:
-    """Say what lies in a job's folder, and where it is to be judged: at its own metric, or at those that it mixes."""
+    """Write job.json: what the folder holds, the metric that the branch was trained for, and the parts of a mixture."""
     facts: dict[str, Any] = {"seed": seed, "branch": branch, "baseline": baseline, "role": role}
     if strategy is not None:
         facts |= {"strategy": str(strategy), "objective": _metric(strategy)}
@@ -61,7 +61,7 @@ def _metric(s: Strategy) -> dict[str, Any]:
 
 
 def write_prompts(folder: Path, ids: Sequence[Any], columns: Mapping[str, Column], **extra: Tensor) -> None:
-    """The result of every prompt, one line each: metric -> value, from columns of shape (B,). Written last."""
+    """Write prompts.jsonl, a line per prompt: metric -> value, from columns (B,). It is a job's last file."""
     rows = (
         {
             "prompt": prompt,
@@ -74,7 +74,7 @@ def write_prompts(folder: Path, ids: Sequence[Any], columns: Mapping[str, Column
 
 
 def exact_columns(log_p: Tensor, strategies: Sequence[Strategy], prefix: str = "") -> dict[str, Column]:
-    """S(p) of every prompt, one column (B,) a strategy: exact pass@k = 1 - (1-p)^k, and so on."""
+    """S(p) of every prompt, one column (B,) per strategy; pass@k, for example, is 1 - (1-p)^k."""
     return {
         f"{prefix}{s}": Column(f"{prefix}{s.family}", s.n, s.success(log_p).log_s.exp())
         for s in dict.fromkeys(strategies)
@@ -82,12 +82,12 @@ def exact_columns(log_p: Tensor, strategies: Sequence[Strategy], prefix: str = "
 
 
 def pass_at(log_p: Tensor, budgets: Sequence[int], prefix: str = "") -> dict[str, Column]:
-    """Exact pass@k of every prompt, one column (B,) a budget."""
+    """Exact pass@k of every prompt, one column (B,) per budget."""
     return exact_columns(log_p, [PassAt(k) for k in budgets], prefix)
 
 
 def summary(columns: Mapping[str, Column]) -> dict[str, dict[str, Any]]:
-    """Family, budget, mean over prompts and its standard error for every column; no error for a single prompt."""
+    """Family, budget, mean over prompts and its standard error of every column; no error for a single prompt."""
     return {
         name: {
             "value": c.values.mean().item(),

@@ -1,4 +1,4 @@
-"""Worker processes for training and sampling, the cores there are for them, and the processes of a launcher."""
+"""Worker processes for training and sampling, the CPU cores for them, and the processes of a launcher."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def launched() -> bool:
 
 
 def world_size() -> int:
-    """Processes of the launcher; 1 without one."""
+    """Number of processes that the launcher started; 1 without a launcher."""
     return int(os.environ["WORLD_SIZE"]) if launched() else 1
 
 
 def rank() -> int:
-    """Number of this process among them."""
+    """Index of this process among those of the launcher; 0 without a launcher."""
     return int(os.environ["RANK"]) if launched() else 0
 
 
 def local_rank() -> int:
-    """Number of this process on its machine, which is that of its GPU."""
+    """Index of this process on its machine, which is also the index of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0")) if launched() else 0
 
 
@@ -53,10 +53,10 @@ def barrier() -> None:
 
 
 class _Executor(ProcessPoolExecutor):
-    """Workers that Ctrl-C does not reach: the first process, which it reaches too, stops them."""
+    """Workers that ignore Ctrl-C: the main process receives it as well, and stops them."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """As its parent's; a process that this starts inherits the mask."""
+        """Submit with SIGINT blocked, because a process that this starts inherits the mask."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return super().submit(fn, *args, **kwargs)
@@ -66,15 +66,15 @@ class _Executor(ProcessPoolExecutor):
 
 @contextmanager
 def worker_pool(count: int, *, threads: int | None = None) -> Generator[ProcessPoolExecutor]:
-    """Processes whose OpenMP threads sleep while they wait: spinning slows small steps 4 to 20 times.
+    """A pool of processes whose OpenMP threads sleep while they wait: spinning slows small steps 4 to 20 times.
 
-    OpenMP reads its settings when it is loaded, which ``import torch`` has done here already: hence new processes.
-    If the block ends by an error, Ctrl-C included, they are stopped at once and waited for; if this process is
+    OpenMP reads its settings when it is loaded, and ``import torch`` has loaded it in this process: hence new ones.
+    If the block ends by an error or Ctrl-C, the workers are stopped at once and waited for. If this process is
     killed, they stop by themselves.
 
     Args:
-        count: how many.
-        threads: CPU threads of each; default one per core.
+        count: number of processes.
+        threads: CPU threads of each process; default one per core.
     """
     settings = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
     if threads is not None:
@@ -101,10 +101,10 @@ def worker_pool(count: int, *, threads: int | None = None) -> Generator[ProcessP
 
 
 def _end_with_owner(alive: Connection[Any, Any]) -> None:
-    """A worker whose owner stopped it, or was killed, must not write on into a folder that a resumed run now owns."""
+    """End this worker when its owner ends, so that it does not write into a folder that a resumed run has claimed."""
 
     def watch() -> None:
-        alive.poll(None)  # nothing is ever sent: it returns when the last other end is closed
+        alive.poll(None)  # nothing is sent: it returns when the owner's end is closed
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

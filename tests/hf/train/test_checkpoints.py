@@ -64,7 +64,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, capl
     assert newest(tmp_path) == tmp_path / "checkpoint-2" and not (tmp_path / "checkpoint-10").exists()
     step, warning = read_records(record)
     assert step["step"] == 2 and warning["kind"] == "warning"
-    assert "checkpoint-10 is damaged" in warning["text"] and "goes on from checkpoint-2." in warning["text"]
+    assert "checkpoint-10 is damaged" in warning["text"] and "resumes from checkpoint-2." in warning["text"]
     assert warning["text"] in caplog.text
     go_back(tmp_path, record, last=20)
     assert len(read_records(record)) == 2, "it is said once"
@@ -77,7 +77,7 @@ def test_without_a_whole_one_training_starts_again(tmp_path, caplog):
     cut(checkpoint(tmp_path, 4) / "optimizer.pt")
     (tmp_path / "checkpoint-note").mkdir()
     go_back(tmp_path, record, last=20)
-    assert newest(tmp_path) is None and "goes on from the start." in caplog.text
+    assert newest(tmp_path) is None and "resumes from the start." in caplog.text
     assert [r["kind"] for r in read_records(record)] == ["warning"]
 
 

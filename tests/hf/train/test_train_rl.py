@@ -208,21 +208,29 @@ def test_a_reward_model_scores_and_a_verifier_judges(config, tmp_path):
     "settings, error, message",
     [
         ({"method": "sft", "num_generations": 16}, OperantError, "num_generations is a setting of grpo and rloo"),
-        ({"level": "answer"}, OperantError, "level is a setting of sft, and method is grpo"),
+        ({"level": "answer"}, OperantError, "level is a setting of sft, but method is grpo"),
         ({"strategies": ["pass@16"]}, BudgetError, "at least 16 rollouts"),
         ({"form": "paper"}, InputError, "form must be one of exact"),
-        ({"verifier": ""}, OperantError, "nothing gives a reward"),
-        ({"verifier": "", "reward_model": "rm"}, OperantError, "counts successes, and a reward model gives scores"),
+        ({"verifier": ""}, OperantError, "no reward is defined"),
+        ({"verifier": "", "reward_model": "rm"}, OperantError, "counts successes, but a reward model gives scores"),
         ({"eval_rollouts": 2}, BudgetError, "eval_rollouts is 2"),
         ({"strategy_schedule": {"late": "pass@2"}}, OperantError, "got the step 'late'"),
         ({"report_to": "mlflow"}, OperantError, "report_to takes trackio, tensorboard, wandb, none"),
         ({"report_to": ["none", "trackio"]}, OperantError, "pip install trackio"),
         ({"use_vllm": True, "model": "somewhere"}, OperantError, "needs the package vllm"),
-        ({"beta": 0.1}, OperantError, "lies in no folder"),
-        ({"trainer": {"episilon": 0.1}}, OperantError, "no field 'episilon'; did you mean epsilon"),
-        ({"trainer": {"learning_rate": 0.1}}, OperantError, "learning_rate is a setting of operant itself"),
-        ({"num_generations": 7}, OperantError, "TRL refuses the settings of grpo: generation_batch_size"),
-        ({"num_iterations": 3}, OperantError, "save_steps must be a multiple of 3"),
+        ({"beta": 0.1}, OperantError, "has no folder"),
+        ({"trainer": {"episilon": 0.1}}, OperantError, "no field 'episilon'. Did you mean epsilon"),
+        (
+            {"trainer": {"learning_rate": 0.1}},
+            OperantError,
+            "Set --learning_rate directly; it cannot be passed through --trainer",
+        ),
+        ({"num_generations": 7}, OperantError, "TRL rejects the settings of grpo: generation_batch_size"),
+        (
+            {"num_iterations": 3},
+            OperantError,
+            "save_steps must be a multiple of the optimizer steps per batch of completions, 3",
+        ),
         ({"trainer": {"scale_rewards": "group"}}, OperantError, "scale_rewards must be 'none'"),
     ],
 )
@@ -234,7 +242,7 @@ def test_settings_that_cannot_work_are_refused_before_training(config, settings,
 
 def test_too_few_prompts_for_a_batch_are_refused(config):
     config, (job, _) = branches(replace(config, per_device_train_batch_size=800))
-    with pytest.raises(DataError, match="takes 100 prompts"):
+    with pytest.raises(DataError, match="needs 100 prompts"):
         run_job(job, config)
 
 
@@ -250,8 +258,8 @@ def test_defaults_follow_the_method():
 def test_a_prompt_without_an_answer_needs_a_sampled_evaluation(config, monkeypatch):
     bare = [Prompt(0, "1*1=", "")]
     monkeypatch.setattr("operant.hf.train.settings.load_prompts", lambda data: (bare, bare))
-    with pytest.raises(DataError, match="held out have no answer.*set eval_rollouts"):
+    with pytest.raises(DataError, match="held-out prompts have no answer.*set eval_rollouts"):
         checked(config)
     checked(replace(config, eval_rollouts=4))
-    with pytest.raises(DataError, match="to train on have no answer"):
+    with pytest.raises(DataError, match="training prompts have no answer"):
         checked(replace(config, eval_rollouts=4, warm_steps=1))

@@ -144,8 +144,8 @@ def test_streams_and_foreign_rows_are_refused(tmp_path) -> None:
     trainer = build(AlignedGRPOTrainer, tmp_path, strategy="pass@4", rewards=[Alive(set())], resample_dead=1)
     trainer.model.train()
     out, batch = trainer._scored([{"prompt": PROMPTS[0]} for _ in range(M)])
-    with pytest.raises(OperantError, match="text only, and these rows hold num_images"):
+    with pytest.raises(OperantError, match="text only, but these rows hold num_images"):
         resample(trainer, out | {"num_images": [1] * M}, batch, 0)
     trainer.train_dataset = iter(trainer.train_dataset)
-    with pytest.raises(OperantError, match="a data set that can be indexed, not a stream"):
+    with pytest.raises(OperantError, match="a data set that can be indexed, got a stream"):
         resample(trainer, out, batch, 0)

@@ -271,7 +271,7 @@ def test_rows_without_a_prompt_index_are_refused(tmp_path):
 def test_constant_weights_are_said_to_be(tmp_path, caplog, rates, constant):
     trained(tmp_path, level="answer", measure=lambda: torch.tensor(rates))
     assert ("the weights of pass@64 are constant" in caplog.text) == constant
-    assert ("measured success rates are all alike" in caplog.text) == constant
+    assert ("about the same measured success rate" in caplog.text) == constant
 
 
 # Measuring

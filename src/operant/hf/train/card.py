@@ -1,4 +1,4 @@
-"""The model card of a trained model: what it was trained for, how, on what, and the curve that was measured."""
+"""The model card of a trained model: the strategy, the settings, the data, and the measured curve."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CITATIONS = """```bibtex
 
 
 def write_card(folder: Path, job: Job, config: TrainConfig) -> None:
-    """Write README.md beside the weights, from the job's own record."""
+    """Write README.md beside the weights, from the record of the job."""
     curves = [r["curve"] for r in read_records(job.record) if r["kind"] == "evaluation"]
     (folder / CARD).write_text(model_card(job, config, curves), encoding="utf-8")
 
@@ -42,8 +42,8 @@ def model_card(job: Job, config: TrainConfig, curves: list[Mapping[str, Mapping[
     """The card as Markdown.
 
     Args:
-        job: what was trained.
-        config: its settings.
+        job: the job that trained the model.
+        config: the settings of the run.
         curves: the evaluations, oldest first: metric -> value and stderr, as fractions.
     """
     base = _named(config.model)
@@ -94,7 +94,7 @@ def _method(job: Job, config: TrainConfig) -> str:
 
 
 def _curves(curves: list[Mapping[str, Mapping[str, float | None]]], config: TrainConfig) -> list[str]:
-    """Before and after in percent; one column if there was one evaluation."""
+    """A table of the first and the last evaluation in percent; one column if there was one evaluation."""
     how = f"from {config.eval_rollouts} sampled rollouts a prompt" if config.eval_rollouts else "exactly"
     columns = [curves[0], curves[-1]] if len(curves) > 1 else [curves[-1]]
     heads = ["before, %", "after, %"] if len(columns) > 1 else ["%"]
@@ -116,12 +116,12 @@ def _value(point: Mapping[str, float | None] | None) -> str:
 
 
 def _named(model: str) -> str | None:
-    """The Hub id of a base model; None for one that only lies on this machine."""
+    """The Hub id of a base model; None for a local folder and the embedded model."""
     return None if model == EMBEDDED or Path(model).exists() else model
 
 
 def _shown(source: str) -> str:
-    """A file or folder by its name alone: a path says more than a reader needs."""
+    """The name of a local file or folder without its path, which may be private; a Hub id as it is."""
     if source == EMBEDDED:
         return "embedded in operant"
     return Path(source).name if Path(source).exists() else source

@@ -1,4 +1,4 @@
-"""The checkpoints of a job: which of them are whole, and what of its record belongs to one."""
+"""The checkpoints of a job: finding damaged ones, and cutting the record back to the one that is resumed."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ NEEDED = {
     "scheduler.pt": ("scheduler.pt",),
     "random states": ("rng_state*.pth",),
 }
-"""What a checkpoint holds -> how its files are called. DeepSpeed has all but the first in a folder global_step*."""
+"""Part of a checkpoint -> patterns of its files. DeepSpeed keeps all but the first in a folder global_step*."""
 
 
 def newest(folder: Path) -> Path | None:
-    """The checkpoint with the most steps."""
+    """The checkpoint with the most steps; None if there is none."""
     return max(_checkpoints(folder), key=step_of, default=None)
 
 
 def step_of(checkpoint: Path | None) -> int:
-    """Steps that were taken when it was written; 0 for none."""
+    """Number of steps before a checkpoint was written; 0 for None."""
     return int(checkpoint.name.split("-")[1]) if checkpoint else 0
 
 
 def go_back(folder: Path, record: Path, *, last: int) -> None:
-    """Make the newest whole checkpoint the newest one, and the record what it was then.
+    """Remove checkpoints that are damaged, and records that are newer than the newest checkpoint that is left.
 
-    Damaged checkpoints are removed, and said to be: the trainer would go on from them, or delete whole ones for them.
-    Records of steps that will be taken again are dropped, and those of the final evaluation, which is made anew.
+    The trainer would resume from a damaged checkpoint, or delete sound ones to keep it. Each removal is logged and
+    recorded as a warning. The record also loses the final evaluation, which is computed again.
 
     Args:
-        folder: the job's.
-        record: the job's.
-        last: the last step of the job.
+        folder: folder of the job.
+        record: record of the job.
+        last: last step of the job.
     """
-    told: list[str] = []
+    warnings: list[str] = []
     while (checkpoint := newest(folder)) and (trouble := damage(checkpoint)):
         shutil.rmtree(checkpoint)
         before = newest(folder)
-        told.append(
-            f"{checkpoint} is damaged ({trouble}) and was removed: training goes on from "
+        warnings.append(
+            f"{checkpoint} is damaged ({trouble}) and was removed: training resumes from "
             f"{before.name if before else 'the start'}."
         )
     step = step_of(newest(folder))
     if record.is_file():
         write_records(record, [r for r in read_records(record) if step and _is_past(r, step, last)])
-    for text in told:
+    for text in warnings:
         logging.getLogger(__name__).warning(text)
         append_record(record, "warning", step=step, text=text)
 
 
 def damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint: the first file that is missing, or cannot be read to its end; else ""."""
+    """The first defect of a checkpoint, a file that is missing or cannot be read to its end; "" if it is sound."""
     names = [path.name for path in checkpoint.iterdir()]
     sharded = any(fnmatch(name, "global_step*") for name in names)
     for what, patterns in list(NEEDED.items())[: 1 if sharded else None]:
@@ -70,16 +70,16 @@ def damage(checkpoint: Path) -> str:
     for path in sorted(p for p in checkpoint.rglob("*") if p.is_file()):
         try:
             _read(path)
-        except Exception as error:  # whatever a reader has against a file that was cut off or written over
+        except Exception as error:  # readers raise many kinds of errors for a truncated or overwritten file
             return f"{path.name}: {error}"
     state = json.loads((checkpoint / "trainer_state.json").read_bytes())
     if not isinstance(state, dict) or state.get("global_step") != step_of(checkpoint):
-        return "trainer_state.json is not of this step"
+        return "trainer_state.json is of another step"
     return ""
 
 
 def clear(folder: Path) -> None:
-    """Remove what a finished job does not need: its checkpoints, and the card that TRL writes for them."""
+    """Remove the checkpoints of a finished job, and the model card that TRL writes for them."""
     for checkpoint in _checkpoints(folder):
         shutil.rmtree(checkpoint)
     (folder / "README.md").unlink(missing_ok=True)
@@ -90,7 +90,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _is_past(record: dict[str, object], step: int, last: int) -> bool:
-    """Whether a record stays when training goes on from a step."""
+    """Whether a record stays when training resumes from a step."""
     at = record.get("step", 0)
     if record["kind"] == "done" or not isinstance(at, int) or at > step:
         return False

@@ -1,7 +1,7 @@
 """The evaluation of a training job on its held-out prompts: exact, or from sampled and verified rollouts.
 
-Under a launcher every process takes its share of the prompts, and as many as the others: a sharded model computes
-only when all of them do.
+Under a launcher every process evaluates an equal number of prompts, because a sharded model computes only when all
+processes do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from operant.verify import Check, Prompt, make_verifier
 
 @dataclass(frozen=True)
 class Result:
-    """Columns (B,) metric -> value per prompt, further columns, and what went wrong."""
+    """Metrics of every prompt, metric -> column (B,), further columns, and warnings."""
 
     columns: Mapping[str, Column]
     extra: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -41,13 +41,13 @@ class Result:
 
 
 class Evaluator:
-    """Evaluates the model of a job whenever it is called.
+    """Evaluates the model of a job when it is called.
 
     Args:
         config: budgets, sampler, eval_rollouts, verifier.
         policy: the model.
         prompts: held-out prompts.
-        rows: the same, as tokens.
+        rows: the same prompts as tokens.
     """
 
     def __init__(self, config: TrainConfig, policy: Policy, prompts: Sequence[Prompt], rows: Sequence[Encoded]) -> None:
@@ -57,23 +57,23 @@ class Evaluator:
         self._scorer: Any = None
 
     def follow(self, trainer: Any) -> None:
-        """Evaluate the model as this trainer holds it: sharded, where it shards.
+        """Evaluate the trainer's model from now on, which FSDP and DeepSpeed shard.
 
         Raises:
-            ConfigError: for rollouts of a sharded model, or shards that are not saved as one model.
+            ConfigError: if a sharded model would have to sample, or FSDP would save it in shards.
         """
         fsdp = getattr(trainer.accelerator.state, "fsdp_plugin", None)
         if fsdp is None and not trainer.is_deepspeed_enabled:
             return
         if self.config.eval_rollouts:
             raise ConfigError(
-                "eval_rollouts samples from one whole model, and FSDP or DeepSpeed shards it: set eval_rollouts 0, and "
-                "run operant evaluate on the saved model."
+                "eval_rollouts needs a whole model, but FSDP or DeepSpeed shards it. Set eval_rollouts to 0, and run "
+                "operant evaluate on the saved model."
             )
         if fsdp is not None and "FULL_STATE_DICT" not in str(fsdp.state_dict_type):
             raise ConfigError(
-                f"FSDP would save this model in shards ({fsdp.state_dict_type}), which no branch can start from: set "
-                "fsdp_state_dict_type: FULL_STATE_DICT in the configuration of accelerate."
+                f"FSDP would save this model in shards ({fsdp.state_dict_type}), and no branch can start from them. "
+                "Set fsdp_state_dict_type: FULL_STATE_DICT in the configuration of accelerate."
             )
         self._model = lambda: trainer.model_wrapped
 
@@ -128,7 +128,7 @@ class Evaluator:
 
 
 def exact_metrics(config: TrainConfig) -> list[Strategy]:
-    """pass@k at every budget, and every strategy of the run (or those that it mixes), each at its own budget."""
+    """pass@k at every budget, and every strategy of the run at its own budget; of a mixture, its parts."""
     own = [s for text in config.strategies for s in budgets_of(parse(text))]
     return [*(PassAt(k) for k in config.budgets), *filter(_has_success, own)]
 
@@ -143,7 +143,7 @@ def _has_success(s: Strategy) -> bool:
 
 
 def sampled_columns(config: TrainConfig, outcomes: Outcomes) -> dict[str, Column]:
-    """Curves of pass, maj and best, where the rollouts allow them, and of every strategy of the run, its own N too."""
+    """Curves of pass, maj and best, as far as the rollouts allow, and of every strategy of the run with its own N."""
     m = outcomes.m
     budgets = [k for k in config.budgets if k <= m]
     columns: dict[str, Column] = {}

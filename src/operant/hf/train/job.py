@@ -1,4 +1,4 @@
-"""A training job as a value, and the arguments of its trainer."""
+"""A training job as a value, and the configuration of its trainer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from operant.hf.config import TrainConfig
 
 BASELINES = ("ce", "grpo", "rloo")
 FREE = ("bf16", "gradient_checkpointing", "ddp_find_unused_parameters", "use_cpu", "save_total_limit")
-"""Settings of a trainer that operant makes and ``trainer`` may change."""
+"""Fields that operant sets and that ``trainer`` may override."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training job; ``start`` is the folder of the weights it begins with, None for the model itself."""
+    """One training job. ``start`` is the folder of its initial weights; None takes those of the model."""
 
     folder: Path
     seed: int
@@ -31,25 +31,25 @@ class Job:
 
     @property
     def record(self) -> Path:
-        """Its JSON lines record."""
+        """The JSON lines file with the record of the job."""
         return self.folder / "record.jsonl"
 
     @property
     def done(self) -> bool:
-        """Whether it finished: the per-prompt results are written last."""
+        """Whether the job has finished: its per-prompt results are written last."""
         return (self.folder / "prompts.jsonl").is_file()
 
     @property
     def baseline(self) -> bool:
-        """Whether the other branches are compared with it."""
+        """Whether the other branches are compared with this one."""
         return self.branch in BASELINES
 
 
 def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | None, **settings: Any) -> Any:
-    """A trainer's arguments: what every method shares, ``settings``, and the user's ``trainer``.
+    """The configuration of a trainer: fields that all methods share, ``settings``, and the user's ``trainer``.
 
     Raises:
-        ConfigError: for a field that TRL does not have, one that stands elsewhere, or values that TRL refuses.
+        ConfigError: for a field that TRL does not have or that operant sets, or for values that TRL rejects.
     """
     import torch
     from transformers import TrainingArguments
@@ -57,7 +57,7 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
     cuda = torch.cuda.is_available()
     known = {f.name for f in fields(config_class) if f.init}
     shared: dict[str, Any] = {
-        "output_dir": str(job.folder),  # what trackers write there stays beside the record
+        "output_dir": str(job.folder),  # trackers write beside the record
         "run_name": f"{config.output_dir.name}-seed{job.seed}-{job.branch}",
         "max_steps": job.steps,
         "learning_rate": job.learning_rate,
@@ -70,7 +70,7 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
         "logging_steps": config.logging_steps,
         "save_strategy": "steps" if config.save_steps else "no",
         "save_steps": config.save_steps or 500,
-        "save_total_limit": 2,  # one to fall back on
+        "save_total_limit": 2,  # if the newest is damaged, training resumes from the one before
         "seed": job.seed,
         "data_seed": job.seed,  # the same order on every process of a launcher
         "disable_tqdm": True,
@@ -85,16 +85,23 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
         shared["logging_dir"] = str(job.folder / "tensorboard")
     for name in config.trainer:
         if name in shared and name not in FREE:
-            raise ConfigError(f"trainer: {name} is a setting of operant itself: give it without 'trainer.', or not.")
+            raise ConfigError(_taken(name))
     every = {f.name for f in fields(TrainingArguments)}
     extra = {k: v for k, v in config.trainer.items() if k in (known if job.role == "branch" else every)}
     missing = [k for k in config.trainer if k not in known and job.role == "branch" and not job.baseline]
     if missing:
-        near = ", ".join(get_close_matches(missing[0], known)) or "its documentation lists them"
-        raise ConfigError(f"trainer: {config_class.__name__} has no field {missing[0]!r}; did you mean {near}?")
+        close = ", ".join(get_close_matches(missing[0], known))
+        near = f" Did you mean {close}?" if close else " TRL's documentation lists its fields."
+        raise ConfigError(f"trainer: {config_class.__name__} has no field {missing[0]!r}.{near}")
     try:
         return config_class(**shared | extra)
     except OperantError:
         raise
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"TRL refuses the settings of {job.branch}: {error}") from error
+        raise ConfigError(f"TRL rejects the settings of {job.branch}: {error}") from error
+
+
+def _taken(name: str) -> str:
+    if name in {f.name for f in fields(TrainConfig)}:
+        return f"Set --{name} directly; it cannot be passed through --trainer."
+    return f"operant sets {name} itself; it cannot be passed through --trainer."

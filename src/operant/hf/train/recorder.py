@@ -1,4 +1,4 @@
-"""What a trainer logs, as records of the run; written by the first process only."""
+"""Writes the log of a trainer into the record of its job; only the first process does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = {
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
     "reward": "reward",
-    "frac_reward_zero_std": "dead_groups",  # TRL's own trainers; ours log dead_groups, which then counts
+    "frac_reward_zero_std": "dead_groups",  # TRL's own trainers; the aligned ones log dead_groups, which comes later
     "dead_groups": "dead_groups",
     "entropy": "entropy",
     "kl": "kl",
@@ -29,7 +29,7 @@ NAMES = {
 
 
 class Trained(Exception):
-    """Raised where a resumed trainer would take a step after its last one, with the weights loaded."""
+    """Raised when a resumed trainer has taken its last step already; its weights are loaded by then."""
 
 
 class Recorder(TrainerCallback):
@@ -38,7 +38,7 @@ class Recorder(TrainerCallback):
     Args:
         record: the job's record.
         strategies: the strategies whose values the trainer logs.
-        evaluate: called on every process; it decides whether an evaluation is due.
+        evaluate: called on every process after every step; it decides whether an evaluation is due.
     """
 
     def __init__(self, record: Path, strategies: Collection[str], evaluate: Callable[[int], None]) -> None:
@@ -47,16 +47,16 @@ class Recorder(TrainerCallback):
         self.evaluate = evaluate
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A checkpoint of the last step is not gone on from: the trainer looks whether it is done after a step only.
+        """Stop a trainer that was resumed after its last step: it checks that only after one more step.
 
         Raises:
-            Trained: in this case.
+            Trained: if no step is left.
         """
         if state.global_step >= state.max_steps:
             raise Trained
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """One record for each of the trainer's logs."""
+        """Append a record for each log of the trainer."""
         logs = kwargs["logs"]
         if "loss" not in logs or not state.is_world_process_zero:
             return
@@ -71,5 +71,5 @@ class Recorder(TrainerCallback):
         append_record(self.record, "step", step=state.global_step, **fields)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Evaluation is the caller's."""
+        """Call ``evaluate``."""
         self.evaluate(state.global_step)

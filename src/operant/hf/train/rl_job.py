@@ -1,4 +1,4 @@
-"""A reinforcement-learning job: TRL's own trainer as the baseline, or ours for a strategy, on the same prompts."""
+"""A reinforcement-learning job: TRL's own trainer for the baseline, an aligned trainer for a strategy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OURS = ("strategy_schedule", "form", "center", "off_policy", "resample_dead")
 
 
 def arguments(job: Job, config: TrainConfig) -> Any:
-    """The settings of the trainer; the baseline has the defaults of TRL where nothing else was said."""
+    """The settings of the trainer. The baseline has TRL's defaults for everything that the user did not set."""
     settings: dict[str, Any] = {name: getattr(config, name) for name in TRL}
     if config.verifier and config.reward_model:
         settings["reward_weights"] = [1.0, 0.0]
@@ -50,8 +50,8 @@ def arguments(job: Job, config: TrainConfig) -> Any:
     every = args.num_iterations * args.steps_per_generation
     if config.save_steps * args.gradient_accumulation_steps % every:
         raise ConfigError(
-            f"save_steps must be a multiple of {every} / gradient_accumulation_steps, the steps taken on one batch of "
-            f"completions, got {config.save_steps}: a checkpoint in between would lose the completions."
+            f"save_steps must be a multiple of the optimizer steps per batch of completions, {every} / "
+            f"gradient_accumulation_steps, got {config.save_steps}: a checkpoint in between would lose the completions."
         )
     return args
 
@@ -59,12 +59,17 @@ def arguments(job: Job, config: TrainConfig) -> Any:
 def trainer(
     job: Job, config: TrainConfig, args: Any, policy: Policy, prompts: Sequence[Prompt], rows: list[Encoded]
 ) -> Any:
-    """The trainer of a job that is to be run."""
+    """The trainer of a job.
+
+    Raises:
+        DataError: for fewer prompts than one batch of completions takes.
+        ConfigError: for a model with several end tokens, if the installed TRL stops at one of them only.
+    """
     needed = args.generation_batch_size // args.num_generations
     if len(prompts) < needed:
         raise DataError(
-            f"a batch of completions takes {needed} prompts (per_device_train_batch_size x processes x "
-            f"steps_per_generation / num_generations), and there are {len(prompts)} to train on. Lower one of these."
+            f"a batch of completions needs {needed} prompts (per_device_train_batch_size x processes x "
+            f"steps_per_generation / num_generations), but the training data has {len(prompts)}. Lower one of these."
         )
     kind = (STOCK if job.baseline else ALIGNED)[job.method][1]
     made = kind(
@@ -76,8 +81,8 @@ def trainer(
     )
     if len(policy.ends) > 1 and set(getattr(made, "eos_token_ids", ())) != set(policy.ends):
         raise ConfigError(
-            f"the model ends a completion at any of the tokens {list(policy.ends)}, and TRL {trl.__version__} knows "
-            "one only: it would train on what follows the others. Install trl 1.16 or later."
+            f"the model may end a completion with any of the tokens {list(policy.ends)}, but TRL {trl.__version__} "
+            "stops at one of them only and would train on the text after the others. Install trl 1.16 or later."
         )
     return made
 
@@ -91,10 +96,10 @@ def reward_functions(config: TrainConfig, policy: Policy) -> list[Any]:
 
 
 def dataset(policy: Policy, prompts: Sequence[Prompt], data: DataConfig) -> Dataset:
-    """Prompts as TRL takes them, so that it tokenises them as :func:`operant.hf.rollouts.policy.encode` does.
+    """Prompts as TRL takes them, such that it tokenizes them as :func:`operant.hf.encode` does.
 
-    With a chat template: conversations, for TRL applies the template itself, and a text that has been through it would
-    get a second beginning-of-sequence token.
+    With a chat template the prompts are conversations. TRL applies the template itself, and a text that already has
+    it would get a second beginning-of-sequence token.
     """
     said = asked(prompts, chat=is_chat(policy.tokenizer, data))
     return Dataset.from_list(

@@ -1,4 +1,4 @@
-"""``operant train``: a warm start per seed, then one branch per objective from the same weights and batches."""
+"""``operant train``: one warm start per seed, then one branch per strategy from the same weights and batches."""
 
 from __future__ import annotations
 
@@ -25,19 +25,24 @@ from operant.hf.train.settings import checked
 from operant.hf.workers import barrier, is_main, launched, worker_pool
 
 LOOSE = ("resume", "jobs", "threads", "output_dir")
-"""Settings that may differ between a run and its continuation: they do not change its numbers."""
+"""Settings that may differ when a run is resumed, because they do not change its results."""
 SETTINGS = "config.json"
 
 
-def run_training(config: TrainConfig) -> Path:
-    """Run every job of ``config`` that is not done, and return the run's folder.
+class JobError(OperantError):
+    """A training job that failed; the message names the job and the cause."""
 
-    Under a launcher (``accelerate launch``, ``torchrun``) every process calls this, and the jobs run one after another
-    on all of them; without one, each job runs in a process of its own, ``config.jobs`` at once.
+
+def run_training(config: TrainConfig) -> Path:
+    """Run every job of a run that is not done yet, and return the folder of the run.
+
+    Under a launcher (``accelerate launch``, ``torchrun``) every process calls this function, and the jobs run one after
+    another on all processes. Otherwise each job runs in its own process, ``config.jobs`` at once.
 
     Raises:
-        OperantError: for settings that cannot work, before anything is trained; for a folder that holds
-            another run; or when a job fails, naming it (what is done stays done: --resume continues).
+        ConfigError: for settings that cannot work, before anything is trained.
+        DataError: for unreadable data, or a folder that holds another run.
+        JobError: if a job fails. Jobs that are done stay done, and --resume continues the run.
     """
     config = checked(config)
     with _claimed(config):
@@ -68,10 +73,10 @@ def _train(config: TrainConfig) -> None:
     waiting = [job for job in jobs if not job.done]
     for job in jobs:
         if job.done and is_main():
-            clear(job.folder)  # it may have been killed right before
+            clear(job.folder)  # the process may have been killed just before it did
     barrier()
     if not waiting:
-        text = f"{folder} is finished: nothing is left to train. Another --output_dir trains anew."
+        text = f"{folder} is finished: no job is left. Choose another --output_dir to train again."
         console.print(text, soft_wrap=True)
     elif launched():
         check_jobs(jobs, config)
@@ -85,7 +90,7 @@ def _train(config: TrainConfig) -> None:
 
 
 def make_jobs(config: TrainConfig) -> list[Job]:
-    """The jobs of a run: per seed a warm start (which also evaluates where training begins), then branches."""
+    """The jobs of a run. For each seed: a warm start, which also evaluates the initial weights, then the branches."""
     method, rate = config.method, config.learning_rate or 0.0
     baseline = "ce" if method == "sft" else method
     branches = [(baseline, "pass@1")] if config.baseline else []
@@ -116,7 +121,7 @@ def _bars(console: Console) -> Generator[Progress]:
 
 
 def _run_here(jobs: list[Job], config: TrainConfig, bars: Progress) -> None:
-    """One job after another, on all processes of the launcher; a thread of the first one shows how they go."""
+    """Run the jobs one after another on all processes of the launcher; a thread of the first shows the progress."""
     for job in jobs:
         bar = _bar(job, bars)
         stop = Event()
@@ -126,7 +131,7 @@ def _run_here(jobs: list[Job], config: TrainConfig, bars: Progress) -> None:
         try:
             run_job(job, config)
             future.set_result(None)
-        except Exception as error:  # reported below as any job's failure
+        except Exception as error:  # _finish reports it, as for a job in a process of its own
             future.set_exception(error)
         finally:
             stop.set()
@@ -159,7 +164,7 @@ def _bar(job: Job, bars: Progress) -> TaskID:
 
 
 def _show(job: Job, bar: TaskID, bars: Progress) -> None:
-    """Steps; the strategy's value on the last batches, for grpo and rloo; and the last held-out curve."""
+    """Show the steps, for grpo and rloo the strategy's value on the last batches, and the last held-out curve."""
     if not job.record.is_file():
         return
     records = read_records(job.record)
@@ -172,7 +177,7 @@ def _show(job: Job, bar: TaskID, bars: Progress) -> None:
 
 
 def _signal(step: dict[str, Any]) -> str:
-    """The strategy first, then what says whether there is anything to learn from."""
+    """The strategy's value, the reward, and the share of dead groups."""
     values = [f"{name} {100 * value:z.1f}" for name, value in step.get("strategy", {}).items()]
     dead = step.get("dead_groups")
     told = [] if dead is None else [f"dead {100 * dead:.0f} %"]
@@ -185,9 +190,9 @@ def _finish(job: Job, bar: TaskID, bars: Progress, future: Future[None]) -> None
         _show(job, bar, bars)
     if error is not None:
         cause = (told(error) or f"{type(error).__name__}: {error}").rstrip(".")
-        raise OperantError(
-            f"seed {job.seed}, {job.branch} failed: {cause}. What was done stays in {job.folder.parent.parent}; repair "
-            "the cause and continue with --resume true."
+        raise JobError(
+            f"seed {job.seed}, {job.branch} failed: {cause}. The work so far stays in {job.folder.parent.parent}: fix "
+            "the cause, then continue with --resume true."
         ) from error
     task = bars.tasks[bars.task_ids.index(bar)]
     bars.console.print(f"done: {task.description}  {task.fields['metric']}", soft_wrap=True)

@@ -1,7 +1,7 @@
-"""One training job: a warm start or a branch, from its last checkpoint, with its evaluation, record and model.
+"""One training job, a warm start or a branch: train from the last checkpoint, evaluate, record and save.
 
-It runs in a process of its own, or on every process of a launcher at once (``accelerate launch``, ``torchrun``): then
-all of them train and evaluate, and the first one writes.
+It runs in its own process, or on all processes of a launcher (``accelerate launch``, ``torchrun``): all of them train
+and evaluate, and the first one writes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:  # TRL takes seconds to import: only the processes that train 
     from operant.hf.rollouts.policy import Policy
 
 WAIT = 60.0
-"""Seconds for a worker of a run that was killed to end."""
+"""Seconds that a resumed job waits for the worker of a killed run to end."""
 
 
 def check_jobs(jobs: list[Job], config: TrainConfig) -> None:
-    """Make the settings of every trainer, and train nothing.
+    """Build the configuration of every trainer, so that settings that cannot work fail before the first job.
 
     Raises:
-        OperantError: with what TRL, or operant, has against them.
+        ConfigError: with the reason, from TRL or operant.
     """
     quiet()
     for job in jobs:
@@ -43,7 +43,7 @@ def check_jobs(jobs: list[Job], config: TrainConfig) -> None:
 
 
 def run_job(job: Job, config: TrainConfig) -> None:
-    """Train, evaluate and save one job, from its last whole checkpoint if it has one."""
+    """Train, evaluate and save one job, from its last sound checkpoint if it has one."""
     import torch
 
     quiet()
@@ -60,7 +60,9 @@ def _run(job: Job, config: TrainConfig) -> None:
     began = time.time()
     train, test = load_prompts(config.data)
     method = _method(job)
-    args = method.arguments(job, config) if job.steps else None  # before the model: DeepSpeed shards it as it is loaded
+    args = (
+        method.arguments(job, config) if job.steps else None
+    )  # before the model, which DeepSpeed shards while it loads
     policy = _load(job, config)
     rows = encode(policy, train, config.data, config.max_tokens)
     evaluator = Evaluator(config, policy, test, encode(policy, test, config.data, config.max_tokens))
@@ -107,7 +109,7 @@ def _run(job: Job, config: TrainConfig) -> None:
 
 @contextmanager
 def _tensorboard(folder: Path) -> Generator[None]:
-    """Where the trainer that is made here writes for TensorBoard, unless the user has said; a resumed one again."""
+    """Set the folder that the trainer built here writes to for TensorBoard, unless the user has set one."""
     name = "TENSORBOARD_LOGGING_DIR"
     if name in os.environ:
         yield

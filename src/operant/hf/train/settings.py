@@ -1,4 +1,4 @@
-"""The settings of ``operant train`` before anything is trained: defaults are filled in, what cannot work is refused."""
+"""The settings of ``operant train``: defaults are filled in, and settings that cannot work are errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from operant.objectives.groups import check_group, substitute
 from operant.strategies import parse
 
 TRACKERS = {"trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "none": ()}
-"""Tracker -> packages, one of which it needs."""
+"""Tracker -> packages; it needs one of them."""
 AT_LEAST = {
     **dict.fromkeys(("steps", "jobs", "logging_steps", "per_device_train_batch_size", "max_tokens"), 1),
     **dict.fromkeys(("gradient_accumulation_steps", "max_completion_length", "num_iterations", "rollouts"), 1),
@@ -26,10 +26,11 @@ AT_LEAST = {
 
 
 def checked(config: TrainConfig) -> TrainConfig:
-    """The configuration with every default in its place.
+    """The configuration with every default filled in.
 
     Raises:
-        ConfigError: for settings that cannot work, with what to do.
+        ConfigError, BudgetError: for settings that cannot work, with the remedy.
+        DataError: for data that cannot be read, or lacks answers.
     """
     _belongs(config)
     strategies = [str(parse(text)) for text in config.strategies]
@@ -50,27 +51,27 @@ def checked(config: TrainConfig) -> TrainConfig:
     (_check_rl if config.method != "sft" else _check_sft)(config)
     _check_evaluation(config)
     _check_packages(config)
-    train, test = load_prompts(config.data)  # a file that does not read is refused now
+    train, test = load_prompts(config.data)  # a file that cannot be read is an error before anything is trained
     if config.method == "sft" or config.warm_steps:
-        _need_answers(train, "to train on", "cross-entropy needs one: set method grpo and warm_steps 0")
+        _need_answers(train, "training", "cross-entropy needs answers: set method to grpo and warm_steps to 0")
     if not config.eval_rollouts:
-        _need_answers(test, "held out", "there is no exact curve without: set eval_rollouts")
+        _need_answers(test, "held-out", "the exact curve needs answers: set eval_rollouts")
     return config
 
 
 def _belongs(config: TrainConfig) -> None:
-    """Refuse settings of the other method: they would be ignored in silence."""
+    """Reject settings of the other method, which would be ignored silently."""
     others, theirs = (RL_ONLY, "grpo and rloo") if config.method == "sft" else (SFT_ONLY, "sft")
     plain = TrainConfig()
     for name in others:
         if getattr(config, name) != getattr(plain, name):
             raise ConfigError(
-                f"{name} is a setting of {theirs}, and method is {config.method}: leave it out, or set the method."
+                f"{name} is a setting of {theirs}, but method is {config.method}: leave it out, or change the method."
             )
 
 
 def _filled(config: TrainConfig) -> TrainConfig:
-    """Every setting that was left out, by method and model."""
+    """The configuration with the defaults of its method and model."""
     embedded = config.model == EMBEDDED
     defaults = dict(DEFAULTS[config.method])
     if config.method != "sft":
@@ -91,24 +92,26 @@ def _all_strategies(config: TrainConfig) -> list[str]:
 
 def _check_sft(config: TrainConfig) -> None:
     for text in config.strategies:
-        sft.loss(parse(text), torch.zeros(1))  # a strategy without S(p) is refused now
+        sft.loss(parse(text), torch.zeros(1))  # raises for a strategy without S(p)
 
 
 def _check_rl(config: TrainConfig) -> None:
     m = check_int("num_generations", config.num_generations, least=2)
     instead = substitute(config.form)
     if not config.verifier and not config.reward_model:
-        raise ConfigError('nothing gives a reward: set verifier (math, exact, ...), or reward_model with verifier "".')
+        raise ConfigError('no reward is defined: set verifier (math, exact, ...), or reward_model with verifier "".')
     for text in _all_strategies(config):
         strategy = parse(text)
         check_group(strategy, m, instead, off_policy=config.off_policy)
         if strategy.traits.binary and not config.verifier:
-            raise ConfigError(f"{text} counts successes, and a reward model gives scores: set a verifier as well.")
+            raise ConfigError(f"{text} counts successes, but a reward model gives scores: set a verifier as well.")
     for step in config.strategy_schedule or {}:
         if not str(step).isdecimal():
-            raise ConfigError(f"strategy_schedule maps steps to strategies, {{200: pass@16}}; got the step {step!r}.")
+            raise ConfigError(
+                f"strategy_schedule must map steps to strategies, as in {{200: pass@16}}; got the step {step!r}."
+            )
     if config.model == EMBEDDED and (config.use_vllm or (config.beta and not config.warm_steps)):
-        raise ConfigError("the embedded model lies in no folder, which vLLM and the reference model of beta need.")
+        raise ConfigError("the embedded model has no folder, but vLLM and the reference model of beta need one.")
 
 
 def _check_evaluation(config: TrainConfig) -> None:
@@ -116,11 +119,11 @@ def _check_evaluation(config: TrainConfig) -> None:
     most = max(parse(text).n for text in config.strategies)
     if m and m < max(most, min(config.budgets)):
         raise BudgetError(
-            f"eval_rollouts is {m}, and {config.strategies} with budgets from {min(config.budgets)} need "
-            f"{max(most, min(config.budgets))} a prompt. Raise it, or set 0 for the exact curve of pass@k."
+            f"eval_rollouts is {m}, but {config.strategies} with budgets from {min(config.budgets)} need "
+            f"{max(most, min(config.budgets))} per prompt. Raise it, or set 0 for the exact curve of pass@k."
         )
     if m and not config.verifier and not config.reward_model:
-        raise ConfigError("eval_rollouts needs a verifier to judge the rollouts: set verifier.")
+        raise ConfigError("eval_rollouts needs a verifier or a reward model: set verifier.")
 
 
 def _check_packages(config: TrainConfig) -> None:
@@ -135,12 +138,11 @@ def _check_packages(config: TrainConfig) -> None:
         raise ConfigError("use_vllm needs the package vllm: pip install 'trl[vllm]'.")
     if launched() and config.jobs != 1:
         raise ConfigError(
-            f"jobs is {config.jobs}, and a launcher started the processes already: they all train one branch after "
-            "another. Set jobs 1."
+            f"jobs is {config.jobs}, but under a launcher all processes train one branch after another. Set jobs to 1."
         )
 
 
 def _need_answers(prompts: list[Any], which: str, advice: str) -> None:
     missing = sum(not p.target for p in prompts)
     if missing:
-        raise DataError(f"{missing} of {len(prompts)} prompts {which} have no answer, and {advice}.")
+        raise DataError(f"{missing} of {len(prompts)} {which} prompts have no answer, and {advice}.")

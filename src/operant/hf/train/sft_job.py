@@ -1,4 +1,4 @@
-"""A supervised job: the settings and the trainer of cross-entropy, and of a strategy's loss."""
+"""A supervised job: settings and trainer, for cross-entropy or for the loss of a strategy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from operant.verify import Prompt, make_verifier
 
 
 def arguments(job: Job, config: TrainConfig) -> AlignedSFTConfig:
-    """The settings of the trainer; the warm start and the baseline are cross-entropy."""
+    """The settings of the trainer. The warm start and the baseline are cross-entropy, that is pass@1."""
     size = config.per_device_train_batch_size
     if job.role == "warm":
         size = config.warm_batch_size or size
@@ -36,7 +36,7 @@ def trainer(
     prompts: Sequence[Prompt],
     rows: Sequence[Encoded],
 ) -> AlignedSFTTrainer:
-    """The trainer of a job that is to be run; rows with the same prompt are solutions of it."""
+    """The trainer of a job. Rows with the same prompt are solutions of one prompt and share its weight."""
     place: dict[Hashable, int] = {}
     index = [place.setdefault(p.asked, len(place)) for p in prompts]
     examples = [

@@ -1,8 +1,8 @@
 """Replace groups without any signal by groups of other prompts, drawn from the training set.
 
-New prompts, not new rollouts of the same one: an accepted group then comes from the prompt distribution times the
-probability of being alive, in which a prompt's expected gradient has the weight that it had (DAPO's dynamic sampling,
-arXiv 2503.14476). Trying one prompt until its group is alive would weigh it by 1 / P(alive).
+New prompts and not new rollouts of the same prompt, as in DAPO's dynamic sampling (arXiv 2503.14476). A group is then
+accepted with the probability that it has a signal, so the expected gradient of each prompt keeps its weight. Sampling
+one prompt until its group has a signal would multiply that weight by 1 / P(signal).
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from operant.core.checks import ConfigError
 from operant.core.rng import child_seed
 
 LEFT = ("prompt_ids", "prompt_mask")
-"""Padded on the left; everything else that is (B, T) is padded on the right."""
+"""Columns that are padded on the left; all other (B, T) columns are padded on the right."""
 
 
 def resample(trainer: Any, out: dict[str, Any], batch: Any, turn: int) -> Any:
-    """One round: generate as many groups as are dead, and put those that are alive in their places.
+    """One round: generate as many groups as are dead, and replace dead groups by those with a signal.
 
     Args:
         trainer: an aligned trainer.
-        out: this rank's rows, changed in place.
-        batch: the rollouts of all ranks.
-        turn: number of the round, for the seed.
+        out: this process's rows, changed in place.
+        batch: the rollouts of all processes.
+        turn: index of the round, for the seed.
 
     Returns:
         The batch with the new groups.
 
     Raises:
-        ConfigError: if the training set cannot be drawn from, or rows hold more than text.
+        ConfigError: if the training set cannot be indexed, or the rows hold more than text.
     """
     m, ranks, rank = trainer.num_generations, trainer.accelerator.num_processes, trainer.accelerator.process_index
     dead = batch.groups.dead.nonzero()[:, 0].tolist()
     count = next(k for k in range(len(dead), len(dead) + ranks) if k * m % ranks == 0)
     if not hasattr(trainer.train_dataset, "__getitem__"):
         raise ConfigError(
-            "resample_dead draws prompts at random: it needs a data set that can be indexed, not a stream."
+            "resample_dead draws prompts at random and needs a data set that can be indexed, got a stream."
         )
     foreign = [name for name, value in out.items() if not isinstance(value, Tensor)]
     if foreign:
-        raise ConfigError(f"resample_dead works on text only, and these rows hold {', '.join(foreign)}.")
+        raise ConfigError(f"resample_dead works with text only, but these rows hold {', '.join(foreign)}.")
     draw = random.Random(child_seed(trainer.args.seed, "resample", trainer.state.global_step, turn))
     rows = [i for i in draw.choices(range(len(trainer.train_dataset)), k=count) for _ in range(m)]
     share = len(rows) // ranks
@@ -74,7 +74,7 @@ def resample(trainer: Any, out: dict[str, Any], batch: Any, turn: int) -> Any:
 
 
 def _merged(trainer: Any, name: str, old: Tensor, new: Tensor, to: Tensor, source: Tensor) -> Tensor:
-    """``old`` with rows ``to`` replaced by rows ``source`` of all ranks' ``new``, at a common width."""
+    """``old`` with rows ``to`` replaced by rows ``source`` of all processes' ``new``, at a common width."""
     pad = trainer.processing_class.pad_token_id if name in ("prompt_ids", "completion_ids") else 0
     if old.ndim == 1:
         everywhere: Any = trainer.accelerator.gather(new)

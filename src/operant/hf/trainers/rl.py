@@ -251,8 +251,8 @@ class AlignedMixin(_Trainer):
         """Before a later optimizer step on the same rollouts: the off-policy credit of the current policy."""
         batch = self._batch
         every = self.args.steps_per_generation * self.num_iterations
-        buffered: Any = self._buffered_inputs
-        reused = self.model.training and self._step % every and buffered is not None
+        buffered: list[dict[str, Any]] = self._buffered_inputs or []
+        reused = self.model.training and self._step % every and buffered
         if batch is not None and reused and self.state.global_step != batch.step:
             refresh(self, batch, buffered)
         return super()._prepare_inputs(generation_batch)  # pyright: ignore

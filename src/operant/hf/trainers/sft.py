@@ -1,9 +1,9 @@
-"""TRL's SFT trainer with the loss of a test-time strategy: loss, normaliser and packing are overridden, nothing else.
+"""TRL's SFT trainer with the loss of a test-time strategy: only the loss, its normalizer and packing are overridden.
 
-The loss is the mean over sequences of -log S(p). Which p is the choice of ``level``. It is normalised by the sequences
-of the whole accumulation window over all ranks, so (batch 8, accumulation 1), (1, 8), packed rows and two processes
-take the same step. Runs with padded batches, padding-free batches and packing ("bfd"), LoRA, QLoRA and full
-fine-tuning, on TRL 0.29 and later.
+The loss is the mean over sequences of -log S(p); ``level`` says what p is the probability of. The mean is over the
+sequences of the whole accumulation window on all processes, so that (batch 8, accumulation 1), (1, 8), packed rows and
+two processes take the same step. It works with padded batches, padding-free batches and packing ("bfd"), LoRA, QLoRA
+and full fine-tuning, on TRL 0.29 and later.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ from operant.strategies import PassAt, Strategy, parse
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 CONSTANT = 1e-3
-"""Below this sd / mean the weights are constant, and the run is cross-entropy up to a scale."""
+"""If sd / mean of the weights is below this in every log, the run is cross-entropy up to a scale."""
 KEPT = 512
-"""Weights that a micro-batch keeps for the log: an even stride of them, since there can be one a token."""
+"""Weights per micro-batch that are kept for the log, at an even stride: there can be one per token."""
 ADVICE: Mapping[Level, str] = {
-    "sequence": 'because as whole sequences its targets have p << 1/N. Train on shorter targets, or take p at level="'
-    'answer" (a measured success rate), "step" or "token".',
-    "answer": "because the measured success rates are all alike to it (all 0, say). Take more rollouts, another N, or "
-    "a model that solves some of the prompts.",
-    "token": "because its tokens all have p << 1/N, or all p >> 1/N. Take another N.",
-    "step": 'because its lines have p << 1/N. Take p at level="token", or "answer" (a measured success rate).',
+    "sequence": 'because its whole targets have p << 1/N. Train on shorter targets, or set level to "answer" (a '
+    'measured success rate), "step" or "token".',
+    "answer": "because all prompts have about the same measured success rate (for example 0). Use more rollouts, "
+    "another N, or a model that solves some of the prompts.",
+    "token": "because all of its tokens have p << 1/N, or all have p >> 1/N. Use another N.",
+    "step": 'because its lines have p << 1/N. Set level to "token", or to "answer" (a measured success rate).',
 }
 
 
 class AlignedSFTTrainer(SFTTrainer):
-    """Minimise -log S(p) of a test-time strategy. ``pass@1`` is cross-entropy, summed within a sequence.
+    """Minimize -log S(p) of a test-time strategy. ``pass@1`` is cross-entropy, summed within a sequence.
 
-    The data set holds ``input_ids`` and ``labels`` (-100 outside the target), or anything that TRL makes them of; for
-    level "answer" also ``prompt_index``, the prompt's place in what ``measure`` returns.
+    The data set has ``input_ids`` and ``labels`` (-100 outside the target), or any columns that TRL makes them from.
+    For level "answer" it also has ``prompt_index``, the index of the prompt in the result of ``measure``.
 
     Args:
         model: as for TRL.
-        args: the settings. None: the defaults, in a folder named after the model as TRL names it.
-        strategy: a strategy value in the place of ``args.strategy``: one of the user's own, for example.
-        measure: success rate of every prompt, (P,) in [0, 1], NaN where not known; for level "answer" and for it only.
-            Called at the start and every ``refresh_steps`` steps, by every process, in a random stream of its own.
-        **kwargs: TRL's own: train_dataset, processing_class, peft_config, callbacks, ...
+        args: the settings. None takes the defaults, with an output folder named after the model as in TRL.
+        strategy: a strategy value that replaces ``args.strategy``, for example your own class.
+        measure: returns the success rate of every prompt, (P,) in [0, 1], NaN where unknown; only for level "answer".
+            Every process calls it at the start and every ``refresh_steps`` steps, with its own random stream.
+        **kwargs: arguments of TRL's trainer: train_dataset, processing_class, peft_config, callbacks, ...
 
     Raises:
         ConfigError: for settings that would change the objective, each with its reason.
         NotDefinedError: for a strategy without an S(p).
-        DataError: for a row that packing would cut, a row without a target, or a missing or unknown prompt_index.
+        DataError: for a row longer than a bin, a row without a target, or a missing or unknown prompt_index.
     """
 
     loss_is_scaled_for_ga = True
@@ -88,7 +88,7 @@ class AlignedSFTTrainer(SFTTrainer):
         check_settings(args, measure, kwargs)
         check_methods(SFTTrainer, SFT_METHODS)
         self.strategy: Strategy = strategy or parse(args.strategy)
-        self.strategy.log_success(torch.zeros(1))  # raises now if this strategy has no S(p)
+        self.strategy.log_success(torch.zeros(1))  # raises for a strategy without an S(p)
         args.strategy = str(self.strategy)
         self.level: Level = args.level
         self.rates: Rates | None = None
@@ -98,9 +98,11 @@ class AlignedSFTTrainer(SFTTrainer):
         self._micro = 0
         super().__init__(model, args=args, **kwargs)
         if any(c.is_prompt_learning for c in getattr(self.model, "peft_config", {}).values()):
-            raise ConfigError("prompt tuning shifts the target's positions: use LoRA, or full fine-tuning.")
+            raise ConfigError("prompt tuning shifts the positions of the target: use LoRA or full fine-tuning.")
         if getattr(self, "aux_loss_enabled", False):
-            raise ConfigError("the loss is the strategy's alone: set output_router_logits=False in the model's config.")
+            raise ConfigError(
+                "an auxiliary router loss changes the objective: set output_router_logits=False in the model's config."
+            )
         if measure is not None:
             self.rates = Rates(measure, self.train_dataset, every=args.refresh_steps, seed=args.seed)
             self.data_collator = with_prompt_index(self.data_collator)
@@ -118,20 +120,22 @@ class AlignedSFTTrainer(SFTTrainer):
         formatting_func: Any,
         dataset_name: str,
     ) -> Any:
-        """TRL's preparation; packing keeps whole rows, and their prompt index at every token."""
+        """TRL's preparation, with packing that keeps rows whole and repeats their prompt index at every token."""
         whole = copy.copy(args)
         whole.max_length = None
         rows = super()._prepare_dataset(dataset, processing_class, whole, False, formatting_func, dataset_name)
         if not packing:
             return rows
         if not isinstance(rows, Dataset):
-            raise ConfigError(f"expected a {dataset_name} data set with a length, got a stream: set packing=False.")
+            raise ConfigError(
+                f"packing needs a {dataset_name} data set with a length, got a stream: set packing=False."
+            )
         lengths = [len(ids) for ids in rows["input_ids"]]
         size = int(args.max_length or 0)
         if max(lengths) > size:
             raise DataError(
                 f"{sum(n > size for n in lengths)} of {len(lengths)} {dataset_name} rows are longer than max_length = "
-                f"{size} (longest {max(lengths)}). They are not cut: raise max_length, or remove them."
+                f"{size} (longest {max(lengths)}). Rows are not truncated: raise max_length, or remove them."
             )
         names = ("input_ids", "labels", "completion_mask", "assistant_masks", "prompt_index")
         rows = rows.select_columns([name for name in names if name in rows.column_names])
@@ -149,7 +153,7 @@ class AlignedSFTTrainer(SFTTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """Count the sequences of the whole accumulation window, over all ranks; measure if it is time."""
+        """Count the sequences of the accumulation window on all processes, and measure success rates when it is due."""
         batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
         count = torch.tensor(sum(sequences(batch)[1] for batch in batches), device=device)
         everywhere: Any = self.accelerator.gather(count)
@@ -166,14 +170,14 @@ class AlignedSFTTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Mean over sequences of the loss; in evaluation without margin, and at level "answer" the cross-entropy."""
+        """Mean loss over sequences. Evaluation leaves the margin out, and takes cross-entropy at level "answer"."""
         args: Any = self.args
         training = model.training
         sequence, count = sequences(inputs)
         mask = inputs["labels"][:, 1:] != -100  # (B, T-1)
         owner, target = sequence[mask], inputs["labels"][:, 1:][mask]  # (n,)
         if bool((torch.bincount(owner, minlength=count) == 0).any()):
-            raise DataError("a training row has no target token: every row needs labels other than -100.")
+            raise DataError("a row has no target token: every row needs labels other than -100.")
         margin = args.margin if training else 0.0
         tokens = target_tokens(model, inputs, mask, logits=margin > 0)
         self._measure(tokens, inputs, "train" if training else "eval")
@@ -205,7 +209,7 @@ class AlignedSFTTrainer(SFTTrainer):
         return self._returned(loss, model, inputs, return_outputs)
 
     def _returned(self, loss: Tensor, model: Any, inputs: Mapping[str, Any], outputs: bool) -> Any:
-        """The loss, and if they are asked for what the model returns: all logits, by a forward pass of their own."""
+        """The loss; with ``outputs`` also the output of the model with all logits, from a separate forward pass."""
         if not outputs:
             return loss
         with torch.no_grad():
@@ -214,7 +218,7 @@ class AlignedSFTTrainer(SFTTrainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
-        """As TRL's latest: the logits for ``compute_metrics`` only where there is one; older releases build them."""
+        """Return logits only if ``compute_metrics`` needs them, as in the latest TRL; older releases always do."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             if prediction_loss_only:
@@ -223,7 +227,7 @@ class AlignedSFTTrainer(SFTTrainer):
         return loss, outputs.logits, inputs["labels"]
 
     def _measure(self, tokens: Targets, inputs: Mapping[str, Any], mode: str) -> None:
-        """TRL's own metrics: accuracy and entropy of the target tokens, and the tokens seen in training."""
+        """Record TRL's metrics: accuracy and entropy of the target tokens, and the number of training tokens."""
         seen = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["position_ids"].shape[1]
         mine = [len(tokens.log_p), tokens.entropy.sum(), tokens.top1.sum(), seen]
         everywhere: Any = self.accelerator.gather_for_metrics(tokens.entropy.new_tensor([mine], dtype=torch.float64))
@@ -236,7 +240,7 @@ class AlignedSFTTrainer(SFTTrainer):
         metrics["num_tokens"] = [self._total_train_tokens]
 
     def _units(self, owner: Tensor, target: Tensor) -> Tensor:
-        """What p is taken of: the number of the sequence, line or token that each target token belongs to; (n,)."""
+        """Index of the sequence, line or token that each target token belongs to, (n,); p is its probability."""
         if self.level == "token":
             return torch.arange(len(owner), device=owner.device)
         starts = owner.new_zeros(len(owner), dtype=torch.bool)
@@ -246,10 +250,10 @@ class AlignedSFTTrainer(SFTTrainer):
         return starts.cumsum(0)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the distribution of the weights since the last log, and the measured success rate."""
+        """Add the distribution of the weights since the last log, and the measured success rates."""
         train = bool(self.model.training)  # pyright: ignore[reportOptionalMemberAccess]
         metrics: Any = self._metrics["train" if train else "eval"]
-        # In place, as the latest TRL adds them: evaluate() returns these.
+        # in place, as in the latest TRL: evaluate() returns this dict
         logs |= {name if train else f"eval_{name}": sum(x) / len(x) for name, x in metrics.items()}
         if self._weights:
             mine = torch.cat(self._weights).double()
@@ -266,7 +270,7 @@ class AlignedSFTTrainer(SFTTrainer):
         super().log(logs, start_time)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train as TRL does; a run whose weights were constant throughout is cross-entropy, and says so."""
+        """Train as TRL does, and warn if all weights were constant: the run was cross-entropy."""
         result = super().train(*args, **kwargs)
         logs = [log for log in self.state.log_history if "weight_sd" in log]
         constant = [log["weight_sd"] <= CONSTANT * abs(log["weight_mean"]) for log in logs]

@@ -1,4 +1,4 @@
-"""The settings of the SFT trainer, and those that it refuses."""
+"""The settings of the SFT trainer, and the values that it rejects."""
 
 from __future__ import annotations
 
@@ -15,44 +15,48 @@ Level = Literal["sequence", "answer", "token", "step"]
 
 @dataclass
 class AlignedSFTConfig(SFTConfig):
-    """TRL's SFTConfig, and the strategy that the model will be deployed with.
+    """TRL's SFTConfig with the strategy that the model will be deployed with.
 
     Args:
         strategy: a strategy string with an S(p), such as "pass@16" or "mix(pass@1:0.25, pass@64:0.75)".
-        level: what p is the probability of. The loss of a sequence y with target tokens y_t is
+        level: the event whose probability is p. The loss of a sequence y with target tokens y_t is
 
             - "sequence": -log S(p), p = prod_t p_t, the whole target. For short answers. On a long solution p ~ e^-80
               and the loss is cross-entropy up to a factor.
-            - "answer": f(p) (-log p(y)), f = p S'/S, p the measured success rate of the current model on the prompt,
-              held fixed between measurements. For long solutions with an answer that can be verified. Solutions of
-              the same ``prompt_index`` share the prompt's weight, so it counts once however many it has.
+            - "answer": f(p) (-log p(y)), f = p S'/S. p is the measured success rate of the current model on the
+              prompt and constant between measurements. For long solutions whose answer can be verified. Solutions
+              with the same ``prompt_index`` share the weight of the prompt.
             - "step": sum over lines of -log S(p of the line); a line ends with the token that has the newline. For
-              solutions that a search or a verifier goes through step by step.
-            - "token": sum over tokens of -log S(p_t). For targets where any single token can be sampled again;
-              elsewhere a heuristic that leaves out the tokens the model knows.
-        refresh_steps: optimizer steps from one measurement of the success rates to the next; 0 = only at the start.
+              solutions that a search or a verifier checks line by line.
+            - "token": sum over tokens of -log S(p_t). For targets whose tokens can be sampled again one by one;
+              elsewhere a heuristic that gives little weight to tokens that the model knows.
+        refresh_steps: optimizer steps between measurements of the success rates; 0 = measure only at the start.
         margin: lambda in (1 - lambda) loss + lambda sum_t token_margin, in [0, 1]; 0.5 in the paper's appendix A.7.
-        rivals: rivals a token for the margin; 0 = their expectation, the same without noise.
-        max_length: with packing the size of a bin, which no row may exceed. Otherwise None: the probability of a
-            cut answer is another probability.
+        rivals: sampled rivals per token for the margin; 0 = their expectation, which has no sampling noise.
+        max_length: with packing the size of a bin, which no row may exceed. Otherwise None, because the probability
+            of a truncated answer is another probability.
     """
 
     strategy: str = field(default="pass@16", metadata={"help": "Strategy string, for example pass@16."})
-    level: Level = field(default="sequence", metadata={"help": "What p is taken of."})
+    level: Level = field(default="sequence", metadata={"help": "The event whose probability is p."})
     refresh_steps: int = field(default=0, metadata={"help": "Steps between measurements; 0 = at the start only."})
     margin: float = field(default=0.0, metadata={"help": "Share of the token margin in the loss."})
-    rivals: int = field(default=4, metadata={"help": "Rivals a token for the margin; 0 = their expectation."})
+    rivals: int = field(default=4, metadata={"help": "Rivals per token for the margin; 0 = their expectation."})
     max_length: int | None = field(default=None, metadata={"help": "Bin size of packing; otherwise None."})
 
 
 def default_folder(model: Any, method: str) -> str:
-    """Where TRL writes without settings."""
+    """The folder that TRL writes to by default."""
     name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", ""))
     return f"{name.split('/')[-1]}-{method}"
 
 
 def check_settings(args: AlignedSFTConfig, measure: object, kwargs: Mapping[str, Any]) -> None:
-    """Refuse settings that would change the objective, or be passed over in silence."""
+    """Reject settings that would change the objective, or that would be ignored silently.
+
+    Raises:
+        ConfigError: with the reason.
+    """
     if not isinstance(args, AlignedSFTConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(
             f"args must be an AlignedSFTConfig, which has the strategy, got {type(args).__name__}. It takes every "
@@ -60,25 +64,26 @@ def check_settings(args: AlignedSFTConfig, measure: object, kwargs: Mapping[str,
         )
     packing = args.packing or bool(args.eval_packing)
     wrong = {
-        f"the probability of a whole target needs one unbroken target: set max_length=None (got {args.max_length}), or "
-        "packing=True with max_length as the size of a bin.": args.max_length is not None and not packing,
-        "packing keeps every unbroken target in one bin: give the size of a bin as max_length.": packing
+        f"targets must not be truncated: set max_length=None (got {args.max_length}), or packing=True with max_length "
+        "as the size of a bin.": args.max_length is not None and not packing,
+        "packing keeps every target whole in one bin: set max_length to the size of a bin.": packing
         and args.max_length is None,
-        f"packing needs unbroken targets: packing_strategy must be 'bfd', got {args.packing_strategy!r}.": packing
+        f"packing must keep targets whole: packing_strategy must be 'bfd', got {args.packing_strategy!r}.": packing
         and args.packing_strategy != "bfd",
-        "pad_to_multiple_of adds sequences of padding to padding-free batches: leave it out.": (
+        "pad_to_multiple_of adds sequences of padding to padding-free batches: leave it unset.": (
             (args.padding_free or packing) and args.pad_to_multiple_of is not None
         ),
         f"level must be one of {get_args(Level)}, got {args.level!r}.": args.level not in get_args(Level),
-        f'level="answer" and measure belong together, got level {args.level!r} and measure {measure!r}.': (
+        f'level="answer" needs measure, and only it takes one; got level {args.level!r}, measure {measure!r}.': (
             (args.level == "answer") != (measure is not None)
         ),
         f"refresh_steps must be >= 0, got {args.refresh_steps}.": args.refresh_steps < 0,
         f"margin must lie in [0, 1], got {args.margin}.": not 0 <= args.margin <= 1,
-        "the loss is the strategy's: leave loss_type, label_smoothing_factor and compute_loss_func out.": (
+        "the strategy defines the loss: leave loss_type, label_smoothing_factor and compute_loss_func unset.": (
             args.loss_type == "dft" or args.label_smoothing_factor > 0 or kwargs.get("compute_loss_func") is not None
         ),
-        f"expected one process a GPU, got {args.n_gpu} GPUs in one: start with accelerate launch.": args.n_gpu > 1,
+        f"expected one process per GPU, got {args.n_gpu} GPUs in one process: start with accelerate launch.": args.n_gpu
+        > 1,
     }
     for message, found in wrong.items():
         if found:

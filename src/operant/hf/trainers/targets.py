@@ -1,4 +1,4 @@
-"""The target tokens of a batch, padded or packed: what the model says of them, and the sequences they belong to."""
+"""The target tokens of a batch, padded or packed: their log-probabilities, and the sequences they belong to."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import trl
 from packaging.version import Version
 from torch import Tensor
 
-CHUNK = 1024
-"""Tokens whose entropy is computed at once."""
+_CHUNK = 1024
+"""Tokens whose entropy is computed at once: float32 copies of all (n, V) logits may not fit in memory."""
 
 
 class Targets(NamedTuple):
-    """What a model says of the n target tokens of a batch, in row order.
+    """Predictions of a model for the n target tokens of a batch, in row order.
 
     Args:
         log_p: (n,) float32 log-probabilities.
-        entropy: (n,) entropy of the distribution that each is drawn from, in nats; without a gradient.
-        top1: (n,) whether it is the most probable token.
-        logits: (n, V) if they were asked for, else empty.
+        entropy: (n,) entropy of the predicted distribution, in nats; without a gradient.
+        top1: (n,) whether the target is the most probable token.
+        logits: (n, V) if they were requested, else empty.
     """
 
     log_p: Tensor
@@ -31,16 +31,16 @@ class Targets(NamedTuple):
 
 
 def target_tokens(model: torch.nn.Module, inputs: Mapping[str, Any], mask: Tensor, *, logits: bool = False) -> Targets:
-    """Log-probabilities of the target tokens, and what TRL logs of them.
+    """Log-probabilities of the target tokens, and the quantities that TRL logs.
 
-    On a GPU with TRL 1.15 and later through its fused LM head, which never holds (B, T, V) logits. Elsewhere, and for
-    the margin, only the positions that predict a target token anywhere in the batch go through the vocabulary layer.
+    On a GPU, TRL 1.15 and later compute them with a fused LM head, which never holds (B, T, V) logits. Otherwise, and
+    for the margin, only positions that predict a target token in some row go through the vocabulary layer.
 
     Args:
         model: causal language model.
         inputs: a batch of TRL's collator, padded or padding-free.
         mask: (B, T-1) where the next token is a target.
-        logits: whether the logits are wanted.
+        logits: whether to return the logits.
     """
     own, labels = model_inputs(inputs), inputs["labels"]
     if not logits and has_fused_head(labels):
@@ -56,25 +56,25 @@ def target_tokens(model: torch.nn.Module, inputs: Mapping[str, Any], mask: Tenso
 
 
 def model_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a batch the model takes."""
+    """The columns of a batch that the model takes."""
     return {name: value for name, value in inputs.items() if name not in ("labels", "prompt_index")} | {
         "use_cache": False
     }
 
 
 def has_fused_head(labels: Tensor) -> bool:
-    """Whether TRL's fused LM head is there, and faster."""
+    """Whether TRL has a fused LM head that is faster here: since TRL 1.15, on a GPU."""
     return labels.is_cuda and Version(trl.__version__) >= Version("1.15")
 
 
 def _entropy(logits: Tensor) -> Tensor:
-    """(n,) entropies of (n, V) logits, in pieces: float32 copies of all of them may not fit."""
-    log_q = (part.float().log_softmax(-1) for part in logits.split(CHUNK))
+    """(n,) entropies of (n, V) logits, in pieces of ``_CHUNK`` tokens."""
+    log_q = (part.float().log_softmax(-1) for part in logits.split(_CHUNK))
     return torch.cat([-(x.exp() * x).sum(-1) for x in log_q])
 
 
 def sequences(inputs: Mapping[str, Any]) -> tuple[Tensor, int]:
-    """Sequence that each target position belongs to, (B, T-1), and their number: rows, or segments of a packed row."""
+    """The sequence of each target position, (B, T-1), and their number; a packed row has several."""
     labels = inputs["labels"]
     if "attention_mask" in inputs or "position_ids" not in inputs:
         rows = torch.arange(len(labels), device=labels.device)
