@@ -223,13 +223,13 @@ def test_a_reward_model_scores_and_a_verifier_judges(config, tmp_path):
         (
             {"trainer": {"learning_rate": 0.1}},
             OperantError,
-            "Set --learning_rate directly; it cannot be passed through --trainer",
+            "Set --learning_rate directly",
         ),
         ({"num_generations": 7}, OperantError, "TRL rejects the settings of grpo: generation_batch_size"),
         (
             {"num_iterations": 3},
             OperantError,
-            "save_steps must be a multiple of the optimizer steps per batch of completions, 3",
+            "save_steps must be a multiple of the optimizer steps",
         ),
         ({"trainer": {"scale_rewards": "group"}}, OperantError, "scale_rewards must be 'none'"),
     ],

@@ -152,7 +152,7 @@ def test_settings_that_change_the_objective_are_refused(tmp_path, encoded):
         {"packing": True, "max_length": 64, "packing_strategy": "wrapped"},
         {"max_length": 32},
     ):
-        with pytest.raises(ConfigError, match="must not be truncated"):
+        with pytest.raises(ConfigError, match="whole in one bin|must not be truncated|targets whole"):
             AlignedSFTTrainer(args=AlignedSFTConfig(output_dir=str(tmp_path), bf16=False, **bad))
     with pytest.raises(NotDefinedError, match="answer distribution"):
         AlignedSFTTrainer(args=AlignedSFTConfig(output_dir=str(tmp_path), bf16=False, strategy="maj@8"))
