@@ -91,7 +91,7 @@ def test_without_groups_the_rows_are_one_task_and_weights_are_refused() -> None:
     model = Extrapolator(OPERATORS).fit(bank)
     rows = np.random.default_rng(0).permutation(np.flatnonzero(GROUPS == 7))
     assert model.score(POINTS[rows], VALUES[rows]) == pytest.approx(r2_score(*by_hand([7], 4)))
-    with pytest.raises(InputError, match="not weighed"):
+    with pytest.raises(InputError, match="sample_weight is for a single task"):
         model.score(POINTS[rows], VALUES[rows], np.ones(9))
     with pytest.raises(InputError, match="no task has a point beyond a context of 9: the longest has 9"):
         AdaptationScorer(9)(model, POINTS[rows], VALUES[rows])

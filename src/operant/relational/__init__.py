@@ -1,4 +1,4 @@
-"""L1, room B: predict a task outside the bank as a known anchor task plus a known transformation. Imports core only.
+"""Predict a task outside a bank of known tasks as one of them, transformed.
 
 >>> import numpy as np
 >>> known = np.linspace(0.4, 1.0, 30)
@@ -14,19 +14,23 @@ from operant.relational.bank.csvtable import RelationalWarning, read_csv
 from operant.relational.bank.task import Task
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.operators.base import CannotAdaptError, RelationalOperator
+from operant.relational.operators.base import CannotAdaptError, Context, RelationalOperator
 from operant.relational.operators.compose import Compose
 from operant.relational.operators.extend import Extend
 from operant.relational.operators.registry import parse_operator
 from operant.relational.operators.span import Span
 from operant.relational.operators.warp.operator import Warp
+from operant.relational.scoring import AdaptationScorer
 from operant.relational.selection.applicability import Applicability, NotApplicableError, NotApplicableWarning
 from operant.relational.transforms import Copy, Scale, Shift, Transformation, Trend, XScale, XShift, XWarp
 
 __all__ = [
+    "AdaptationScorer",
+    "AdaptedTask",
     "Applicability",
     "CannotAdaptError",
     "Compose",
+    "Context",
     "Copy",
     "Extend",
     "Extrapolator",
@@ -37,7 +41,6 @@ __all__ = [
     "Scale",
     "Shift",
     "Span",
-    "AdaptedTask",
     "Task",
     "TaskBank",
     "Transformation",

@@ -1,4 +1,4 @@
-"""One unseen task, explained from its context: prediction, explanation, applicability, all in the data's units."""
+"""One unseen task, explained from its context, in the units of the data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from operant.relational.selection.choice import Choice
 
 
 class AdaptedTask:
-    """An adapted extrapolator. Made by :meth:`Extrapolator.adapt`.
+    """The prediction and explanation of one unseen task. Made by :meth:`Extrapolator.adapt`.
 
     Attributes:
         operator_: names of the operators in the mixture, the heaviest first.
@@ -73,7 +73,7 @@ class AdaptedTask:
         return mix([m for m, _ in answers], [s for _, s in answers], list(self.choice_.weights.values()))
 
     def predict(self, x: ArrayLike, return_std: bool = False) -> Any:
-        """Mean of the target's curve.
+        """The predicted curve.
 
         Args:
             x: (Q,) or (Q, D) points.
@@ -94,7 +94,7 @@ class AdaptedTask:
         return (mean, std) if return_std else mean
 
     def each(self, x: ArrayLike) -> dict[str, Array]:
-        """name -> (Q,) or (Q, C) what each operator alone predicts, those without weight too."""
+        """name -> (Q,) or (Q, C) prediction of each operator alone, also of those without weight."""
         points = self._inside(x)
         values = {n: self._scaling.y_out(a.predict(points)[0]) for n, a in self._adapted.items()}
         return {n: v[:, 0] if v.shape[1] == 1 else v for n, v in values.items()}
@@ -134,7 +134,7 @@ class AdaptedTask:
         return self._applicability
 
     def explain(self, x: ArrayLike | None = None) -> dict[str, Any]:
-        """What the prediction rests on: anchor, transformation with intervals, residual, runner-up anchors, coverage.
+        """The most probable decomposition: anchor, transformation with intervals, residual; further anchors; coverage.
 
         "notes" are about the bank, such as a parameter that never varies in it.
 
@@ -172,7 +172,11 @@ class AdaptedTask:
         return self._scaling.x_out(np.linspace(*ends, 100)[:, None])
 
     def choice_table(self) -> list[dict[str, Any]]:
-        """A row an operator: error on the outer split with a 90 % range, on the context, predicted, weight, note."""
+        """A row for each operator, in the data's units, the smallest expected error first.
+
+        ``backtest_error`` with the 90 % range ``backtest_low`` to ``backtest_high`` over outer tasks, ``context_error``
+        (leave-one-out), ``predicted_error`` (expected on this target), ``weight``, and ``note`` if it cannot be used.
+        """
         unit = float(np.mean(self._scaling.y_sd))
         rows = []
         trials = {} if self.choice_.backtest is None else self.choice_.backtest.trials

@@ -1,4 +1,4 @@
-"""The estimator: fit it to known tasks, adapt it to a few points of an unseen one, predict beyond the range."""
+"""The estimator: fit it to known tasks, adapt it to a few points of an unseen one, and predict the rest."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         operator: "auto" backtests all operators on the bank's outer split and mixes the best; a name, see
             :func:`operant.relational.parse_operator`, a transformation such as "shift * xshift", a
             :class:`RelationalOperator`, or a list of these to choose from.
-        level: probability that intervals hold.
-        on_inapplicable: what to do about a target that the bank does not explain: "warn", "raise", or "baseline", which
-            predicts with the best plain baseline.
-        outer_share: part of the bank that is taken out for the backtest.
+        level: probability that an interval covers the value.
+        on_inapplicable: what happens if the bank does not explain a target: "warn", "raise", or "baseline", which
+            predicts it by plain baselines alone.
+        outer_share: part of the bank that is held out for the backtest.
         random_state: seed of the backtest and of :meth:`AdaptedTask.sample`.
 
     Attributes:
@@ -60,7 +60,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
     Source: arXiv 2605.30132 for the idea; what is done here differs, see docs/extrapolation.md.
     """
 
-    # scikit-learn's metadata routing passes the tasks of rows on without being asked to
+    # With these, scikit-learn's metadata routing passes groups and params on without set_fit_request.
     __metadata_request__fit = {"groups": True, "params": True}
     __metadata_request__score = {"groups": True, "params": True}
 
@@ -133,7 +133,9 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         if self.bank_ is None:
             return float(super().score(X, y, sample_weight))
         if sample_weight is not None:
-            raise InputError("rows of held-out tasks are not weighed; use AdaptationScorer with a metric that does.")
+            raise InputError(
+                "sample_weight is for a single task. For held-out tasks, use AdaptationScorer with such a metric."
+            )
         return AdaptationScorer()(self, X, y, groups=groups, params=params)
 
     def __sklearn_tags__(self) -> Any:
@@ -313,7 +315,7 @@ class Extrapolator(RegressorMixin, BaseEstimator):
         )
 
     def _told(self, target: AdaptedTask) -> AdaptedTask:
-        """The target, with a warning where it is not applicable; a worker process could not give it."""
+        """The target, with a warning if it is not applicable: a warning in a worker process would be lost."""
         if not target.applicable_ and self.on_inapplicable == "warn":
             warnings.warn(target.applicability().text, NotApplicableWarning, stacklevel=3)
         return target

@@ -1,4 +1,4 @@
-"""``operant extrapolate``: a bank and targets from CSV files; records of what explains them, and predictions."""
+"""``operant extrapolate``: targets from CSV files, explained and predicted from a bank; records and predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from operant.relational.bank.tasks import TaskBank
 if TYPE_CHECKING:
     from operant.relational.extrapolator import Extrapolator
 
-PREDICTIONS = "predictions.csv"
+_PREDICTIONS = "predictions.csv"
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class ExtrapolateConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """A target as its files tell it, in original units.
+class TargetRows:
+    """The rows of one target in its files, in original units.
 
     Args:
         key: its name.
@@ -95,7 +95,7 @@ def extrapolate(config: ExtrapolateConfig, tell: Callable[[str], None] = lambda 
 
     Args:
         config: the settings.
-        tell: is told what is being done.
+        tell: called with a line on each step.
 
     Raises:
         DataError: for a folder in use, a file or column that is missing, a target without context.
@@ -111,7 +111,7 @@ def extrapolate(config: ExtrapolateConfig, tell: Callable[[str], None] = lambda 
         tell("reading the bank")
         bank = read_bank(config)
         targets = read_targets(config, bank)
-        with claim_folder(config.output_dir, "extrapolate", settings, outputs=(PREDICTIONS,)):
+        with claim_folder(config.output_dir, "extrapolate", settings, outputs=(_PREDICTIONS,)):
             _write(config, tell, bank, targets, caught)
     return config.output_dir
 
@@ -120,7 +120,7 @@ def _write(
     config: ExtrapolateConfig,
     tell: Callable[[str], None],
     bank: TaskBank,
-    targets: Sequence[Asked],
+    targets: Sequence[TargetRows],
     caught: Sequence[warnings.WarningMessage],
 ) -> None:
     """Fit, adapt and write; the record comes last, and a folder without results in it holds no extrapolation."""
@@ -139,7 +139,7 @@ def _write(
     told = [w for w in caught if issubclass(w.category, RelationalWarning)]
     notes = dict.fromkeys(str(w.message) for w in told if not issubclass(w.category, NotApplicableWarning))
     notes = [*_same_names(bank, targets), *(n for n in notes if n not in bank.notes)]
-    _write_predictions(config.output_dir / PREDICTIONS, config.task, records)
+    _write_predictions(config.output_dir / _PREDICTIONS, config.task, records)
     told = [{"kind": "note", "text": text} for text in notes]
     extend_records(config.output_dir / "record.jsonl", [*told, known_tasks, *records])
 
@@ -166,7 +166,7 @@ def read_bank(config: ExtrapolateConfig) -> TaskBank:
         raise type(error)(f"{config.bank}: {error}") from error
 
 
-def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
+def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[TargetRows]:
     """The targets of a file with the points to predict.
 
     Raises:
@@ -187,7 +187,7 @@ def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
         )
     labels = [n for n in _names(config.labels) if n in columns]
     extra = _Query(config.query, config, bank) if config.query else None
-    found: list[Asked] = []
+    found: list[TargetRows] = []
     for key in dict.fromkeys(keys):
         rows = np.array([k == key for k in keys])
         known = rows & ~np.isnan(y[:, 0])
@@ -207,7 +207,7 @@ def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[Asked]:
             truth = np.full((len(query), bank.c), np.nan)
         given = params[rows][0] if bank.param_names else None
         one_each = {n: values.pop() for n, values in said.items()}
-        found.append(Asked(key, x[known], y[known], given, one_each, query, truth))
+        found.append(TargetRows(key, x[known], y[known], given, one_each, query, truth))
     return found
 
 
@@ -237,7 +237,7 @@ def _whole_range(bank: TaskBank, context: Array, points: int) -> Array:
     return np.linspace(low, high, points)
 
 
-def _target_record(model: Extrapolator, asked: Asked, noise: float | None) -> dict[str, Any]:
+def _target_record(model: Extrapolator, asked: TargetRows, noise: float | None) -> dict[str, Any]:
     target = model.adapt(
         asked.x, asked.y, params=asked.params, labels=asked.labels, query=asked.query, noise=noise, key=str(asked.key)
     )
@@ -245,7 +245,7 @@ def _target_record(model: Extrapolator, asked: Asked, noise: float | None) -> di
     return target.record(asked.query, (asked.query[known], asked.truth[known]) if known.any() else None)
 
 
-def _same_names(bank: TaskBank, targets: Sequence[Asked]) -> list[str]:
+def _same_names(bank: TaskBank, targets: Sequence[TargetRows]) -> list[str]:
     both = [str(t.key) for t in targets if t.key in set(bank.keys)]
     if not both:
         return []

@@ -1,4 +1,4 @@
-"""Cross-validation over tasks: a held-out task is adapted to its first points and scored on its later ones."""
+"""Cross-validation over tasks: adapt to the first points of a held-out task, and score its other points."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.frames import constant, long_data
 
 
-class Adapts(Protocol):
-    """An estimator that is fitted to a bank: :class:`operant.relational.Extrapolator`, which imports this module."""
+class _Adapts(Protocol):
+    """The part of :class:`operant.relational.Extrapolator` used here; that class imports this module."""
 
     def adapt(self, x: Array, y: Array, *, params: Any, query: Array, key: Any) -> Any:
-        """Explain one task; what is returned predicts at points."""
+        """An adapted task."""
         ...
 
 
 @dataclass(frozen=True)
 class AdaptationScorer:
-    """A scorer for :func:`sklearn.model_selection.cross_val_score` and its like.
+    """A scorer for :func:`sklearn.model_selection.cross_val_score` and similar functions.
 
     Each task of the rows that are held out is adapted to its first points in the order of x, and asked for the others.
     The metric compares all answers with all values. Groups and params come by scikit-learn's metadata routing; without
     groups all rows are one task.
 
     Args:
-        context: points that each task is adapted to: a number of them, or below 1 a share, at least one point.
+        context: points that each task is adapted to: a number, or a share below 1 (at least one point).
         metric: (n,) or (n, C) values and predictions -> a number, as in :mod:`sklearn.metrics`.
         greater_is_better: whether the metric is; otherwise the score is the negative metric.
 
@@ -55,7 +55,7 @@ class AdaptationScorer:
             request.score.add_request(param=name, alias=True)
         return request
 
-    def __call__(self, estimator: Adapts, X: Any, y: Any, *, groups: Any = None, params: Any = None) -> float:
+    def __call__(self, estimator: _Adapts, X: Any, y: Any, *, groups: Any = None, params: Any = None) -> float:
         """The score of an estimator that was fitted to the other tasks.
 
         Raises:

@@ -1,4 +1,4 @@
-"""One task and no bank: its rows are the context, and plain operators, chosen by leaving out, go beyond them."""
+"""Extrapolating a single task without a bank, by plain operators that are weighed by their leave-one-out errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def single_target(
     level: float,
     seed: int,
 ) -> tuple[AdaptedTask, Scaling]:
-    """Plain operators chosen by their leave-one-out errors; they need no bank, so a stand-in of two flat tasks.
+    """The adapted task of these points, and their scaling.
+
+    Operators are fitted to a bank, so two flat tasks stand in for one; the operators used here take no curve from it.
 
     Args:
         x: (P, D) points.

@@ -1,8 +1,9 @@
-"""Transformations as values: what was done to a known task to get another one.
+"""Transformations between tasks as values.
 
     y(x) = s f(a x + b) + t + u x,        in the units of the data,
 
-with f the anchor. A product of the five kinds below, each free or pinned; whatever is left out is the identity:
+with f the anchor. A transformation is a product of the five kinds of factors below. Each factor is free or has a value;
+a kind that is left out is the identity:
 
     >>> Shift() * Scale(2.0) * XShift()
     Shift() * Scale(2) * XShift()
@@ -11,7 +12,7 @@ with f the anchor. A product of the five kinds below, each free or pinned; whate
     >>> (Scale(2.0) * XShift(0.5)).apply(lambda x: x**2, np.array([[1.0]]))
     array([[4.5]])
 
-The order in which factors are written does not matter: x-scale, x-shift, scale, trend, shift are applied in this order.
+The order in which factors are written does not matter. They are applied as x-scale, x-shift, scale, trend, shift.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from operant.relational.bank.curves import Array
 
 KINDS = ("shift", "scale", "trend", "xshift", "xscale")
 """Names of the factors, in the order in which they are written."""
-CLASSES = {"shift": "Shift", "scale": "Scale", "trend": "Trend", "xshift": "XShift", "xscale": "XScale"}
-IDENTITY = {"shift": 0.0, "scale": 1.0, "trend": 0.0, "xshift": 0.0, "xscale": 1.0}
+_CLASSES = {"shift": "Shift", "scale": "Scale", "trend": "Trend", "xshift": "XShift", "xscale": "XScale"}
+_IDENTITY = {"shift": 0.0, "scale": 1.0, "trend": 0.0, "xshift": 0.0, "xscale": 1.0}
 
-Value = tuple[float, ...] | None
+FactorValue = tuple[float, ...] | None
 """One number for each output (shift, scale), input (xshift, xscale) or both (trend, outputs first); None if free."""
 
 
@@ -46,14 +47,14 @@ class Transformation:
         InputError: for an unknown kind, a value that is not finite, or an x-scale that is not positive.
     """
 
-    factors: tuple[tuple[str, Value], ...] = ()
+    factors: tuple[tuple[str, FactorValue], ...] = ()
 
     def __post_init__(self) -> None:
         for kind, value in self.factors:
             if kind not in KINDS:
                 raise InputError(f"a transformation has the factors {', '.join(KINDS)}; got {kind!r}.")
             if value is not None and not np.isfinite(value).all():
-                raise InputError(f"{CLASSES[kind]} must be finite, got {value}.")
+                raise InputError(f"{_CLASSES[kind]} must be finite, got {value}.")
             if value is not None and kind == "xscale" and not min(value) > 0:
                 raise InputError(f"XScale must be positive, got {value}.")
         object.__setattr__(self, "factors", tuple(sorted(self.factors, key=lambda f: KINDS.index(f[0]))))
@@ -71,21 +72,21 @@ class Transformation:
     def __repr__(self) -> str:
         if not self.factors:
             return "Copy()"
-        return " * ".join(f"{CLASSES[k]}({'' if v is None else ', '.join(map(_short, v))})" for k, v in self.factors)
+        return " * ".join(f"{_CLASSES[k]}({'' if v is None else ', '.join(map(_short, v))})" for k, v in self.factors)
 
     def __str__(self) -> str:
         """As :meth:`parse` reads it, with all digits."""
         return " * ".join(k if v is None else f"{k}({', '.join(map(_exact, v))})" for k, v in self.factors) or "copy"
 
-    def get(self, kind: str) -> Value:
+    def get(self, kind: str) -> FactorValue:
         """The value of a factor, its identity if it is not there.
 
         Raises:
             InputError: if it is free.
         """
-        value = dict(self.factors).get(kind, (IDENTITY[kind],))
+        value = dict(self.factors).get(kind, (_IDENTITY[kind],))
         if value is None:
-            raise InputError(f"{CLASSES[kind]}() is free: give it a value, or fit it.")
+            raise InputError(f"{_CLASSES[kind]}() is free: give it a value, or fit it.")
         return value
 
     @property

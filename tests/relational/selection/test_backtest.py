@@ -15,7 +15,7 @@ from operant.relational.operators.baselines import Nearest
 from operant.relational.operators.gp import TaskGP
 from operant.relational.operators.registry import candidates
 from operant.relational.selection.adaptation import loo_rmse
-from operant.relational.selection.backtest import RACE, join, run_backtest
+from operant.relational.selection.backtest import _RACE, join, run_backtest
 from operant.relational.selection.folds import OUTER_TASKS, Direction, Fold, make_folds, toward
 from tests.relational.selection.cases import PLAIN, bank_of, target
 
@@ -46,7 +46,7 @@ def test_the_backtest_is_a_loop_over_the_outer_split() -> None:
                 assert trial.error[j] == pytest.approx(error), op.name
                 assert trial.loo_rmse[j] == pytest.approx(loo_rmse(adapted, inner), nan_ok=True)
             else:
-                assert j >= RACE[0] and error > 3 * found.trials["bank PCA"].error[j]
+                assert j >= _RACE[0] and error > 3 * found.trials["bank PCA"].error[j]
     assert found.truth == pytest.approx(fold.tasks.values(query))
     assert found.seen.tolist() == [(~near).tolist()] * OUTER_TASKS
     assert found.points == 5
@@ -84,7 +84,7 @@ def test_a_small_bank_is_backtested_from_every_cut() -> None:
             guess = Nearest().fit(known).adapt(Context(context.x, values(context.x))).predict(query)[0]
             error = np.sqrt(np.mean((guess - values(query))[found.seen[j]] ** 2))
             had = found.trials["nearest task"].error[j]
-            assert had == pytest.approx(error) or (np.isnan(had) and j >= RACE[0])  # the race drops it
+            assert had == pytest.approx(error) or (np.isnan(had) and j >= _RACE[0])  # the race drops it
 
 
 def fold_keys(fold: Fold) -> set[int]:

@@ -9,13 +9,13 @@ from scipy.stats import norm
 from operant.relational.selection.adaptation import ContextEvidence, spread_of
 from operant.relational.selection.backtest import Backtest, Trial
 from operant.relational.selection.calibration import (
-    EXPLAINED,
-    MISFIT,
-    REFERENCES,
-    TRIM,
+    _EXPLAINED,
+    _MISFIT,
+    _REFERENCES,
+    _TRIM,
     Calibration,
+    _reference_operators,
     calibrate,
-    choose_reference,
     misfit,
     mix,
     noise_level,
@@ -25,11 +25,11 @@ from tests.relational.selection.cases import sure, trial
 
 
 def test_the_mixture_is_the_trimmed_weighted_mean() -> None:
-    """By slow sums over the quantile function: 1 / (1 - 2 TRIM) int_TRIM^(1 - TRIM) Q(u) du."""
+    """By slow sums over the quantile function: 1 / (1 - 2 _TRIM) int_TRIM^(1 - _TRIM) Q(u) du."""
     rng = np.random.default_rng(2)
     means, sds, w = rng.normal(size=(5, 4, 2)), rng.uniform(0.1, 1, (5, 4, 2)), rng.dirichlet(np.ones(5))
     middle, spread = mix(list(means), list(sds), (3 * w).tolist())
-    u = TRIM + (1 - 2 * TRIM) * (np.arange(20000) + 0.5) / 20000
+    u = _TRIM + (1 - 2 * _TRIM) * (np.arange(20000) + 0.5) / 20000
     for q in range(4):
         for c in range(2):
             order = np.argsort(means[:, q, c])
@@ -40,7 +40,7 @@ def test_the_mixture_is_the_trimmed_weighted_mean() -> None:
     alone = mix([means[0]], [sds[0]], [0.3])
     assert alone[0] == pytest.approx(means[0]) and alone[1] == pytest.approx(sds[0])
     astray = [np.zeros((1, 1)), np.full((1, 1), 1e9), np.full((1, 1), 1.0)]
-    assert mix(astray, [np.ones((1, 1))] * 3, [0.5, 0.2, 0.3])[0] < 1  # less than TRIM of the weight moves nothing
+    assert mix(astray, [np.ones((1, 1))] * 3, [0.5, 0.2, 0.3])[0] < 1  # less than _TRIM of the weight moves nothing
 
 
 def test_the_factor_is_the_conformal_quantile() -> None:
@@ -91,7 +91,7 @@ def test_the_calibration_is_the_mixture_on_each_outer_task() -> None:
         errors.append(np.sqrt(np.mean(error**2)))
         statistic.append(misfit(found.reference, loo, 1.0))
     assert found.ratio == pytest.approx(sorted(ratios)) and found.tasks == s
-    assert found.reference == choose_reference(trials) == {"a": 1.0}
+    assert found.reference == _reference_operators(trials) == {"a": 1.0}
     assert found.errors == pytest.approx(errors) and found.statistic == pytest.approx(statistic)
 
 
@@ -100,17 +100,17 @@ def test_reference_operators_use_the_bank_and_are_among_the_best() -> None:
     names = ("interpolation", "polynomial", "span", "bank PCA", "shift", "scale", "trend")
     trials = {n: trial(error * (1 + 0.1 * i), r) for i, n in enumerate(names)} | {"mute": trial(error, r * np.nan)}
     alone = frozenset(names[:2])
-    three = {"span": 1 / REFERENCES, "bank PCA": 1 / REFERENCES, "shift": 1 / REFERENCES}
-    assert choose_reference(trials, alone=alone) == three and set(choose_reference(trials)) == {*names[:3]}
+    three = {"span": 1 / _REFERENCES, "bank PCA": 1 / _REFERENCES, "shift": 1 / _REFERENCES}
+    assert _reference_operators(trials, alone=alone) == three and set(_reference_operators(trials)) == {*names[:3]}
     trials["span"] = trial(error / 9, r)
-    assert choose_reference(trials, alone=alone) == {"span": 1.0}
-    assert choose_reference({n: trials[n] for n in names[:2]}, alone=alone) == {}
+    assert _reference_operators(trials, alone=alone) == {"span": 1.0}
+    assert _reference_operators({n: trials[n] for n in names[:2]}, alone=alone) == {}
 
 
 def test_misfit_is_relative_to_the_spread() -> None:
     assert misfit({"a": 0.5, "b": 0.5}, {"a": 0.3, "b": 0.4}, 0.9) == pytest.approx(np.log(np.sqrt(0.125)))
     assert misfit({"a": 0.9, "b": 0.1}, {"a": 0.3, "b": float("nan")}, 0.9) == pytest.approx(np.log(0.3))
-    assert misfit({"a": 1.0}, {"a": 1e-12}, 0.9) == pytest.approx(np.log(EXPLAINED))
+    assert misfit({"a": 1.0}, {"a": 1e-12}, 0.9) == pytest.approx(np.log(_EXPLAINED))
     assert np.isnan(misfit({"a": 1.0}, {"a": float("nan")}, 1.0))
     y = np.random.default_rng(6).normal(size=(7, 2))
     assert spread_of(y) == pytest.approx(np.sqrt(y.var(0).mean()))
@@ -119,7 +119,7 @@ def test_misfit_is_relative_to_the_spread() -> None:
 def test_the_noise_level_comes_in_two_steps_a_decade() -> None:
     assert noise_level({"a": 1.0}, {"a": 0.1, "b": 0.001}, 10.0) == pytest.approx(0.1)
     assert noise_level({"a": 0.5, "b": 0.5}, {"a": 0.01, "b": 1.0}, 10.0) == pytest.approx(0.1)
-    assert noise_level({"a": 1.0}, {"a": 0.9}, 0.5) == pytest.approx(10 ** (round(2 * np.log10(MISFIT * 0.5)) / 2))
+    assert noise_level({"a": 1.0}, {"a": 0.9}, 0.5) == pytest.approx(10 ** (round(2 * np.log10(_MISFIT * 0.5)) / 2))
     line = frozenset({"line"})
     rough, fine = {"a": 0.9, "line": 0.4}, {"a": 0.9, "line": 1e-3}
     assert noise_level({"a": 1.0}, rough, 0.5, alone=line) == pytest.approx(10**-0.5)  # no better alone
@@ -131,6 +131,6 @@ def test_what_an_operator_cannot_express_counts_against_a_reference() -> None:
     """Two operators alike on the noisy outer split: the one that is exact without noise is the reference."""
     error, r = np.full(6, 0.1), np.full(6, 0.1)
     ties = {n: trial(error, r) for n in ("span", "shift")}
-    assert set(choose_reference(ties)) == {"span", "shift"}
+    assert set(_reference_operators(ties)) == {"span", "shift"}
     exact = {"span": trial(error * 1e-9, r), "shift": trial(error, r)}
-    assert choose_reference(ties, exact) == {"span": 1.0}
+    assert _reference_operators(ties, exact) == {"span": 1.0}

@@ -8,8 +8,8 @@ from scipy.stats import norm
 
 from operant.relational.selection.adaptation import ContextEvidence as Evidence
 from operant.relational.selection.error_model import (
-    DRAWS,
-    FURTHER,
+    _DRAWS,
+    _FURTHER,
     ErrorModel,
     biased,
     fit_error_model,
@@ -61,12 +61,12 @@ def test_the_model_with_gaps() -> None:
 
 
 def test_what_an_operator_cannot_express_is_worse_further_out() -> None:
-    """sqrt(e^2 + 3 b^2): 1 without bias, FURTHER where there is nothing but bias, and never more."""
+    """sqrt(e^2 + 3 b^2): 1 without bias, _FURTHER where there is nothing but bias, and never more."""
     error, r = np.full(6, 0.1), np.full(6, 0.1)
     noisy = {n: trial(error, r) for n in ("exact", "half", "biased", "worse")}
     clean = {n: trial(error * k, r) for n, k in (("exact", 1e-9), ("half", 0.5), ("biased", 1.0), ("worse", 2.0))}
     grown = {n: float(np.exp(further_out(biased(n, noisy, clean)))) for n in noisy}
-    wanted = {"exact": 1, "half": np.sqrt(1 + (FURTHER**2 - 1) / 4), "biased": FURTHER, "worse": FURTHER}
+    wanted = {"exact": 1, "half": np.sqrt(1 + (_FURTHER**2 - 1) / 4), "biased": _FURTHER, "worse": _FURTHER}
     assert grown == pytest.approx(wanted, abs=1e-3)
     assert biased("half", noisy, None) == 1.0 == biased("half", noisy, {})
     before, after = fit_error_model(noisy), fit_error_model(noisy, clean)
@@ -75,7 +75,7 @@ def test_what_an_operator_cannot_express_is_worse_further_out() -> None:
         for n, r in (("b", before), ("a", after))
     }
     for n in noisy:
-        assert at["a"][n] - at["b"][n] == pytest.approx(np.log(grown[n] / FURTHER), abs=0.01)
+        assert at["a"][n] - at["b"][n] == pytest.approx(np.log(grown[n] / _FURTHER), abs=0.01)
 
 
 def test_leave_one_out_errors_speak_of_what_is_not_noise() -> None:
@@ -135,7 +135,7 @@ def test_weights_are_the_probability_of_the_smallest_error() -> None:
     assert "d" not in weights and sum(weights.values()) == pytest.approx(1)
     assert list(weights) == sorted(weights, key=lambda k: -weights[k])
     for k in "abc":
-        assert weights[k] == pytest.approx(wanted[k], abs=4 * np.sqrt(0.25 / DRAWS))
+        assert weights[k] == pytest.approx(wanted[k], abs=4 * np.sqrt(0.25 / _DRAWS))
     assert ErrorModel(level, sd, {}, {}, 0.0, 1.0, 0.0).weights(Evidence({}, {}, 5)) == {}
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operant.relational import Extrapolator, TaskBank
-from operant.relational.selection.placement import bank_is_dense, place
+from operant.relational.selection.placement import _bank_is_dense, place
 from tests.relational.selection.cases import bank_of
 
 FEW = ["shift * scale * xshift * xscale", "shift * scale", "shift", "span", "polynomial"]
@@ -88,8 +88,8 @@ def test_without_a_backtest_the_applicability_says_so_and_factors_do_not_fit_by_
 
 def test_dense_banks() -> None:
     bank = bank_of()
-    assert not bank_is_dense(bank, 4)
+    assert not _bank_is_dense(bank, 4)
     fine = TaskBank.from_arrays([(np.arange(30), np.arange(30.0) * k) for k in range(3)])
-    assert bank_is_dense(fine, 10) and not bank_is_dense(fine, 11)
+    assert _bank_is_dense(fine, 10) and not _bank_is_dense(fine, 11)
     anywhere = TaskBank.from_callables(lambda p, x: p * x.T, [0.0, 1.0], params=[1.0, 2.0])
-    assert bank_is_dense(anywhere, 10**6)
+    assert _bank_is_dense(anywhere, 10**6)

@@ -86,7 +86,7 @@ class ContextEvidence:
 
     def refitted(self, fitted: Mapping[str, Fitted], context: Context) -> ContextEvidence:
         """The same with the leave-one-out errors of operators that are adapted anew without each point."""
-        return replace(self, loo_rmse={n: loo_rmse_refitted(fitted[n], context) for n in self.loo_rmse})
+        return replace(self, loo_rmse={n: _loo_rmse_refitted(fitted[n], context) for n in self.loo_rmse})
 
     def of_operators(self, names: Collection[str]) -> ContextEvidence:
         """The same with the leave-one-out errors of these operators alone."""
@@ -114,7 +114,7 @@ def loo_rmse(adapted: Adapted, context: Context) -> float:
     return rms(error[fine]) if fine.any() else float("nan")
 
 
-def loo_rmse_refitted(fitted: Fitted, context: Context) -> float:
+def _loo_rmse_refitted(fitted: Fitted, context: Context) -> float:
     """:func:`loo_rmse` by adapting anew without each point; NaN if that is impossible.
 
     Where an operator has about as many factors as there are points, the closed form of :meth:`Adapted.left_out`

@@ -1,4 +1,4 @@
-"""Whether the bank explains a target at all: the evidence for and against."""
+"""Whether the bank explains a target: the evidence for and against."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from operant.relational.selection.adaptation import spread_of
 from operant.relational.selection.backtest import Backtest
 from operant.relational.selection.calibration import Calibration, misfit
 
-SIGNIFICANT = 0.05
+_SIGNIFICANT = 0.05
 """p-value below which a target is said not to be a member of the bank's family."""
 
 
@@ -25,7 +25,7 @@ class NotApplicableError(OperantError):
 
 
 class NotApplicableWarning(RelationalWarning):
-    """The same, as a warning."""
+    """The target cannot be explained by a bank task and a known transformation; it is predicted all the same."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Applicability:
         applicable: False if the evidence speaks against it.
         score: log leave-one-out error on the context relative to its spread, of the reference operators: those that do
             best on the bank's outer split. Larger is worse. NaN with a single context point.
-        p_value: probability of such a score for a member of the bank's family, if the noise is as large as the context
-            lets it be or as was said; NaN where it cannot be said.
+        p_value: probability of such a score for a member of the bank's family, with the noise that was given, or else
+            the largest that the context allows; NaN if there are too few outer tasks.
         reason: "residual", "combination", "anchor coverage", "too few points", or "".
-        text: the same in a sentence.
+        text: the reason in a sentence.
     """
 
     applicable: bool
@@ -52,35 +52,41 @@ class Applicability:
 def assess(
     bank: TaskBank, context: Context, loo_rmse: Mapping[str, float], calibration: Calibration, covered: float
 ) -> Applicability:
-    """Weigh the evidence.
+    """The verdict on a target.
 
     Args:
         bank: in scaled units.
         context: of the target.
         loo_rmse: name -> leave-one-out error on the context.
         calibration: of the same error on the outer split.
-        covered: share of the query where the operators use what is known.
+        covered: share of the query points where the operators use measured values.
     """
     score = misfit(calibration.reference, loo_rmse, spread_of(context.y))
     s = calibration.statistic[np.isfinite(calibration.statistic)]
     p = calibration.p_value(score)
-    combined = combination_p(bank, context)
-    if combined < SIGNIFICANT:
+    combined = _combination_p(bank, context)
+    if combined < _SIGNIFICANT:
         text = (
             "The effects of the parameters do not add up: the context differs from their sum by more "
             f"than tasks with equal parameters differ from each other (p = {combined:.2g})."
         )
         return Applicability(False, score, combined, "combination", text)
     if len(context.x) < 2:
-        return Applicability(True, score, p, "too few points", "One context point cannot speak against the bank.")
-    if np.isfinite(p) and p < SIGNIFICANT:
+        return Applicability(
+            True,
+            score,
+            p,
+            "too few points",
+            "One context point is not enough to test whether the bank explains the target.",
+        )
+    if np.isfinite(p) and p < _SIGNIFICANT:
         text = (
             f"The context points predict each other {np.exp(score - s.mean()):.1f} times worse, relative to "
             f"their spread, than those of held-out bank tasks do (p = {p:.2g})."
         )
         return Applicability(False, score, p, "residual", text)
     if covered < 0.5:
-        text = f"Only {covered:.0%} of the query lies where the anchors are known; the rest goes straight on."
+        text = f"Only {covered:.0%} of the query lies where the anchors are known; elsewhere they are continued."
         return Applicability(False, score, p, "anchor coverage", text)
     return Applicability(True, score, p, "", "Nothing speaks against a bank task and a known transformation.")
 
@@ -97,13 +103,13 @@ def backtest_remark(backtest: Backtest | None) -> str:
     if 2 * moved <= count:
         return ""
     return (
-        f"{moved} of the {count} backtests on the bank's outer tasks took the nearest points where these are known, "
-        "since they are not known at the context and the queries."
+        f"In the backtest, {moved} of the {count} outer tasks took the nearest points at which they are known, "
+        "since they are not known at the points of the target."
     )
 
 
-def combination_p(bank: TaskBank, context: Context) -> float:
-    """p-value of a new combination of known parameter values, under effects that add up; NaN where that is not asked.
+def _combination_p(bank: TaskBank, context: Context) -> float:
+    """p-value of a new combination of known parameter values if effects add up; NaN for any other target.
 
     m_i = mu + sum_k effect_k(level of task i) + N(0, sd^2), with m_i the mean of the logarithm of the values at the
     context points (of the values themselves where some are not positive), fitted to the bank by least squares. The

@@ -17,7 +17,7 @@ from operant.relational.selection.folds import Fold
 from operant.relational.selection.placement import Placement, place
 
 # An operator so far behind gets no weight; dropping it saves the time of its other fits.
-RACE = (4, 20.0)
+_RACE = (4, 20.0)
 """After so many tasks, operators are dropped whose error is so many times the smallest."""
 TINY = 1e-6
 """Errors below this, in standard deviations of the bank, count as none."""
@@ -25,10 +25,10 @@ TINY = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One operator on the outer split.
+    """One operator in a backtest.
 
     Args:
-        mean: (S, Q, C) predictions; NaN where it could not.
+        mean: (S, Q, C) predictions; NaN for tasks that it could not be adapted to.
         sd: (S, Q, C) standard deviations.
         error: (S,) root mean square error over the query points.
         loo_rmse: (S,) root mean square leave-one-out error on the context.
@@ -44,15 +44,16 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Backtest:
-    """Every operator on the outer split of the bank.
+    """The predictions of every operator for S outer tasks.
 
     Args:
-        why: how the outer split was taken.
+        why: which tasks were held out.
         truth: (S, Q, C) values of the outer tasks at the query points.
-        seen: (S, Q) which of them count: where the task is known.
+        seen: (S, Q) which of them count: where the task is known, and is not at a context point.
         spread: (S,) spread of the context values.
         trials: by name of the operator.
-        moved: (S,) whether the target's points were moved onto the task, which is not known at them.
+        moved: (S,) whether the target's points were moved onto the task, see
+            :mod:`operant.relational.selection.placement`.
         points: number of context points.
         alone: names of operators whose curves are not made of the bank's.
         notes: name -> why an operator could not be used.
@@ -73,7 +74,7 @@ def join(backtests: Sequence[Backtest]) -> Backtest:
     """The outer tasks of several backtests as one."""
     first = backtests[0]
     names = {n for r in backtests for n in r.trials}
-    trials = {n: _join_trials([r.trials.get(n) or blank_trial(r.truth.shape) for r in backtests]) for n in names}
+    trials = {n: _join_trials([r.trials.get(n) or _blank_trial(r.truth.shape) for r in backtests]) for n in names}
     notes = {n: t for r in backtests for n, t in r.notes.items() if n not in names}
     truth, seen, spread, moved = (
         np.concatenate([getattr(r, f) for r in backtests]) for f in ("truth", "seen", "spread", "moved")
@@ -86,7 +87,7 @@ def _join_trials(trials: Sequence[Trial]) -> Trial:
     return Trial(*(np.concatenate([getattr(t, f.name) for t in trials]) for f in fields(Trial)))
 
 
-def blank_trial(shape: tuple[int, ...]) -> Trial:
+def _blank_trial(shape: tuple[int, ...]) -> Trial:
     """NaN for (S, Q, C)."""
     return Trial(*(np.full(s, np.nan) for s in (shape, shape, shape[0], shape[0], shape[0])))
 
@@ -96,7 +97,7 @@ def run_backtest(fold: Fold, context: Context, query: Array, *, layout: Array, n
 
     Args:
         fold: in scaled units.
-        context: of the target; of its values nothing is used.
+        context: of the target; its values are not used.
         query: (Q, D) points that matter.
         layout: see :func:`layout_of`.
         noise: standard deviation of the values of the target's context.
@@ -107,7 +108,7 @@ def run_backtest(fold: Fold, context: Context, query: Array, *, layout: Array, n
     s, q, c = fold.count, len(query), tasks.c
     truth, seen, spread = tasks.values(query)[:s], np.zeros((s, q), dtype=bool), np.zeros(s)
     moved = np.zeros(s, dtype=bool)
-    blank = {name: blank_trial((s, q, c)) for name in fitted}
+    blank = {name: _blank_trial((s, q, c)) for name in fitted}
     for j in range(s):
         points = layout if len(layout) == len(context.x) else rng.uniform(*layout[[0, -1]], size=context.x.shape)
         move = Placement.none(tasks.d) if tasks.callable else place(tasks.tasks[j].x, points, query)
@@ -124,7 +125,7 @@ def run_backtest(fold: Fold, context: Context, query: Array, *, layout: Array, n
             continue
         for name, f in list(fitted.items()):
             _try(f, inner, asked, j, seen[j], truth[j], blank[name])
-        if j + 1 == RACE[0]:
+        if j + 1 == _RACE[0]:
             fitted = _race(fitted, blank, j + 1)
     done = {name: t for name, t in blank.items() if np.isfinite(t.error).sum() >= min(2, s)}
     notes |= {name: "failed in the backtest" for name in blank if name not in done}
@@ -144,7 +145,7 @@ def _try(f: Fitted, inner: Context, query: Array, j: int, seen: Array, truth: Ar
 def _race(fitted: dict[str, Fitted], trials: dict[str, Trial], count: int) -> dict[str, Fitted]:
     scores = {name: log_mean(trials[name].error[:count]) for name in fitted}
     best = min((v for v in scores.values() if np.isfinite(v)), default=np.inf)
-    return {n: f for n, f in fitted.items() if scores[n] <= best + np.log(RACE[1])}
+    return {n: f for n, f in fitted.items() if scores[n] <= best + np.log(_RACE[1])}
 
 
 def _context(
@@ -163,7 +164,7 @@ def _context(
 
 
 def log_mean(error: Array) -> float:
-    """Between the mean of the logarithm and the logarithm of the mean: large errors count, one does not decide."""
+    """The mean of log e and of log sqrt(mean e^2): large errors count, and a single one does not decide."""
     fine = error[np.isfinite(error)]
     if not len(fine):
         return np.inf

@@ -15,15 +15,15 @@ from operant.relational.selection.backtest import Backtest, Trial, log_mean
 from operant.relational.selection.error_model import ErrorModel, biased, further_out
 
 # This mean took the place of the median: one of the changes that made noisy families better (LOG.md, 2026-11-26).
-TRIM = 0.25
+_TRIM = 0.25
 """Part of the weight that is left out at either end of the operators' predictions."""
-REFERENCES = 3
+_REFERENCES = 3
 """Operators that say whether a target is one of the bank's family, at most."""
 # The exception for smooth curves ended the false alarms on noisy members of exp and logistic; on exp they were 30 %.
-MISFIT = 0.2
+_MISFIT = 0.2
 """Leave-one-out errors above this part of the context's spread are misfit, not noise, unless the noise is given or an
 operator that does not use the bank does no better."""
-EXPLAINED = 1e-3
+_EXPLAINED = 1e-3
 """Leave-one-out errors below this, relative to the context's spread, speak for a member of the bank's family."""
 
 
@@ -33,7 +33,7 @@ def mix(means: Sequence[Array], sds: Sequence[Array], weights: Sequence[float]) 
     order = np.argsort(m, axis=0)
     share = w[order]
     above = np.cumsum(share, axis=0)
-    kept = np.maximum(np.minimum(above, 1 - TRIM) - np.maximum(above - share, TRIM), 0.0)
+    kept = np.maximum(np.minimum(above, 1 - _TRIM) - np.maximum(above - share, _TRIM), 0.0)
     middle = (kept * np.take_along_axis(m, order, 0)).sum(0) / kept.sum(0)
     w = w.reshape(-1, *(1,) * (m.ndim - 1))
     return middle, np.sqrt((w * (s**2 + (m - middle) ** 2)).sum(0))
@@ -41,7 +41,7 @@ def mix(means: Sequence[Array], sds: Sequence[Array], weights: Sequence[float]) 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What the mixture itself did on the outer split.
+    """How the mixture did in the backtest.
 
     Args:
         ratio: |error| / sd of all points of all outer tasks, sorted.
@@ -85,7 +85,7 @@ class Calibration:
 def calibrate(backtest: Backtest, errors: ErrorModel, clean: Mapping[str, Trial] | None = None) -> Calibration:
     """The mixture on each outer task, with the weights that its own context gives it."""
     ratios, statistic, sizes = [], [], []
-    reference = choose_reference(backtest.trials, clean, alone=backtest.alone)
+    reference = _reference_operators(backtest.trials, clean, alone=backtest.alone)
     trials = backtest.trials
     for j in range(len(backtest.truth)):
         did = {n: t for n, t in trials.items() if np.isfinite(t.error[j])}
@@ -103,10 +103,10 @@ def calibrate(backtest: Backtest, errors: ErrorModel, clean: Mapping[str, Trial]
     return Calibration(flat, len(ratios), np.array(statistic), np.array(sizes), reference)
 
 
-def choose_reference(
+def _reference_operators(
     trials: Mapping[str, Trial], clean: Mapping[str, Trial] | None = None, *, alone: frozenset[str] = frozenset()
 ) -> dict[str, float]:
-    """At most REFERENCES operators that use the bank, with errors up to half above the smallest on the outer split.
+    """At most _REFERENCES operators that use the bank, with errors up to 1.5 times the smallest on the outer split.
 
     Args:
         trials: name -> errors on the outer split.
@@ -118,19 +118,19 @@ def choose_reference(
         for n, t in trials.items()
         if n not in alone and np.isfinite(t.loo_rmse).any()
     }
-    best = sorted(error, key=lambda n: error[n])[:REFERENCES]
+    best = sorted(error, key=lambda n: error[n])[:_REFERENCES]
     kept = [n for n in best if error[n] <= error[best[0]] + np.log(1.5)]
     return {n: 1 / len(kept) for n in kept}
 
 
 def misfit(weights: Mapping[str, float], loo_rmse: Mapping[str, float], spread: float) -> float:
-    """log of the mixed leave-one-out error relative to the context's spread, at least log EXPLAINED."""
+    """log of the mixed leave-one-out error relative to the context's spread, at least log _EXPLAINED."""
     used = [(w, loo_rmse[n]) for n, w in weights.items() if np.isfinite(loo_rmse.get(n, np.nan))]
     if not used:
         return float("nan")
     total = sum(w for w, _ in used)
     mean = np.sqrt(sum(w * e**2 for w, e in used) / total)
-    return float(np.log(max(mean / (0.1 + spread), EXPLAINED)))
+    return float(np.log(max(mean / (0.1 + spread), _EXPLAINED)))
 
 
 def noise_level(
@@ -142,12 +142,12 @@ def noise_level(
 ) -> float:
     """Geometric mean of the leave-one-out errors, on a grid of two steps a decade; 0 below 1e-3.
 
-    At most MISFIT times the spread of the context, or the smallest error of the operators that know nothing of the
+    At most _MISFIT times the spread of the context, or the smallest error of the operators that know nothing of the
     bank: if a smooth curve through the points leaves less, the rest is no noise.
 
     Args:
-        weights: name -> weight of an operator by a backtest without noise: of those that would be right then. Of all
-            operators some predict a few points well by chance.
+        weights: name -> weight of an operator in a backtest without noise. Other operators predict a few points well by
+            chance.
         loo_rmse: name -> leave-one-out error, finite.
         spread: of the context.
         alone: names of the operators that know nothing of the bank.
@@ -156,5 +156,5 @@ def noise_level(
         return 0.0
     mean = sum(w * np.log(loo_rmse[n] + 1e-12) for n, w in weights.items()) / sum(weights.values())
     smooth = min((e for n, e in loo_rmse.items() if n in alone), default=0.0)
-    size = min(float(np.exp(mean)), max(MISFIT * spread, smooth))
+    size = min(float(np.exp(mean)), max(_MISFIT * spread, smooth))
     return 0.0 if size < 1e-3 else float(10 ** (round(2 * np.log10(size)) / 2))

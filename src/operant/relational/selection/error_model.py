@@ -1,21 +1,20 @@
 """The error of each operator to expect on a target, without the target's answers: learned from a backtest.
 
-The bank tasks that lie furthest in the direction of the target are taken out, and every operator predicts them from the
-rest, with context points where the target has its own, as noisy as the target's seem to be. What an operator's error
-will be on the target follows from how it did on the outer split, how well it predicts the target's context points,
-each from the others, and its own standard deviation:
+The bank tasks that lie furthest in the direction of the target are held out, and every operator predicts them from the
+rest. They get context points where the target has its own, with as much noise. The error to expect on the target
+follows from three things: the error in this backtest, the leave-one-out error on the target's context, and the
+operator's own standard deviation:
 
     log e_jk = t_j + a_k + beta rho_k log(r_jk / c) + gamma log s_jk + noise,      a_k ~ N(m, tau^2)
 
 with e_jk the error of operator k on outer task j, t_j what makes the task hard for all operators alike, r_jk the
 leave-one-out error, c a typical one, and s_jk the operator's own standard deviation at the query points. The weight of
-an operator is the probability that its error is the smallest. The prediction is the mean of the operators without the
-quarter of the weight at either end, point by point, since the one that goes astray is not known beforehand.
+an operator is the probability that its error is the smallest.
 
 With noise, a second backtest without it measures b_k, the error of what an operator cannot express. Leave-one-out
 errors measure that bias, not noise: rho_k = b_k / e_k, 1 without noise. The variance of the noise is added to r_jk^2,
 since an error below the noise is luck. A target lies further out than the outer split does, where b_k is larger and the
-noise is not: a_k is for the error sqrt(e_k^2 + (FURTHER^2 - 1) b_k^2).
+noise is not: a_k is for the error sqrt(e_k^2 + (_FURTHER^2 - 1) b_k^2).
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from operant.relational.selection.backtest import TINY, Trial, log_mean
 
 # A compromise, set on 14 development families and the curves of relaxation (LOG.md, 2026-11-26). With less weight on
 # leave-one-out errors the 14 families gain, .57 instead of .59 of the best plain error; relaxation, colder, doubles.
-BETA_GAMMA, WEIGHT = np.array([0.7, 0.0]), 100.0
+_BETA_GAMMA, _WEIGHT = np.array([0.7, 0.0]), 100.0
 """Prior values of beta and gamma, and the weight of the prior: that of so much variation of rho log r and log s."""
-FURTHER = 2.0
-"""How many times larger what an operator cannot express is taken to be on a target than on the outer split."""
-TRANSFER = 0.3
-"""Standard deviation of what changes between the outer split and the target, an operator's log error."""
-DRAWS = 1000
+_FURTHER = 2.0
+"""The bias of an operator on a target over its bias on the outer split, as assumed."""
+_TRANSFER = 0.3
+"""Standard deviation of the change of an operator's log error from the outer split to the target, as assumed."""
+_DRAWS = 1000
 """Draws from which the probability of the smallest error is taken: its standard error is at most .016."""
 
 
@@ -89,14 +88,14 @@ class ErrorModel:
         return predicted
 
     def weights(self, evidence: ContextEvidence) -> dict[str, float]:
-        """name -> probability of the smallest error, those above 1 % of the largest; sums to 1."""
+        """name -> probability of the smallest error, scaled to a sum of 1 without those below 1 % of the largest."""
         log_error = {n: e for n, e in self.predicted(evidence).items() if n in evidence.loo_rmse}
         if not log_error:
             return {}
         names = list(log_error)
         mean, sd = (np.array([d[n] for n in names])[:, None] for d in (log_error, self.sd))
-        noise = numpy_generator(0, "best").standard_normal((len(names), DRAWS))
-        share = np.bincount((mean + sd * noise).argmin(0), minlength=len(names)) / DRAWS
+        noise = numpy_generator(0, "best").standard_normal((len(names), _DRAWS))
+        share = np.bincount((mean + sd * noise).argmin(0), minlength=len(names)) / _DRAWS
         kept = {n: float(w) for n, w in zip(names, share, strict=True) if w > 0.01 * share.max()}
         total = sum(kept.values())
         return {n: w / total for n, w in sorted(kept.items(), key=lambda k: -k[1])}
@@ -110,7 +109,7 @@ def model_without_backtest(evidence: ContextEvidence) -> ErrorModel:
     names = evidence.loo_rmse
     return ErrorModel(
         level=dict.fromkeys(names, 0.0),
-        sd=dict.fromkeys(names, float(np.hypot(TRANSFER, 1 / np.sqrt(2 * evidence.points)))),
+        sd=dict.fromkeys(names, float(np.hypot(_TRANSFER, 1 / np.sqrt(2 * evidence.points)))),
         log_loo={n: _log(e) for n, e in names.items()},
         rho=dict.fromkeys(names, 1.0),
         center=0.0,
@@ -161,7 +160,7 @@ def fit_error_model(
         variance = within / count[n]
         share = tau2 / (tau2 + variance) if has else 1.0
         level[n] = middle + share * (float(value) - middle) + further_out(rho[n])
-        sd[n] = float(np.sqrt(variance * share + TRANSFER**2))
+        sd[n] = float(np.sqrt(variance * share + _TRANSFER**2))
     return ErrorModel(level, sd, log_loo, rho, center, beta, gamma, noise)
 
 
@@ -170,8 +169,8 @@ def _slopes(log_e: Array, features: Array) -> tuple[float, float]:
     y, *x = (_centered(np.where(np.isfinite(log_e), v, np.nan)) for v in (log_e, *features))
     fine = np.isfinite(y)
     phi = np.stack([v[fine] for v in x])
-    gram = phi @ phi.T + WEIGHT * np.eye(2)
-    beta, gamma = np.clip(np.linalg.solve(gram, phi @ y[fine] + WEIGHT * BETA_GAMMA), 0.0, 1.0)
+    gram = phi @ phi.T + _WEIGHT * np.eye(2)
+    beta, gamma = np.clip(np.linalg.solve(gram, phi @ y[fine] + _WEIGHT * _BETA_GAMMA), 0.0, 1.0)
     return float(beta), float(gamma)
 
 
@@ -198,7 +197,7 @@ def biased(name: str, trials: Mapping[str, Trial], clean: Mapping[str, Trial] | 
 
 def further_out(rho: float) -> float:
     """log of the factor by which an operator's error grows from the outer split to the target."""
-    return float(0.5 * np.log1p((FURTHER**2 - 1) * rho**2))
+    return float(0.5 * np.log1p((_FURTHER**2 - 1) * rho**2))
 
 
 def _mean_log(x: Array) -> float:

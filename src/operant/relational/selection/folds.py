@@ -20,19 +20,19 @@ OUTER_TASKS = 12
 # One outer split of a small bank has too few tasks to tell operators apart, so several cuts are used. Six versions were
 # compared on eleven families of measured curves. The one cut that is as far from its tasks as the target from the bank
 # was worse: an error of .51 instead of .16 on plazek_colder, of .79 instead of .35 on earthquake.
-SMALL = 40
+_SMALL = 40
 """Banks up to this size have several folds."""
-WIDER = 1.5
+_WIDER = 1.5
 """The outer split of a small bank is so many times larger."""
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """Where a target lies, seen from the bank.
+    """The direction in which a target lies, seen from the bank.
 
     Args:
-        name: the same for targets that share an outer split.
-        along: (F,) how far each task lies in that direction; None where it cannot be said.
+        name: equal for targets that share an outer split.
+        along: (F,) how far each task lies in that direction; None if there is none.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Direction:
 
 
 def toward(bank: TaskBank, context: Context) -> Direction:
-    """By the order of the target, its known parameters, or its values at the context points.
+    """The direction of a target: by its order, its known parameters, or its values at the context points.
 
     Parameters are compared in standard deviations of the bank's, values in the plane of their first two principal
     components. Directions are rounded, so that neighboring targets share a backtest.
@@ -95,15 +95,15 @@ def make_folds(
     Raises:
         DataError: if the bank is too small.
     """
-    small = len(bank) <= SMALL
+    small = len(bank) <= _SMALL
     if small and direction.along is not None:
         return [
             Fold(test, count, FittedOperators.of(operators, known), f"{why} along {direction.name}")
-            for known, test, count, why in ahead(bank, direction.along, share=WIDER * share)
+            for known, test, count, why in ahead(bank, direction.along, share=_WIDER * share)
         ]
     end: Literal["both", "high"] = "both" if direction.along is None else "high"
     folds: list[Fold] = []
-    for part in (share, WIDER * share) if small and WIDER * share < 0.8 else (share,):
+    for part in (share, _WIDER * share) if small and _WIDER * share < 0.8 else (share,):
         split = outer(bank, share=part, end=end, along=direction.along)
         test = _spread(split.test, OUTER_TASKS)
         folds.append(Fold(test, len(test), FittedOperators.of(operators, split.train), split.why))

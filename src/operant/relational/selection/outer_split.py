@@ -1,4 +1,4 @@
-"""What the outer tasks of a bank show about targets of one kind, learned once."""
+"""The backtests of a bank: made once for all targets with the same direction, layout of points and noise."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from operant.relational.selection.error_model import ErrorModel, fit_error_model
 from operant.relational.selection.folds import Fold, make_folds, toward
 from operant.relational.selection.placement import layout_of
 
-Key = tuple[Any, ...]
-"""What targets have in common that share a backtest."""
+BacktestKey = tuple[Any, ...]
+"""Direction, operators, points and noise: targets with equal keys share a backtest."""
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What is known of the errors on a target.
+    """What a backtest teaches about the errors on a target.
 
     Args:
         errors: the errors to expect.
         calibration: of the mixture.
-        backtest: what both rest on; None if the bank is too small, or there is none.
+        backtest: the source of both; None if the bank is too small for one.
     """
 
     errors: ErrorModel
@@ -45,20 +45,20 @@ class Learned:
 
 @dataclass(eq=False)
 class OuterSplit:
-    """Backtests of a bank and what they teach, remembered.
+    """Backtests of a bank, and what was learned from them.
 
     Args:
         bank: in scaled units.
-        share: part of it that is taken out.
+        share: part of it that is held out.
         seed: of the backtests.
     """
 
     bank: TaskBank
     share: float
     seed: int
-    _folds: dict[Key, list[Fold]] = field(default_factory=dict[Key, list[Fold]])
-    _backtests: dict[Key, Backtest] = field(default_factory=dict[Key, Backtest])
-    _learned: dict[Key, Learned] = field(default_factory=dict[Key, Learned])
+    _folds: dict[BacktestKey, list[Fold]] = field(default_factory=dict[BacktestKey, list[Fold]])
+    _backtests: dict[BacktestKey, Backtest] = field(default_factory=dict[BacktestKey, Backtest])
+    _learned: dict[BacktestKey, Learned] = field(default_factory=dict[BacktestKey, Learned])
 
     def learn(
         self, context: Context, query: Array, evidence: ContextEvidence, operators: Mapping[str, RelationalOperator]
@@ -80,14 +80,17 @@ class OuterSplit:
             self._folds[kind] = make_folds(self.bank, operators, direction, self.share)
         if context.noise is not None:
             return self._learn(kind, context, query, float(np.mean(context.noise)))[1]
+        # For the operators that do best without noise, the leave-one-out errors on the context are noise.
         quiet, learned = self._learn(kind, context, query, 0.0)
         known = evidence.known()
         weights = learned.errors.weights(known)
         noise = noise_level(weights, known.loo_rmse, spread_of(context.y), alone=quiet.alone)
         return self._learn(kind, context, query, noise)[1] if noise else learned
 
-    def _backtest(self, kind: Key, context: Context, query: Array, noise: float) -> tuple[Key, Backtest]:
-        """Made once for targets with the same layout of points; and what it is remembered by."""
+    def _backtest(
+        self, kind: BacktestKey, context: Context, query: Array, noise: float
+    ) -> tuple[BacktestKey, Backtest]:
+        """The backtest for targets with this layout of points, made once, with its key."""
         layout = layout_of(self.bank, context)
         labels = tuple(sorted(context.labels.items()))
         key = (*kind, len(context.x), layout.tobytes(), labels, query.tobytes(), noise)
@@ -99,7 +102,7 @@ class OuterSplit:
             self._backtests[key] = found
         return key, self._backtests[key]
 
-    def _learn(self, kind: Key, context: Context, query: Array, noise: float) -> tuple[Backtest, Learned]:
+    def _learn(self, kind: BacktestKey, context: Context, query: Array, noise: float) -> tuple[Backtest, Learned]:
         key, backtest = self._backtest(kind, context, query, noise)
         if key not in self._learned:
             clean = self._backtest(kind, context, query, 0.0)[1].trials if noise else None

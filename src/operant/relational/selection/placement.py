@@ -1,7 +1,7 @@
-"""Where the points of a target lie on a bank task that is not known there.
+"""Moving the points of a target onto a bank task that is not known there.
 
-A backtest gives a bank task the context points of the target. Where the task is not known at them, the target's points
-are moved onto it as a whole, so that the number of points, their order, and which of them are asked for stay the same.
+A backtest gives an outer task the context points of the target. If the task is not known at them, context and query
+points move onto it together. Their number, their order and which of them are query points stay the same.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Placement:
 
     @classmethod
     def none(cls, d: int) -> Placement:
-        """The one that does nothing."""
+        """The identity."""
         return cls(np.ones(d), np.zeros(d))
 
     @property
     def moved(self) -> bool:
-        """Whether it does anything."""
+        """Whether it is not the identity."""
         return bool((self.scale != 1).any() or (self.shift != 0).any())
 
     def __call__(self, x: Array) -> Array:
@@ -45,8 +45,8 @@ class Placement:
 def place(known: Array, context: Array, query: Array) -> Placement:
     """The smallest move that brings a target's points onto a task.
 
-    Nothing moves where the task spans the context and a query. Otherwise the box of context and queries is
-    shifted until the task spans it, and is first shrunk to the task's own box where it is larger.
+    Nothing moves if the task spans the context and a query point. Otherwise the box of context and query points is
+    shrunk to the task's own box where it is larger, and then shifted until the task spans it.
 
     Args:
         known: (N, D) points where the task is known.
@@ -70,15 +70,16 @@ def place(known: Array, context: Array, query: Array) -> Placement:
 
 
 def layout_of(bank: TaskBank, context: Context) -> Array:
-    """(P, D) the context's points; (2, D) their rounded ends where the bank is dense, since then others are as good.
+    """(P, D) the points of a context; if the bank is dense, (2, D) their rounded ends.
 
-    All that a backtest takes from the points: what it gives must not depend on which target came first.
+    A backtest uses nothing else of the points, so that its result does not depend on which target came first. Between
+    the points of a dense task, interpolated values are as good as measured ones, so equal ends share a backtest.
     """
-    if len(context.x) > 2 and bank_is_dense(bank, len(context.x)):
+    if len(context.x) > 2 and _bank_is_dense(bank, len(context.x)):
         return np.stack([np.floor(2 * context.x.min(0) + 0.25), np.ceil(2 * context.x.max(0) - 0.25)]) / 2
     return context.x
 
 
-def bank_is_dense(bank: TaskBank, points: int) -> bool:
+def _bank_is_dense(bank: TaskBank, points: int) -> bool:
     """Whether values between the points of a task are as good as measured ones."""
     return bank.callable or (bank.d == 1 and min(len(t.x) for t in bank.tasks) >= max(24, 3 * points))
