@@ -30,6 +30,7 @@ class Check:
         """One verdict for each prompt and completion, in order. Repeated completions of a prompt are graded once."""
         if len(prompts) != len(completions):
             raise InputError(f"expected a prompt for each completion, got {len(prompts)} and {len(completions)}.")
+        # Groups of RL repeat short completions often, and grading is what takes time.
         pairs = [(_group(p), text) for p, text in zip(prompts, completions, strict=True)]
         unique = dict(zip(pairs, prompts, strict=True))
         tasks = [(p.target, text, dict(p.info)) for (_, text), p in unique.items()]
@@ -47,7 +48,10 @@ class Check:
         for (group, _), (value, _) in replies.items():
             reward, answer, key = value or (None, None, None)
             if answer is not None and key is not None:
+                # By reward too: an answer that is wrong must not be voted for as the right one, whatever a
+                # comparison says.
                 keys[group, reward].setdefault(answer, key)
+        # Comparing two answers by SymPy can take as long as grading one, so equal texts are not compared.
         several = {group: answers for group, answers in keys.items() if len(answers) > 1}
         merged = self._run("merge", [(list(answers.values()),) for answers in several.values()])
         found: dict[tuple[Hashable, ...], str] = {}
@@ -104,6 +108,7 @@ def need_package(verifier: Verifier) -> None:
     if verifier.needs is None:
         return
     package, extra = verifier.needs
+    # Looked up and not imported: reasoning-gym takes seconds to import, and only the workers need it.
     if find_spec(package) is None:
         raise DataError(
             f"the verifier {verifier.form!r} needs the package {package.replace('_', '-')}. Install it by pip install "

@@ -93,6 +93,7 @@ class CodeRunner:
 
     def run(self, text: str) -> float | str:
         """1.0 if a program ran to its end, 0.0 if it did not, or what went wrong: "timeout" or "crash"."""
+        # A program that exits early or prints cannot pretend to have passed: it does not know what a pass writes.
         password = secrets.token_hex(16)
         order = {
             "program": text,
@@ -104,11 +105,14 @@ class CodeRunner:
         }
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             process = subprocess.Popen(
+                # -I keeps the user's site packages and PYTHON variables out: tests see the same interpreter everywhere.
                 [sys.executable, "-I", "-B", "-X", "utf8", str(RUNNER)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd=folder,
+                # Of the environment nothing is passed on: it may hold tokens, which a program could print into a
+                # rollout.
                 env={"TMPDIR": folder, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                 start_new_session=True,
             )
@@ -119,6 +123,7 @@ class CodeRunner:
                     return "timeout"
                 finally:
                     kill_group(process)
+        # The script writes "+" before it starts the program. Without it the limits failed, not the completion.
         if not said.startswith(b"+"):
             return "crash"
         return float(said == b"+" + password.encode())
@@ -150,6 +155,7 @@ def solution(code: str, completion: str, entry: str) -> str:
     defines = re.compile(rf"^(?:async )?def {re.escape(entry)}\b", re.MULTILINE)
     blocks = [] if _first(completion).startswith(("  ", "\t")) else _BLOCK.findall(completion)
     text = next((block for block in blocks if defines.search(block)), blocks[0] if blocks else completion)
+    # Indented text is the body of the function, even where it defines a helper of the same name.
     if defines.search(text) and not _first(text)[:1].isspace():
         return defines.split(code)[0] + text
     ends = [text.find(stop) for stop in _STOPS]

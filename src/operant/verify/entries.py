@@ -32,6 +32,7 @@ def draw(arguments: Mapping[str, Any]) -> list[dict[str, Any]] | str:
             answer = entry["answer"]
             own = None if answer is None else grade("", answer, {"gym": arguments, "entry": packed})[0]
             row = {"question": entry["question"], "answer": answer, "entry": packed, "own": own}
+            # Twenty entries are enough to find a scorer that accepts anything.
             rows.append({**row, "junk": _junk(arguments, packed) if len(rows) < 20 else None})
     except Exception as error:  # wrong names and values of a configuration raise nearly anything there
         return f"{type(error).__name__}: {error}"
@@ -56,6 +57,7 @@ def unpack(value: Any) -> Any:
     return tuple(map(unpack, value["()"])) if value.keys() == {"()"} else {k: unpack(v) for k, v in value.items()}
 
 
+# Making a generator takes time, and a batch has completions of few of them.
 @functools.lru_cache(64)
 def _generator(arguments: str) -> Any:
     """The generator, which scores by its own configuration."""

@@ -70,6 +70,7 @@ def _rows(source: str, order: dict[str, Any], rows: Any, failure: str) -> list[E
             f"gym:{source}: {len(wrong)} of {len(rows)} entries do not score their own answer 1.0, for example "
             f"{wrong[0]['answer']!r}. Rewards of this generator would mean nothing: take another."
         )
+    # A model would learn to write nonsense.
     if any(row["junk"] == 1.0 for row in rows):
         raise DataError(f"gym:{source} scores the text 'no answer at all' 1.0, as if it were right: take another.")
     return [Entry(row["question"], row["answer"] or "", {"gym": order, "entry": row["entry"]}) for row in rows]

@@ -100,12 +100,16 @@ class _Worker:
         here, there = Pipe()
         with there:
             self._process = subprocess.Popen(
+                # -P keeps this folder off sys.path: code.py in it would shadow the standard library's module.
                 [sys.executable, "-P", str(_WORKER), str(there.fileno())],
                 stdin=subprocess.DEVNULL,
+                # What a user's grader prints would mix with the progress bars, or fill a pipe that nobody reads.
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
                 start_new_session=True,
+                # One thread a worker: several share the cores. The hash seed is fixed because some generators of
+                # reasoning-gym iterate over sets.
                 env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
             )
         self._pipe = here
@@ -173,6 +177,7 @@ def _spread(
         for i, task in _shared(queue, lock):
             replies[i] = do(action, task)
 
+    # A worker that has no task is not started.
     busy = doers[: len(tasks)]
     if busy:
         with ThreadPoolExecutor(len(busy)) as threads:

@@ -41,6 +41,7 @@ def register(verifier: Verifier) -> None:
 def find(spec: str) -> tuple[Verifier, str] | None:
     """The verifier that a specification names, and its argument; None if it names none."""
     name, colon, argument = spec.partition(":")
+    # "math:f" is the function f of a module math, as the form of a dotted path says.
     if name + colon in VERIFIERS and (argument or not colon):
         return VERIFIERS[name + colon], argument
     return (VERIFIERS[_FUNCTION], spec) if DOTTED.fullmatch(spec) else None
@@ -122,6 +123,7 @@ def _regex(argument: str, seconds: float) -> Grader:
         raise ValueError(f"the pattern has {pattern.groups} groups; give one, around the answer: 'answer: (.+)'")
 
     def grade(target: str, text: str, info: Mapping[str, Any]) -> Graded:
+        # The last match: models state intermediate results before the answer.
         found = [match.group(1) for match in pattern.finditer(text)]
         if not found or found[-1] is None:
             return 0.0, None, None
@@ -187,6 +189,7 @@ register(
 
 def _function(argument: str, seconds: float) -> Grader:
     function = load_function(argument)
+    # A function gets the columns that it names: most need none, and data sets have many.
     parameters = inspect.signature(function).parameters.values()
     takes = None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}
     return functools.partial(_grade_by, function, takes)

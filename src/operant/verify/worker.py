@@ -26,6 +26,7 @@ def neighbor(name: str) -> ModuleType:
 def serve(pipe: Connection[Any, Any]) -> None:
     """Make the grader, then answer tasks until the other end of the pipe is gone."""
     spec, path, seconds = pipe.recv()
+    # The caller's path: a user's module is found where the caller finds it.
     sys.path[:] = path
     failure_of = neighbor("grader").failure_of
     try:

@@ -84,6 +84,7 @@ def end_of_turn(tokenizer: Any, ends: Collection[int]) -> int:
         ends: the tokens at which generation ends.
     """
     answer = "17 apples"  # any text that no chat template contains
+    # The template is run on a made-up exchange: what it writes after the answer ends a turn.
     turns = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": answer}]
     after = _rendered(tokenizer, turns).rpartition(answer)[2]
     tokens: list[int] = tokenizer(after, add_special_tokens=False)["input_ids"]

@@ -59,6 +59,7 @@ class Collector:
             rows = verified(rows, owners, self.grade)
         if self.score is not None and rows:
             rows = scored(rows, asked(owners, chat=self.chat), self.score)
+            # Without a verifier the score is the reward; a verdict stays.
             rows = [{"reward": row["score"], **row} for row in rows]
         return _gathered(rows, len(prompts) * self.settings.rollouts, size * self.settings.rollouts)
 
@@ -177,6 +178,7 @@ def _gathered(rows: list[Row], total: int, size: int) -> list[Row]:
     if world == 1:
         return rows
     shares: list[list[Row]] = [[] for _ in range(world)]
+    # Texts have different lengths, so objects are gathered and not tensors.
     dist.all_gather_object(shares, rows)
     chunks = range(-(-total // size))
     return [row for c in chunks for row in shares[c % world][c // world * size : (c // world + 1) * size]]

@@ -72,6 +72,7 @@ def _turn(message: Any, where: str) -> Turn:
     if role not in _ROLES:
         raise DataError(f"{where}: expected one of the roles {', '.join(_ROLES)}, got {role!r}.")
     further = [name for name, entry in said.items() if entry is not None and entry != [] and entry != ""]
+    # Tool calls or images would be lost in silence.
     if further:
         raise DataError(f"{where}: {form}, and it has {further} too, which no chat template here reads.")
     if isinstance(content, (list, tuple, np.ndarray)):

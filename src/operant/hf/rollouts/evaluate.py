@@ -64,6 +64,7 @@ def evaluate(config: EvaluateConfig) -> Path:
             Console().print(text, soft_wrap=True)
         else:
             _evaluate(config, sampler, strategies, prompts)
+        # rollouts.jsonl holds the same rows, with their verdicts.
         (config.output_dir / "sampling.jsonl").unlink(missing_ok=True)
     return config.output_dir
 
@@ -114,6 +115,7 @@ def _sample(
         append_record(partial, "chunk", rows=new)
         rows += new
     exact = None
+    # Without an answer there is no string whose probability could be computed.
     if config.exact and all(p.target for p in prompts):
         exact = answer_log_probs(policy, encoded, batch_size=32, sampler=sampler)
     return rows, exact, is_chat(policy.tokenizer, config.data)

@@ -71,6 +71,7 @@ def families_of(
         chosen += [BestOf(1)] if outcomes.score is not None or not outcomes.binary else []
         chosen += [AllOf(1)] if outcomes.binary else []
     families = [_family(s, budgets, m) for s in chosen]
+    # Two members of a family would give the same curve twice under one name.
     labels = [f.label for f in families]
     if not labels or len(set(labels)) < len(labels):
         raise InputError(f"expected distinct families of strategies, got {labels}: one member names a whole family.")

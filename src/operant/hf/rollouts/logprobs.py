@@ -41,6 +41,7 @@ def target_log_probs(
     nll = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), target.flatten(), ignore_index=-100, reduction="none"
     ).view_as(target)  # (B, k)
+    # Rollouts that stop at any of the ends have the same text, so the exact probability adds them up.
     if len(ends) > 1:
         row = torch.arange(len(target), device=target.device)
         places = torch.arange(1, target.shape[1] + 1, device=target.device)
@@ -65,6 +66,7 @@ def completion_log_probs(
     """(B, T) log-probability of every sampled token, 0 where masked; prompts (B, P) are left-padded."""
     ids, mask = torch.cat([prompt_ids, completion_ids], 1), torch.cat([prompt_mask, completion_mask], 1)
     width = completion_ids.shape[1]
+    # In batches: logits of all rows at once, (B, T, V), may not fit into memory.
     parts = []
     for rows in torch.arange(len(ids), device=ids.device).split(batch_size):
         out = model(input_ids=ids[rows], attention_mask=mask[rows], logits_to_keep=width + 1, use_cache=False)
@@ -88,6 +90,7 @@ def answer_log_probs(
     """
     was_training = policy.model.training
     policy.model.eval()
+    # By length, so that batches have little padding.
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt) + len(encoded[i].target))
     log_p = torch.empty(len(encoded), dtype=torch.float64)
     for start in range(0, len(order), batch_size):

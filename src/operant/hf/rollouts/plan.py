@@ -116,6 +116,7 @@ def make_plan(
     measured = _measured(families, outcomes, seed)
     records = [_about(outcomes, rate, confidence), *(_curve_record(c, confidence, len(ids)) for c in measured)]
     shares: dict[str, Tensor] = {}
+    # Credit of N needs more than N rollouts, and training takes M = 2N at least.
     jobs = [(f, n) for f in families for n in f.budgets if 2 * n <= outcomes.m]
     for family, n in track(jobs, "credits"):
         s = family.at(n)
@@ -137,6 +138,7 @@ def make_plan(
 def _measured(families: Sequence[StrategyFamily], outcomes: Outcomes, seed: int) -> list[MeasuredFamily]:
     """What was measured of every family, with the same resamples for all."""
     values = [f.values(outcomes) for f in track(families, "curves")]
+    # The same resamples for all families, so that their differences have intervals too.
     draws = resampled(torch.cat(values, dim=1), seed).split([len(f.budgets) for f in families], dim=1)
     return [
         MeasuredFamily(

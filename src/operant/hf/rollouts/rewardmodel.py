@@ -35,6 +35,7 @@ class RewardModel:
             raise DataError(f"a reward model has one label, the one in {name!r} has {model.config.num_labels}.")
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
+        # The model finds the last token of a row by it.
         model.config.pad_token_id = self.tokenizer.pad_token_id
         self.model = model.to(device).eval()
 
@@ -49,6 +50,7 @@ class RewardModel:
                 return_tensors="pt",
                 padding=True,
                 padding_side="right",
+                # A chat template writes the special tokens itself.
                 add_special_tokens=isinstance(prompts[0], str),
             ).to(self.model.device)
             scores += self.model(**batch).logits[:, 0].float().tolist()

@@ -81,6 +81,7 @@ def verify_rows(rows: Sequence[Row], verifier: str, prompts: Sequence[Prompt] = 
     """
     check_rollouts(rows)
     known = {p.id: p for p in prompts}
+    # Rows of a user's file may hold a reward; those are not verified again.
     todo = {i: known.get(row["prompt"]) or _prompt(i, row) for i, row in enumerate(rows) if "reward" not in row}
     if not todo:
         return list(rows)

@@ -73,13 +73,16 @@ def sample(
         ids = torch.full((len(rows), width), policy.pad)
         mask = torch.zeros(len(rows), width, dtype=torch.long)
         for i, r in enumerate(rows):
+            # Padded on the left: all completions then start at the same position.
             ids[i, width - len(r.prompt) :] = torch.tensor(r.prompt)
             mask[i, width - len(r.prompt) :] = 1
         ids, mask = ids.to(device), mask.to(device)
+        # The prompts go through the model once and not once per rollout.
         cache = DynamicCache(config=policy.model.config)
         if width > 1:
             _prefill(policy, ids[:, :-1], mask[:, :-1], cache)
             cache.batch_repeat_interleave(settings.rollouts)
+        # Training's own random stream must not depend on whether an evaluation came between.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _plain(policy.model):
             torch.manual_seed(child_seed(settings.seed, "sample", chunk))
             out = policy.model.generate(

@@ -56,6 +56,7 @@ def dead_share(s: Strategy, outcomes: Outcomes, m: int, *, seed: int = 0) -> flo
     """
     if not s.n < m <= outcomes.m:
         raise BudgetError(f"expected N < m <= M rollouts, got N = {s.n}, m = {m}, M = {outcomes.m}.")
+    # Exact in this case: the share depends on c alone, whose law in a subset is hypergeometric.
     if counts_successes(s, outcomes):
         k = torch.arange(m + 1, dtype=torch.float64)
         every = Outcomes((torch.arange(m) < k[:, None]).double())  # (m+1, m): row k has k successes
@@ -66,6 +67,7 @@ def dead_share(s: Strategy, outcomes: Outcomes, m: int, *, seed: int = 0) -> flo
         return _all_dead(credit(s, outcomes), outcomes).double().mean().item()
     generator = torch_generator(seed, "plan", "subsets", str(s), m)
     b = len(outcomes.reward)
+    # Every prompt equally often, up to one: less noise than prompts drawn at random.
     prompt = torch.cat([torch.randperm(b, generator=generator) for _ in range(-(-_SUBSETS // b))])[:_SUBSETS]
     kept = torch.rand(len(prompt), outcomes.m, generator=generator).argsort(-1)[:, :m]
     part = outcomes.map(lambda x: x[prompt].gather(1, kept))

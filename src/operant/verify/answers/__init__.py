@@ -22,6 +22,7 @@ def grade(target: str, text: str, info: Mapping[str, Any]) -> tuple[float, str |
     found = mine(text)
     if not found and isinstance(gold, Text) and text.strip():
         found = [text]
+    # A short completion may be the answer as a whole; cleaning a long one as an answer would cost time in vain.
     whole = [text] if len(text) <= 4 * len(target) + 100 else []
     right = text.strip() == target.strip() or any(key(clean(part)) == gold.text for part in (*whole, *found))
     if right or (found and same(gold, read(found[0]))):
@@ -35,6 +36,7 @@ def grade(target: str, text: str, info: Mapping[str, Any]) -> tuple[float, str |
     return 0.0, name, _key(answer, found[0])
 
 
+# A prompt's target is read once for its many completions.
 @lru_cache(4096)
 def _gold_of(target: str) -> Answer:
     """The target as an answer. A whole solution counts by the answer that it marks: a box, ####, "the answer is"."""

@@ -10,23 +10,28 @@ from .clean import clean, closing, has_words
 from .read import WORD_LIKE, Text, leaves, read
 from .same import same
 
+# The box without braces is \boxed 7.
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>[^\s{$\\]+))")
 # What may stand between two boxes that are one answer.
 _LINK = re.compile(r"(?:[\s$.,;]|\\[()\[\]]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
 _HASHES = re.compile(r"####[ \t]*(\S.*)")
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+# "The answer to part 2 is", "Answer:", "the correct option is"; up to 60 characters may stand before the verb, and
+# "is not" announces no answer.
 _MARKER = re.compile(
     r"\b(?:answers?|(?:correct|right) (?:option|choice)|(?:option|choice)(?= is\b))\b\**"
     r"(?:[^.\n:=]{0,60}?(?:\b(?:is|are|was|be)\b(?!\s+not\b)|:|=)\**:?|\s+(?=[-+\d$\\(]))[\s*]*",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[.!?](?=\s|$)|\n")
+# Where the reason after an answer begins: "The answer is 18 because 20 - 2 = 18."
 _REASON = re.compile(r"\s*(?:[.,;:]\s|\n|\b(?:because|since|as|so|where|which|when|for|if|by)\b)")
 _SPAN = re.compile(
     r"\$\$(?P<a>.+?)\$\$|\\\[(?P<b>.+?)\\\]|\\\((?P<c>.+?)\\\)|(?<!\\)\$(?P<d>(?:[^$\n\\]|\\.)+)\$", re.DOTALL
 )
 # Signs that the dollars are money: between those of $4 + $5 is no mathematics.
 _OPEN_END = re.compile(r"[-+*/=<>(]$|^[=<>*/)]")
+# Without "a" and "I": they are words more often than variables.
 _BARE = re.compile(
     r"(?:\\[a-zA-Z]+|\\[%$!,;{}]|[{}\d()\[\]+\-*/^_=<>.,%°×÷·−–€£$]|(?<=\d):(?=\d)|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z])"
     r"|(?<=\d)[a-zA-Z](?![A-Za-z])|\s)+"
@@ -49,6 +54,7 @@ def mine(text: str) -> list[str]:
     """
     text = text[-_END:]
     found = _boxed(text)
+    # A box counts even if it is empty or cut off: the model meant to answer there, so no other number is taken.
     if found is not None:
         return _choices([found]) if found else []
     tags = _TAG.findall(text)

@@ -18,7 +18,9 @@ from .units import split_unit
 # Characters of an answer that is read as mathematics. A longer one is compared as text, which bounds
 # the time of the parser.
 _LONGEST = 1000
+# Units are split off by units.py, which keeps them for comparison.
 _SPELLING = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none")
+# R and r are different variables.
 _CASED = ConversionConfig(lowercase_symbols=False)
 # How the imaginary unit comes out of the parser.
 _IMAGINARY = sympy.Symbol("i", real=True)
@@ -99,6 +101,7 @@ class Named:
 Answer = Text | Value | Group | Named
 
 
+# The same answers come again and again in the completions of a prompt.
 @lru_cache(4096)
 def read(source: str) -> Answer:
     """A text as an answer. Every part of the text counts."""

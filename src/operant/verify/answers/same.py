@@ -99,6 +99,7 @@ def _equal(a: Value, b: Value, scale: int) -> bool:
         first, second = parse(a.expression), parse(b.expression)
         return _verify(first, second) if scale == 1 else False
     x, y = sympy.N(x, 40), sympy.N(y * scale, 40)
+    # A value with a variable left, or an infinite one, cannot be compared as a number.
     size = abs(x) + abs(y)
     if not size.is_finite or not size.is_comparable:
         return False
