@@ -31,7 +31,7 @@ from typing import Any
 from rich.console import Console
 
 from operant.core.checks import DataError
-from operant.verify.grader import Failed, Graded
+from operant.verify.grader import Failed, Grade
 from operant.verify.pool import kill_group
 
 RUNNER = Path(__file__).with_name("sandbox.py")
@@ -79,7 +79,7 @@ class CodeRunner:
                 "the interpreter's own guard keeps them from other files and processes."
             )
 
-    def grade(self, target: str, text: str, info: Mapping[str, Any]) -> Graded:
+    def grade(self, target: str, text: str, info: Mapping[str, Any]) -> Grade:
         """The reward of a completion, by the tests in ``info``.
 
         Raises:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Graded = tuple[float | None, str | None, bytes | None]
-Grader = Callable[[str, str, Mapping[str, Any]], Graded]
+Grade = tuple[float | None, str | None, bytes | None]
+Grader = Callable[[str, str, Mapping[str, Any]], Grade]
 """(target, completion, info) -> (reward, answer, key).
 
 The answer stands for the completion in votes. Two answers of a prompt whose texts differ may still be the same: then

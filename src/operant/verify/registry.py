@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .grader import Graded, Grader, Verifier
+from .grader import Grade, Grader, Verifier
 
 DOTTED = re.compile(r"\w+(\.\w+)*[.:]\w+")
 """The path of a function: package.module.function or package.module:function."""
@@ -99,7 +99,7 @@ register(
 
 
 def _exact(argument: str, seconds: float) -> Grader:
-    def grade(target: str, text: str, info: Mapping[str, Any]) -> Graded:
+    def grade(target: str, text: str, info: Mapping[str, Any]) -> Grade:
         answer = text.strip()
         return float(answer == target.strip()), answer or None, None
 
@@ -122,7 +122,7 @@ def _regex(argument: str, seconds: float) -> Grader:
     if pattern.groups != 1:
         raise ValueError(f"the pattern has {pattern.groups} groups; give one, around the answer: 'answer: (.+)'")
 
-    def grade(target: str, text: str, info: Mapping[str, Any]) -> Graded:
+    def grade(target: str, text: str, info: Mapping[str, Any]) -> Grade:
         # The last match: models state intermediate results before the answer.
         found = [match.group(1) for match in pattern.finditer(text)]
         if not found or found[-1] is None:
@@ -197,7 +197,7 @@ def _function(argument: str, seconds: float) -> Grader:
 
 def _grade_by(
     function: Callable[..., Any], takes: set[str] | None, target: str, text: str, info: Mapping[str, Any]
-) -> Graded:
+) -> Grade:
     """What a user's function returns: a reward, or a reward and the answer. It gets the columns that it takes."""
     found = function(text, target, **{k: v for k, v in info.items() if takes is None or k in takes})
     reward, answer = found if isinstance(found, tuple) else (found, None)

@@ -15,7 +15,7 @@ from operant.core.checks import InputError
 from operant.core.rng import child_seed
 from operant.hf.rollouts.chat import answers, asked
 from operant.hf.rollouts.policy import Encoded, Policy
-from operant.hf.rollouts.rows import Grade, Row, failed, verified
+from operant.hf.rollouts.rows import Row, VerifyBatch, failed, verified
 from operant.hf.rollouts.sampling import RolloutSettings, sample
 from operant.verify import Prompt
 
@@ -35,7 +35,7 @@ class Collector:
     """
 
     settings: RolloutSettings
-    grade: Grade | None
+    grade: VerifyBatch | None
     score: Score | None = None
     chat: bool = False
 
@@ -93,7 +93,7 @@ class SuccessRate:
     policy: Policy
     prompts: Sequence[Prompt]
     encoded: Sequence[Encoded]
-    grade: Grade
+    grade: VerifyBatch
     settings: RolloutSettings
     fresh: bool = True
     failures: Counter[str] = field(default_factory=Counter[str], init=False)

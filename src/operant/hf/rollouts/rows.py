@@ -20,7 +20,7 @@ from operant.strategies import Outcomes, equivalence_classes
 from operant.verify import Prompt, Verdict, clean_target, make_verifier
 
 Row = dict[str, Any]
-Grade = Callable[[Sequence[Prompt], Sequence[str]], Sequence[Verdict]]
+VerifyBatch = Callable[[Sequence[Prompt], Sequence[str]], Sequence[Verdict]]
 """A verifier at work, such as ``make_verifier`` returns."""
 _TEXT_OR_NUMBER = (str, int, float)
 
@@ -51,7 +51,7 @@ def check_rollouts(rows: Sequence[Mapping[str, Any]]) -> None:
         _expect(where, row, "info", isinstance(info, Mapping), "a mapping of what the verifier needs")
 
 
-def verified(rows: Sequence[Row], prompts: Sequence[Prompt], grade: Grade) -> list[Row]:
+def verified(rows: Sequence[Row], prompts: Sequence[Prompt], grade: VerifyBatch) -> list[Row]:
     """Rows with reward, answer and failure.
 
     Args:
