@@ -16,7 +16,7 @@ import numpy as np
 from jsonargparse import auto_cli
 
 from operant.relational import Extrapolator, TaskBank, read_csv
-from operant.relational.bank.problems import FAMILIES
+from operant.relational.bank.families import FAMILIES
 
 Case = tuple[TaskBank, dict[object, tuple]]
 """Bank, and key -> (context x, y, query x, y, parameters or None)."""

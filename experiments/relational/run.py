@@ -25,7 +25,7 @@ P = 8
 
 def cell(path: Path, family: str, protocol: str, seed: int, tasks: int) -> None:
     """Errors of every operator on ``tasks`` targets; whether the 90 % interval holds; p-values."""
-    from operant.relational.bank.problems import FAMILIES as KNOWN
+    from operant.relational.bank.families import FAMILIES as KNOWN
     from operant.relational.extrapolator import Extrapolator
 
     warnings.simplefilter("ignore")

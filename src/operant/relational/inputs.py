@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from operant.core.checks import InputError
 from operant.relational.bank.curves import Array
+from operant.relational.bank.parameters import FAR
 from operant.relational.bank.reading import clean, matrix
 from operant.relational.bank.scaling import Scaling
-from operant.relational.bank.tasks import FAR, TaskBank
+from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Context
 
 

@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp, trapezoid
 
 from operant.core.checks import InputError
 from operant.relational.bank import problems as families
-from operant.relational.bank.problems import FAMILIES, PAPER
+from operant.relational.bank.families import FAMILIES, PAPER
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from operant.core.checks import DataError
+from operant.relational.bank.families import FAMILIES
 from operant.relational.bank.primitives import KINDS, composed, polynomials, primitive_params
-from operant.relational.bank.problems import FAMILIES
 from operant.relational.bank.splits import Split, ahead, assert_no_leak, combination, order, outer, position
 from operant.relational.bank.tasks import TaskBank
 

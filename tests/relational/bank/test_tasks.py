@@ -12,7 +12,7 @@ import pytest
 from operant.core.checks import DataError, InputError
 from operant.relational.bank.csvtable import RelationalWarning, read_csv
 from operant.relational.bank.curves import cover, interpolator
-from operant.relational.bank.problems import FAMILIES
+from operant.relational.bank.families import FAMILIES
 from operant.relational.bank.reading import clean
 from operant.relational.bank.scaling import Scaling
 from operant.relational.bank.task import Task

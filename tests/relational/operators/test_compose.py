@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from operant.relational.bank.curves import Array
+from operant.relational.bank.families import FAMILIES
 from operant.relational.bank.primitives import KINDS, composed, primitive_params, primitive_values, primitives
-from operant.relational.bank.problems import FAMILIES
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import CannotAdaptError, Context
 from operant.relational.operators.baselines import Interpolation

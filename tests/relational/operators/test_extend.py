@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from operant.relational.bank.curves import Array
+from operant.relational.bank.families import FAMILIES
 from operant.relational.bank.primitives import polynomial_params, polynomial_values, polynomials
-from operant.relational.bank.problems import FAMILIES
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import CannotAdaptError, Context, leave_one_out
 from operant.relational.operators.extend import Extend, FittedExtend, Posterior

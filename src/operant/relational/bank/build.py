@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from operant.core.checks import DataError, InputError
 from operant.relational.bank.curves import Array, Function
 from operant.relational.bank.reading import both, clean, matrix
-from operant.relational.bank.task import Batch, Task, member_of, with_columns
+from operant.relational.bank.task import BatchFunction, Task, member_of, with_columns
 
 
 def measured_tasks(
@@ -50,7 +50,7 @@ def measured_tasks(
 
 
 def callable_tasks(
-    functions: Sequence[Callable[[Array], ArrayLike]] | Batch, grid: Array, params: Any, hidden: Any
+    functions: Sequence[Callable[[Array], ArrayLike]] | BatchFunction, grid: Array, params: Any, hidden: Any
 ) -> tuple[list[Function], Array]:
     """One function a task, and their values (F, G, C) on the grid (G, D).
 

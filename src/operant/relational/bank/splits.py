@@ -55,8 +55,8 @@ def position(bank: TaskBank, *, by: str | None = None) -> Array:
         if by not in bank.param_names:
             raise DataError(f"no parameter {by!r}; there are: {', '.join(bank.param_names) or 'none'}.")
         return bank.params[:, bank.param_names.index(by)]
-    if bank.varying.sum() == 1:
-        return bank.params[:, bank.varying][:, 0]
+    if bank.parameters.varying.sum() == 1:
+        return bank.params[:, bank.parameters.varying][:, 0]
     curves = bank.values(bank.grid()).reshape(len(bank), -1)
     centered = curves - curves.mean(0)
     return np.linalg.svd(centered, full_matrices=False)[2][0] @ centered.T

@@ -14,7 +14,7 @@ from operant.core.checks import InputError
 from operant.relational.bank.curves import Array, Function
 from operant.relational.bank.scaling import Scaling
 
-Batch = Callable[[Array, Array], Array]
+BatchFunction = Callable[[Array, Array], Array]
 """(F, K) parameters, (Q, D) points -> (F, Q, C) values of F functions at once."""
 
 
@@ -52,21 +52,21 @@ def _scaled(f: Function, s: Scaling, x: Array) -> Array:
     return s.y_in(np.asarray(f(s.x_out(x))).reshape(len(x), len(s.y_mean)))
 
 
-def scaled_batch(batch: Batch, s: Scaling) -> Batch:
+def scaled_batch(batch: BatchFunction, s: Scaling) -> BatchFunction:
     """The same functions in scaled units."""
     return partial(_all_scaled, batch, s)
 
 
-def _all_scaled(batch: Batch, s: Scaling, p: Array, x: Array) -> Array:
+def _all_scaled(batch: BatchFunction, s: Scaling, p: Array, x: Array) -> Array:
     return s.y_in(np.asarray(batch(p, s.x_out(x)), dtype=np.float64).reshape(len(p), len(x), len(s.y_mean)))
 
 
-def member_of(batch: Batch, params: Array) -> Function:
+def member_of(batch: BatchFunction, params: Array) -> Function:
     """The one function of ``batch`` with these parameters (K,)."""
     return partial(_one, batch, params)
 
 
-def _one(batch: Batch, p: Array, x: Array) -> Array:
+def _one(batch: BatchFunction, p: Array, x: Array) -> Array:
     return _shape(batch(p[None], x)[0], len(x))
 
 

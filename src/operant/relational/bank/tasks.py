@@ -15,23 +15,17 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from operant.core.checks import DataError, InputError, OperantError
+from operant.core.checks import DataError, InputError
 from operant.relational.bank import storage
 from operant.relational.bank.build import callable_tasks, measured_tasks
 from operant.relational.bank.curves import Array, Function, choose_method
 from operant.relational.bank.measured import Measured
+from operant.relational.bank.parameters import ParameterTable
 from operant.relational.bank.reading import long_form, matrix, names
 from operant.relational.bank.scaling import Scaling
-from operant.relational.bank.task import Batch, Task, scaled_batch
+from operant.relational.bank.task import BatchFunction, Task, scaled_batch
 
 T = TypeVar("T")
-
-FAR = 20.0
-"""A target that lies so many times as far from the middle of the bank as the bank does has other units."""
-
-
-class CannotAdaptError(OperantError):
-    """An operator cannot be used on this bank or this target; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +48,7 @@ class TaskBank:
     x_names: tuple[str, ...]
     y_names: tuple[str, ...]
     param_names: tuple[str, ...] = ()
-    batch: Batch | None = None
+    batch: BatchFunction | None = None
     notes: tuple[str, ...] = ()
     units: Scaling | None = None
     interpolation: str | None = None
@@ -107,38 +101,15 @@ class TaskBank:
         return self.batch is not None or all(t.function is not None for t in self.tasks)
 
     @cached_property
+    def parameters(self) -> ParameterTable:
+        """The known parameters of the tasks."""
+        values = np.array([t.params for t in self.tasks]).reshape(len(self), len(self.param_names))
+        return ParameterTable(self.param_names, values)
+
+    @property
     def params(self) -> Array:
         """(F, K) parameters."""
-        return np.array([t.params for t in self.tasks]).reshape(len(self), len(self.param_names))
-
-    @cached_property
-    def varying(self) -> NDArray[np.bool_]:
-        """(K,) whether a parameter differs between tasks; one that does not says nothing of what it does."""
-        return np.ptp(self.params, axis=0) > 0
-
-    def standardized(self, params: Array) -> Array:
-        """(.., K) parameters in standard deviations from the bank's mean, 0 where all tasks of the bank have one.
-
-        At most 1e100, so that their squares are numbers.
-        """
-        z = (params - self.params.mean(0)) / np.where(self.varying, self.params.std(0), np.inf)
-        return np.clip(z, -1e100, 1e100)
-
-    def check_reach(self, params: Array) -> None:
-        """Refuse parameters (K,) with which nothing of the bank can be continued.
-
-        Raises:
-            CannotAdaptError: if they lie FAR times as far from the middle of the bank's as these do.
-        """
-        low, high = self.params.min(0), self.params.max(0)
-        half = np.where(self.varying, (high - low) / 2, np.inf)
-        far = np.abs(params - (low + high) / 2) / half
-        if (far > FAR).any():
-            k = int(far.argmax())
-            raise CannotAdaptError(
-                f"{self.param_names[k]} = {params[k]:g} lies {far[k]:.0f} times as far from the middle of the bank's "
-                f"values as these do ({low[k]:g} to {high[k]:g}): nothing is continued so far."
-            )
+        return self.parameters.values
 
     @cached_property
     def _arguments(self) -> Array:
@@ -283,7 +254,7 @@ class TaskBank:
             names("y", y_names, built[0].y.shape[1]),
             names("p", param_names, 0 if known is None else known.shape[1]),
         )
-        for k in np.flatnonzero(~bank.varying):
+        for k in np.flatnonzero(~bank.parameters.varying):
             value = f"{bank.params[0, k]:g}"
             notes.append(f"{bank.param_names[k]} never varies in the bank (it is {value}); it was not used")
         return replace(bank, notes=tuple(notes))
@@ -321,7 +292,7 @@ class TaskBank:
     @classmethod
     def from_callables(
         cls,
-        functions: Sequence[Callable[[Array], ArrayLike]] | Batch,
+        functions: Sequence[Callable[[Array], ArrayLike]] | BatchFunction,
         x: ArrayLike,
         *,
         params: ArrayLike | None = None,

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operant.relational.bank.curves import Array
-from operant.relational.bank.tasks import CannotAdaptError, TaskBank
+from operant.relational.bank.parameters import CannotAdaptError
+from operant.relational.bank.tasks import TaskBank
 
 
 @dataclass(frozen=True)

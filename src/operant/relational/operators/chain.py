@@ -6,8 +6,10 @@ Letters: ``L`` functions of the library, ``M`` chains, ``P`` points, ``N`` depth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from scipy.special import logsumexp
 
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
+from operant.relational.operators.base import Decomposition
 
 Index = NDArray[np.intp]
 IDLE = 6
@@ -304,3 +307,16 @@ class Chains:
         """(Q,) mean and standard deviation of components (M, Q)."""
         mean = self.weights @ value
         return mean, np.sqrt(self.weights @ (np.maximum(variance, 0.0) + (value - mean) ** 2))
+
+    def decomposition(self, m: int, names: Sequence[Any]) -> Decomposition:
+        """Chain ``m`` as formula, with the names of the library's functions."""
+        keys = tuple(names[i] for i in self.which[m][::-1])
+        theta, sd = self.theta[m], np.sqrt(np.maximum(np.diagonal(self.covariance[m]), 0.0))
+        text = "x"
+        for layer, key in enumerate(keys[::-1]):
+            text = f"[{key}]({theta[2 * layer]:z.4g} {text} {theta[2 * layer + 1]:+z.4g})"
+        names = [f"{n}{layer}" for layer in range(1, len(keys) + 1) for n in "bc"] + ["s", "t"]
+        spans = {n: (float(v - 1.645 * d), float(v + 1.645 * d)) for n, v, d in zip(names, theta, sd, strict=True)}
+        return Decomposition(
+            keys, f"{theta[-2]:z.4g} {text} {theta[-1]:+z.4g}", float(self.residual[m]), float(self.weights[m]), spans
+        )

@@ -278,20 +278,9 @@ class AdaptedCompose(Adapted):
     decompositions: tuple[Decomposition, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "decompositions", tuple(map(self._decomposition, np.argsort(-self.chains.weights))))
-
-    def _decomposition(self, m: int) -> Decomposition:
-        c = self.chains
-        keys = tuple(self.fitted.bank.keys[i] for i in c.which[m][::-1])
-        theta, sd = c.theta[m], np.sqrt(np.maximum(np.diagonal(c.covariance[m]), 0.0))
-        text = "x"
-        for layer, key in enumerate(keys[::-1]):
-            text = f"[{key}]({theta[2 * layer]:z.4g} {text} {theta[2 * layer + 1]:+z.4g})"
-        names = [f"{n}{layer}" for layer in range(1, len(keys) + 1) for n in "bc"] + ["s", "t"]
-        spans = {n: (float(v - 1.645 * d), float(v + 1.645 * d)) for n, v, d in zip(names, theta, sd, strict=True)}
-        return Decomposition(
-            keys, f"{theta[-2]:z.4g} {text} {theta[-1]:+z.4g}", float(c.residual[m]), float(c.weights[m]), spans
-        )
+        keys, chains = self.fitted.bank.keys, self.chains
+        ranked = (chains.decomposition(m, keys) for m in np.argsort(-chains.weights))
+        object.__setattr__(self, "decompositions", tuple(ranked))
 
     @property
     def exact(self) -> bool:

@@ -118,8 +118,8 @@ class _Conditioned(Fitted):
         if context.params is None or len(context.params) != count:
             got = "none" if context.params is None else f"{len(context.params)}"
             raise CannotAdaptError(f"this process needs the target's {count} parameters, got {got}.")
-        self._bank.check_reach(context.params)
-        return _Posterior(self.prior, context, self._bank.standardized(context.params))
+        self._bank.parameters.check_reach(context.params)
+        return _Posterior(self.prior, context, self._bank.parameters.standardized(context.params))
 
 
 @register
@@ -160,10 +160,10 @@ class TaskGP(RelationalOperator):
         k = len(bank.param_names)
         if not k:
             raise CannotAdaptError("a process on task parameters needs a bank whose tasks have parameters.")
-        if not bank.varying.any():
+        if not bank.parameters.varying.any():
             raise CannotAdaptError("the parameters never vary in the bank: there is nothing to learn from them.")
         rng = np.random.default_rng(self.seed)
-        params = bank.standardized(bank.params)
+        params = bank.parameters.standardized(bank.params)
         columns = tuple(range(k + bank.d))
         terms = (Term("matern", columns), Term("linear", columns), Term("constant"))
         x, y = _flat(bank, params, self.learn, rng)

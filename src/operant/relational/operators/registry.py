@@ -73,7 +73,7 @@ def candidates(bank: TaskBank, *, params: bool) -> list[RelationalOperator]:
         bank: in any units.
         params: whether the parameters of the target are known.
     """
-    usable = params and bool(bank.varying.any())
+    usable = params and bool(bank.parameters.varying.any())
     proposed = [operator for kind in kinds().values() for operator in kind.proposals(bank)]
     kept = [operator for operator in proposed if usable or operator.needs != "params"]
     return sorted(kept, key=lambda operator: NEEDS.index(operator.needs))

@@ -47,8 +47,8 @@ def toward(bank: TaskBank, context: Context) -> Direction:
     """
     if "order" in context.labels and all("order" in t.labels for t in bank.tasks):
         return Direction("order", np.array([float(t.labels["order"]) for t in bank.tasks]))
-    if context.params is not None and bank.varying.any():
-        z, target = bank.standardized(bank.params), bank.standardized(context.params)
+    if context.params is not None and bank.parameters.varying.any():
+        z, target = bank.parameters.standardized(bank.params), bank.parameters.standardized(context.params)
         kind = "parameters"
     else:
         values = bank.values(context.x).reshape(len(bank), -1)

@@ -108,7 +108,7 @@ class Warp(RelationalOperator):
         """See :meth:`RelationalOperator.fit`."""
         if self.follow and not bank.param_names:
             raise CannotAdaptError("the bank has no known parameters that a transformation could follow.")
-        if self.follow and not bank.varying.any():
+        if self.follow and not bank.parameters.varying.any():
             raise CannotAdaptError("the parameters never vary in the bank: no transformation can follow them.")
         if self.anchor is not None and self.anchor not in bank.keys:
             raise CannotAdaptError(f"no task {self.anchor!r} in the bank.")
@@ -130,7 +130,7 @@ class FittedWarp(Fitted):
         if self.operator.follow and context.params is None:
             raise CannotAdaptError("a transformation that follows parameters needs those of the target.")
         if self.operator.follow and context.params is not None:
-            self.bank.check_reach(context.params)
+            self.bank.parameters.check_reach(context.params)
         which = self._anchors(context)
         mean, sd = self.prior.at(self.bank.params[which], context.params if self.operator.follow else None)
         floor = np.maximum(self.prior.noise, FLOOR)

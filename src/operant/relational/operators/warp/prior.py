@@ -130,7 +130,7 @@ def _follow(
 ) -> WarpPrior:
     """Regress the vectors on the difference of the parameters; what is left has a part that grows with it."""
     p = bank.params
-    about = np.stack([p.mean(0), np.where(bank.varying, p.std(0), np.inf)])
+    about = np.stack([p.mean(0), np.where(bank.parameters.varying, p.std(0), np.inf)])
     rows = [_features(p[i : i + 1], p[j], about) for i, j in zip(anchor, to, strict=True)]
     phi, far = np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
     weight, y = 1 / (0.05 + far), theta - prior.mean
