@@ -36,6 +36,11 @@ class ParameterTable:
         """(K,) whether a parameter differs between tasks; from one that does not, nothing can be learned."""
         return np.ptp(self.values, axis=0) > 0
 
+    def notes(self) -> list[str]:
+        """What a user is told about parameters that never vary."""
+        each = zip(self.names, self.values[0], self.varying, strict=True)
+        return [f"{n} never varies in the bank (it is {v:g}); it was not used" for n, v, varies in each if not varies]
+
     def standardized(self, params: Array) -> Array:
         """(.., K) parameters in standard deviations from the bank's mean, 0 where all tasks of the bank have one value.
 

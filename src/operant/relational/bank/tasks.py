@@ -254,10 +254,7 @@ class TaskBank:
             names("y", y_names, built[0].y.shape[1]),
             names("p", param_names, 0 if known is None else known.shape[1]),
         )
-        for k in np.flatnonzero(~bank.parameters.varying):
-            value = f"{bank.params[0, k]:g}"
-            notes.append(f"{bank.param_names[k]} never varies in the bank (it is {value}); it was not used")
-        return replace(bank, notes=tuple(notes))
+        return replace(bank, notes=(*notes, *bank.parameters.notes()))
 
     @classmethod
     def from_frame(
@@ -337,14 +334,7 @@ class TaskBank:
 
     def save(self, folder: Path | str) -> Path:
         """Write ``bank.json`` and ``bank.npz``; functions are saved as their values at the bank's points."""
-        facts = {
-            "x_names": self.x_names,
-            "y_names": self.y_names,
-            "param_names": self.param_names,
-            "method": self.method,
-            "notes": self.notes,
-            "callable": self.callable,
-        }
+        facts = {n: getattr(self, n) for n in ("x_names", "y_names", "param_names", "method", "notes", "callable")}
         return storage.write(Path(folder), facts, self.tasks, self.params)
 
     @classmethod

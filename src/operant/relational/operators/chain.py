@@ -308,8 +308,11 @@ class Chains:
         mean = self.weights @ value
         return mean, np.sqrt(self.weights @ (np.maximum(variance, 0.0) + (value - mean) ** 2))
 
-    def decomposition(self, m: int, names: Sequence[Any]) -> Decomposition:
-        """Chain ``m`` as formula, with the names of the library's functions."""
+    def ranked(self, names: Sequence[Any]) -> tuple[Decomposition, ...]:
+        """The chains as formulas with the names of the library's functions, the most probable first."""
+        return tuple(self._decomposition(int(m), names) for m in np.argsort(-self.weights))
+
+    def _decomposition(self, m: int, names: Sequence[Any]) -> Decomposition:
         keys = tuple(names[i] for i in self.which[m][::-1])
         theta, sd = self.theta[m], np.sqrt(np.maximum(np.diagonal(self.covariance[m]), 0.0))
         text = "x"

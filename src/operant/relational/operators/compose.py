@@ -278,9 +278,7 @@ class AdaptedCompose(Adapted):
     decompositions: tuple[Decomposition, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        keys, chains = self.fitted.bank.keys, self.chains
-        ranked = (chains.decomposition(m, keys) for m in np.argsort(-chains.weights))
-        object.__setattr__(self, "decompositions", tuple(ranked))
+        object.__setattr__(self, "decompositions", self.chains.ranked(self.fitted.bank.keys))
 
     @property
     def exact(self) -> bool:
