@@ -70,7 +70,7 @@ def test_a_run_is_begun_once_and_gone_on_with_on_demand(tmp_path: Path) -> None:
         assert [r["kind"] for r in read_records(record)] == ["run", "environment"]
     append_record(record, "step", step=1)
     content = record.read_bytes()
-    with pytest.raises(DataError, match="holds a run of operant train already.* or --resume true to go on"):
+    with pytest.raises(DataError, match="holds a run of operant train already.* or --resume true to continue"):
         claim_folder(folder, "train", settings, resume=False).__enter__()
     with pytest.raises(DataError, match=r"with other settings \(steps: 3 -> 4\); it cannot be continued"):
         claim_folder(folder, "train", {"steps": 4, "jobs": 1}, resume=True).__enter__()

@@ -44,7 +44,7 @@ def log1mexp(x: Tensor) -> Tensor:
 
 
 def _exact_errors(count: int) -> NDArray[np.float64]:
-    """log z! less Stirling's formula for z = 1 .. count - 1, from integers and many digits; 0 in the place of z = 0."""
+    """log z! less Stirling's formula for z = 1 .. count - 1, from integers and many digits; 0 in place of z = 0."""
     with localcontext() as context:
         context.prec = 40
         two_pi = 2 * Decimal("3.14159265358979323846264338327950288419717")

@@ -133,7 +133,7 @@ def _check_continues(
         raise DataError(f"{folder} is not empty and holds no run. Choose another --output_dir.")
     before, there = current(runs[-1].get("config") or {}), runs[-1].get("command")
     if there != command or not resume:
-        advice = ", or --resume true to go on" if there == command and resume is not None else ""
+        advice = ", or --resume true to continue" if there == command and resume is not None else ""
         raise DataError(f"{folder} holds a run of operant {there} already. Give --output_dir another name{advice}.")
     changed = [k for k in config if k not in loose and config[k] != before.get(k)]
     if changed:
@@ -252,7 +252,7 @@ def _replace(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def _mended(file: BinaryIO) -> bytes:
-    """Cut a torn last line off; a whole one that lacks its end gets what is returned."""
+    """Cut a torn last line off; if a whole line lacks its end, return the end."""
     size = place = file.seek(0, os.SEEK_END)
     tail = b""
     # From the end, in steps: the last record can be long, and the file is not read whole.

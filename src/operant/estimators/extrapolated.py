@@ -39,7 +39,7 @@ class Bias(NamedTuple):
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """How to go on to a budget N > M with a strategy that counts successes.
+    """Weights and values for a budget N > M of a strategy that counts successes.
 
     Args:
         prior: (a, b) takes the mean of S, and of S', over the posterior Beta(a + c, b + M - c), in closed form; the

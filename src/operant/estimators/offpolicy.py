@@ -3,7 +3,7 @@
     U_w = C(M,N)^-1 sum_S V(S) prod_{i in S} rho_i
 
 is unbiased for J(pi). It is linear in each rho_i, so with A_i = U_w at rho_i = 0 and s_i = grad log pi(y_i) its
-gradient is sum_i (U_w - A_i) s_i, and A_i, which does not see y_i, makes a baseline since E_mu[rho_i s_i] = 0:
+gradient is sum_i (U_w - A_i) s_i, and A_i, which does not depend on y_i, is a baseline since E_mu[rho_i s_i] = 0:
 
     w_i = (U_w - A_i) - rho_i N/(M-N) A_i,      E_mu sum_i w_i s_i = grad J(pi).
 

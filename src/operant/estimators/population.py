@@ -26,7 +26,7 @@ from operant.strategies.outcomes import Outcomes
 from operant.strategies.slowroutes import LIMIT
 
 TOLERANCE = 1e-4
-"""How far the probabilities of the kinds may sum from 1 before they are refused."""
+"""How far the probabilities of the kinds may sum from 1 before it is an error."""
 
 
 def expected_value(s: Strategy, log_q: Tensor, kinds: Outcomes) -> Tensor:
@@ -63,7 +63,7 @@ def expected_value(s: Strategy, log_q: Tensor, kinds: Outcomes) -> Tensor:
 def log_expected_value(s: Strategy, log_q: Tensor, kinds: Outcomes) -> Tensor:
     """log J(q), with :func:`expected_value`'s arguments, routes and errors.
 
-    In log space for strategies that count successes, for mixtures, and wherever the draws are gone through; the
+    In log space for strategies that count successes, for mixtures, and where the draws are enumerated; the
     logarithm of the closed form otherwise.
 
     Raises:

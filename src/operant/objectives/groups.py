@@ -37,7 +37,7 @@ _ROUNDING = 1e-11
 
 @dataclass(frozen=True, eq=False)
 class Advantages:
-    """Advantages of a batch of groups, and what there is to know of it.
+    """Advantages of a batch of groups, with the value of each group and whether it has a signal.
 
     Args:
         advantage: (B, M) float64, 0 where a rollout is unscorable or its group too small.

@@ -21,7 +21,7 @@ def token_margin(logits: Tensor, gold: Tensor, *, rivals: int = 4, generator: to
     Args:
         logits: (..., V) z, finite, V >= 2; half precision is promoted to float32.
         gold: (...) index of the supervised token.
-        rivals: how many are drawn for every token. 0 takes the expectation over q in the place of a draw: the same
+        rivals: how many are drawn for every token. 0 takes the expectation over q in place of a draw: the same
             mean, no noise, and another (..., V) of memory.
         generator: for the draw, on the device of the logits.
 

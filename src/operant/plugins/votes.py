@@ -1,4 +1,4 @@
-"""A verdict and an answer in one float32 reward, for frameworks that hand an estimator nothing but rewards."""
+"""A verdict and an answer in one float32 reward, for frameworks that pass only rewards to an estimator."""
 
 from __future__ import annotations
 

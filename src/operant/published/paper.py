@@ -145,7 +145,7 @@ class Recipe:
         history: rewards that :class:`Quantiles` keeps for best-of-N; 0: ranks within the prompt.
 
     Raises:
-        InputError: for a form, a probability or a bound that is none.
+        InputError: for a form, a probability or a bound that is not allowed.
     """
 
     form: WeightForm = "raw"

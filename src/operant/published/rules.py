@@ -145,7 +145,7 @@ def credit_of(s: Strategy) -> WeightRule:
 
 @dataclass(frozen=True)
 class PublishedRule:
-    """A rule that somebody trains with.
+    """A published rule.
 
     Args:
         make: budget -> rule; rules of a single sample ignore the budget.

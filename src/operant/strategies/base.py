@@ -193,7 +193,7 @@ class Strategy(ABC):
 
     @property
     def family(self) -> str:
-        """The string with N in the place of the budget; a mixture or a table of its own budgets has none to replace.
+        """The string with N in place of the budget; a mixture or a table of its own budgets has none to replace.
 
         >>> from operant import parse
         >>> parse("threshold@8:3").family
@@ -202,7 +202,7 @@ class Strategy(ABC):
         return self.named("N")
 
     def named(self, n: int | str) -> str:
-        """The string with ``n`` in the place of the budget."""
+        """The string with ``n`` in place of the budget."""
         return write_form(self, self.form, n) if self.form else repr(self)
 
     def __str__(self) -> str:

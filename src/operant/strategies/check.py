@@ -20,7 +20,7 @@ _REWARD = [1.0, 0.0, 0.0]
 # A policy over three outcomes: the right answer, a wrong one, and one that does not parse.
 _ANSWER = [0, 1, -1]
 _PI = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
-# Largest budget at which every sequence of an ordered strategy is gone through: 3^9 of them.
+# Largest budget at which every sequence of an ordered strategy is enumerated: 3^9 of them.
 _LONGEST = 9
 
 

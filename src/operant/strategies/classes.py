@@ -27,8 +27,8 @@ def equivalence_classes(
         answers: B prompts with M extracted answers each; None where none could be extracted.
         equivalent: whether two answers are the same answer; reflexive, symmetric and transitive. None: they are equal,
             and must be hashable.
-        check: compare all pairs of distinct answers of a prompt, both ways, and refuse an ``equivalent`` that is not
-            an equivalence.
+        check: compare all pairs of distinct answers of a prompt, both ways, and raise an error if ``equivalent`` is
+            not an equivalence.
 
     Returns:
         (B, M) int64 classes, -1 for None; the ``answer`` of ``Outcomes``.

@@ -263,7 +263,7 @@ def _credit_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     """From the steps of v, so that no two values of U cancel.
 
     With h successes among the other m-1 rollouts, w_wrong = -N/m sum_k (v[k+1] - v[k]) Hyp(k; m-1, h, N-1)
-    (h-k)/(m-N), and w_correct is the same with 1 - (h-k)/(m-N) in the place of -(h-k)/(m-N).
+    (h-k)/(m-N), and w_correct is the same with 1 - (h-k)/(m-N) in place of -(h-k)/(m-N).
     """
     # Only the steps of v enter: pass@N has one, so its table costs O(M) and not O(M N).
     n, step = s.n, s.table().diff()
@@ -277,7 +277,7 @@ def _credit_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
 def _u_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     n = s.n
     c = torch.arange(m + 1, dtype=torch.float64)
-    # One term in the place of N for these two, and -expm1 keeps the digits of a small chance.
+    # One term in place of N for these two, and -expm1 keeps the digits of a small chance.
     if isinstance(s, PassAt):
         table = -torch.expm1(log_none_drawn(c, m, n))
     elif isinstance(s, AllOf):

@@ -33,12 +33,12 @@ class _Named(Protocol):
     """What has a string with a budget in it: a strategy."""
 
     def named(self, n: int | str) -> str:
-        """The string with ``n`` in the place of the budget."""
+        """The string with ``n`` in place of the budget."""
         ...
 
 
 def register_form(cls: type[Any], form: str) -> None:
-    """Make ``parse`` know a class; a class that is defined again, as in a notebook, takes the place of the first.
+    """Make ``parse`` know a class; a class that is defined again, as in a notebook, replaces the first.
 
     Raises:
         InputError: if another class has the form.
@@ -70,7 +70,7 @@ def shown(cls: type[Any], form: str) -> str:
 
 
 def write_form(strategy: Any, form: str, n: int | str) -> str:
-    """The string of a strategy with ``n`` in the place of its budget."""
+    """The string of a strategy with ``n`` in place of its budget."""
     kinds = field_types(type(strategy))
     defaults = {f.name: f.default for f in fields(strategy)}
 

@@ -141,7 +141,7 @@ class Harmonic(Mixture):
         self._build(strategy, ())
 
     def _build(self, strategy: Strategy, known: tuple[Strategy, ...]) -> None:
-        """``known`` are its forms at budgets 1, 2, ..., where somebody has them."""
+        """``known`` holds the strategy at budgets 1, 2, ..., if these exist already."""
         object.__setattr__(self, "strategy", strategy)
         object.__setattr__(self, "n", strategy.n)
         # Counted while it is built: harmonic(harmonic(pass@4000)) has 8 million parts.

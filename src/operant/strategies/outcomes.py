@@ -1,4 +1,4 @@
-"""What was observed of the rollouts of a prompt, and what a strategy sees of it."""
+"""What was observed of the rollouts of a prompt, as a strategy takes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Outcomes:
         reward: (..., M) what a rollout is worth if it is the one returned (1.0 = correct). Booleans and
             integers are taken as float32.
         answer: (..., M) integer class of the extracted answer; -1 = none could be extracted.
-        score: (..., M) what the deployed selector sees (a reward model, a verifier); default ``reward``.
+        score: (..., M) what the deployed selector ranks by (a reward model, a verifier); default ``reward``.
 
     Raises:
         InputError: for NaN or infinite values, shapes that differ, or answers below -1.
@@ -92,7 +92,7 @@ def _zero_or_one(x: Tensor) -> bool:
 
 
 class Outcome(NamedTuple):
-    """One rollout, as a user's value function sees it."""
+    """One rollout, as a user's value function takes it."""
 
     reward: float
     answer: int

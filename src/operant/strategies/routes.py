@@ -112,7 +112,7 @@ def estimate(
     m = outcomes.m
     if weights is None or not spare:
         return Estimate(value, torch.full_like(value, math.nan), route)
-    # The jackknife variance of U is (M-1)/M sum_i w_i^2, and the weights are at hand.
+    # The jackknife variance of U is (M-1)/M sum_i w_i^2, and the weights w are known here.
     return Estimate(value, ((m - 1) / m * weights.square().sum(-1)).sqrt(), route)
 
 

@@ -22,7 +22,7 @@ class Sampler:
 
     The nucleus is the least set of most probable tokens, at that temperature, that holds mass ``top_p`` (the rule
     of transformers' ``TopPLogitsWarper``). With top_p < 1 the objective J is differentiable almost everywhere
-    only: the gradients here hold the nucleus fixed and do not see the jumps where a token enters or leaves it.
+    only: the gradients here hold the nucleus fixed and ignore the jumps where a token enters or leaves it.
     The set must be the one that was sampled from: recomputed from other logits (after an update, in another
     precision) it can lack a sampled token. Then :meth:`log_prob` raises.
 
@@ -110,7 +110,7 @@ class Sampler:
         Arguments and errors as for :meth:`log_prob`; without a gradient. Returns (...).
         """
         tokens, mask = _checked(logits, tokens, mask)
-        self.log_prob(logits, tokens, mask)  # refuses tokens that this sampler cannot have drawn
+        self.log_prob(logits, tokens, mask)  # raises for tokens that this sampler cannot have drawn
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         mean = (self.warp(logits).softmax(-1) * logits).sum(-1)
         chosen = logits.gather(-1, tokens[..., None])[..., 0]

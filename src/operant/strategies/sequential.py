@@ -1,6 +1,6 @@
 """Strategies that stop early, what they cost, and the objective value - price * cost.
 
-A sequential strategy sees its samples one at a time. Rollouts are exchangeable, so the mean over all ordered
+A sequential strategy takes its samples one at a time. Rollouts are exchangeable, so the mean over all ordered
 draws of N of the M has closed forms for the value and for the number of samples drawn, without Monte Carlo.
 Derived here (adaptive self-consistency, arXiv 2305.11860, stops votes early but does not train for it).
 """
@@ -234,7 +234,7 @@ def expected_draws(strategy: Strategy, outcomes: Outcomes) -> Tensor:
 
 @dataclass(frozen=True)
 class _Draws(Strategy):
-    """The cost of a strategy in the place of its value: every route then applies to it."""
+    """The cost of a strategy in place of its value: every route then applies to it."""
 
     strategy: Strategy
     n: int = field(init=False)

@@ -27,7 +27,7 @@ def flatten(outcomes: Outcomes) -> Outcomes:
 
 
 def value_and_credit(s: Strategy, outcomes: Outcomes, route: str, draws: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(U, w) prompt by prompt, (...) and (..., M); w is 0 at M = N, where there is none to leave out."""
+    """(U, w) prompt by prompt, (...) and (..., M); w is 0 at M = N, where no rollout can be left out."""
     flat = flatten(outcomes)
     values = torch.zeros_like(flat.reward[:, 0], dtype=torch.float64)
     weights = torch.zeros_like(flat.reward, dtype=torch.float64)
@@ -117,7 +117,7 @@ def _by_monte_carlo(s: Strategy, one: Outcomes, draws: int, generator: torch.Gen
 def resampled_credit(s: Strategy, outcomes: Outcomes) -> Tensor:
     """w_i = V(z) - mean over j != i of V(z with z_i replaced by a copy of z_j), at M = N >= 2; (..., N).
 
-    The baseline sees the other rollouts only, so E sum_i w_i grad log pi(y_i) = grad J. Pairs with equal
+    The baseline depends on the other rollouts only, so E sum_i w_i grad log pi(y_i) = grad J. Pairs with equal
     outcomes cost no call, and rollouts with equal outcomes share one where the order does not matter.
     """
     if isinstance(s, CountStrategy):

@@ -69,7 +69,7 @@ class StopAtLead(StoppedVote):
         return win + (end * spare.T[n - p.size[after]]).sum(0) / mass[:, n]
 
     def draws(self, votes: Tensor, invalid: Tensor) -> Tensor:
-        """Nobody is d ahead after t draws."""
+        """No class is d ahead after t draws."""
         n, m = self.n, invalid + votes.sum(1)
         votes = votes[:, : int((votes > 0).sum(1).max())]
         p = _partitions(n, min(n, votes.shape[1]), self.d)

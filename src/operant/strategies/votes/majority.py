@@ -148,7 +148,7 @@ def _value(answer: Tensor, reward: Tensor, least: int, ties: Ties) -> Tensor:
     """Mean reward of the votes for the classes that lead with at least ``least`` votes: (..., N) -> (...)."""
     valid = answer >= 0
     votes = ((answer[..., :, None] == answer[..., None, :]) & valid[..., None]).sum(-1)
-    # Below ``least`` votes no class reaches the clamped maximum, so nobody leads.
+    # Below ``least`` votes no class reaches the clamped maximum, so no class leads.
     top = votes.amax(-1, keepdim=True).clamp(min=least)
     lead = valid & (votes == top)
     leaders = lead.sum(-1)

@@ -33,7 +33,7 @@ _LOG_TINY = -600.0
 class StoppedVote(Sequential):
     """Base of the votes that stop early; a subclass says when, and who wins.
 
-    Unparsable answers (class -1) use up draws without limit but are votes for nobody. If nobody has won after N
+    Unparsable answers (class -1) use up draws without limit but are no votes. If no class has won after N
     draws the plurality of the N decides, ties at random, unless the subclass says otherwise.
     """
 
@@ -165,7 +165,7 @@ class RaceTo(StoppedVote):
     Args:
         n: the budget N.
         k: votes that win.
-        fallback: when nobody has k votes after N draws: "vote" returns the plurality, "fail" earns nothing.
+        fallback: when no class has k votes after N draws: "vote" returns the plurality, "fail" earns nothing.
 
     >>> o = Outcomes(torch.tensor([1.0, 1.0, 0.0, 0.0]), answer=torch.tensor([7, 7, 3, 5]))
     >>> round(RaceTo(3, 2).estimate(o).item(), 6)  # both votes for 7 drawn: 1/2; else a three-way tie
@@ -187,7 +187,7 @@ class RaceTo(StoppedVote):
             raise BudgetError(f"k must be <= N = {self.n} where the fallback fails, got {self.k}: it cannot be met.")
 
     def wins(self, own: Tensor, rivals: Tensor, invalid: Tensor) -> Tensor:
-        """The class has k - 1 votes and nobody k after t draws, and draw t + 1 is for it."""
+        """After t draws the class has k - 1 votes and no class has k, and draw t + 1 is for it."""
         m = own + invalid + rivals.sum(1)
         win = torch.zeros(len(own), dtype=torch.float64)
         # No single rho keeps Bin(t; M, rho) above underflow for all t: each range of t has one of its own.
@@ -202,7 +202,7 @@ class RaceTo(StoppedVote):
         return win
 
     def draws(self, votes: Tensor, invalid: Tensor) -> Tensor:
-        """Nobody has k votes after t draws."""
+        """No class has k votes after t draws."""
         m = invalid + votes.sum(1)
         draws = torch.zeros(len(votes), dtype=torch.float64)
         for first, last, rho in _scales(int(m.max()), self.n - 1):

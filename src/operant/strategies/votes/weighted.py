@@ -229,7 +229,7 @@ class _Ballots:
         self, group: list[tuple[int, int, float]], table: tuple[Tensor, Tensor]
     ) -> list[tuple[tuple[int, int, float], tuple[Tensor, Tensor]]]:
         """Every distinct weight with the table of the others, by halves."""
-        # By halves: K log K additions to a table in the place of K^2.
+        # By halves: K log K additions to a table in place of K^2.
         if len(group) == 1:
             return [(group[0], table)]
         left, right = group[: len(group) // 2], group[len(group) // 2 :]
