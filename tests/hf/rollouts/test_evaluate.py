@@ -161,7 +161,7 @@ def test_an_evaluation_is_not_overwritten(tmp_path):
     )
     evaluate(config)
     before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.name != ".lock"}
-    with pytest.raises(DataError, match="holds a run of operant evaluate already. .* or --resume true to go on"):
+    with pytest.raises(DataError, match="holds a run of operant evaluate already. .* or --resume true to continue"):
         evaluate(config)
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.name != ".lock"}
 
