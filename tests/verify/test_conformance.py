@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+import operant.verify
 from operant.core.checks import InputError
 from operant.verify import VERIFIERS, Check, Prompt, Verdict, failures, make_verifier
 from operant.verify.registry import find, register
 
+SOURCE = Path(operant.verify.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 MINE = """
 def grade(completion, target, *, unit=""):
@@ -168,3 +170,11 @@ def test_a_specification_names_one_verifier(name):
     assert found is not None and found[0] is VERIFIERS[name]
     with pytest.raises(ValueError, match="there is a verifier"):
         register(VERIFIERS[name])
+
+
+def test_no_file_imports_torch_and_those_of_workers_import_nothing_of_operant():
+    files = {p.relative_to(SOURCE).as_posix(): p.read_text(encoding="utf-8") for p in SOURCE.rglob("*.py")}
+    imports = {name: set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.M)) for name, text in files.items()}
+    assert not [name for name, found in imports.items() if found & {"torch", "transformers"}]
+    workers = ["worker.py", "registry.py", "grader.py", "entries.py", *(n for n in files if n.startswith("answers/"))]
+    assert len(workers) > 8 and not [name for name in workers if "operant" in imports[name]]

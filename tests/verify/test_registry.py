@@ -94,7 +94,7 @@ def test_regex_takes_the_last_match_and_cannot_hang():
 USER = """
     import os, sys, time
 
-    def judge(completion, target, *, note=""):
+    def grade(completion, target, *, note=""):
         print("noise", completion)
         sys.stdout.flush()
         return {
@@ -105,7 +105,7 @@ USER = """
         }[completion]
 
     def run(completion, target, **info):
-        found = judge(completion, target)
+        found = grade(completion, target)
         return found() if callable(found) else found
 
     constant = 3
@@ -143,7 +143,7 @@ def test_a_users_function_of_every_kind(mine):
 
 
 def test_a_function_gets_the_columns_it_takes(mine):
-    with make_verifier(f"{mine}:judge", processes=1) as check:
+    with make_verifier(f"{mine}:grade", processes=1) as check:
         (found,) = check([Prompt(0, "", "", {"note": "seen", "other": 1})], ["note"])
     assert found.answer == "seen"
 
@@ -204,7 +204,7 @@ def test_a_main_script_without_a_guard_runs_once_and_its_workers_end_with_it(min
         ("regex:a", "0 groups"),
         ("regex:(a)(b)", "2 groups"),
         ("regex:(a", "missing \\)"),
-        ("no_such_module.judge", "does not load: ModuleNotFoundError"),
+        ("no_such_module.grade", "does not load: ModuleNotFoundError"),
         ("my_verifier.nothing", "does not load: AttributeError"),
         ("my_verifier.constant", "does not load: TypeError: my_verifier.constant is a int"),
     ],

@@ -264,7 +264,7 @@ def test_a_chat_template_that_knows_no_system_prompt_says_so():
 
 @pytest.mark.parametrize("stock", [True, False])
 def test_rollouts_of_rl_end_at_every_declared_token(tmp_path, chatty, stock):
-    """Neither masked nor counted as cut at the second end, and judged by the text that evaluation gives it."""
+    """Neither masked nor counted as cut at the second end, and verified by the text that evaluation gives it."""
     seen = []
 
     def reward(prompts, completions, completion_ids, **_):

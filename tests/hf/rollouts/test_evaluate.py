@@ -90,8 +90,8 @@ def test_any_strategy_names_a_family(tmp_path):
 
 
 def test_a_verifier_of_ones_own_sees_the_info_of_the_rollouts(tmp_path, monkeypatch):
-    (tmp_path / "my_judge.py").write_text(
-        "def judge(completion, target, *, unit):\n    return completion == target + unit, completion or None\n"
+    (tmp_path / "my_grader.py").write_text(
+        "def grade(completion, target, *, unit):\n    return completion == target + unit, completion or None\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     rows = [
@@ -99,7 +99,7 @@ def test_a_verifier_of_ones_own_sees_the_info_of_the_rollouts(tmp_path, monkeypa
         for i, text in enumerate(["3m", "3m", "3"])
     ]
     source = write(tmp_path / "r.jsonl", rows)
-    folder = evaluate(EvaluateConfig(output_dir=tmp_path / "a", rollouts_file=source, verifier="my_judge.judge"))
+    folder = evaluate(EvaluateConfig(output_dir=tmp_path / "a", rollouts_file=source, verifier="my_grader.grade"))
     scored = read_records(folder / "rollouts.jsonl")
     assert [(r["reward"], r["answer"], r["failure"]) for r in scored] == [
         (None, None, "TypeError"),

@@ -257,7 +257,7 @@ def test_a_plan_from_completions_is_written_once_and_the_same_again(tmp_path):
 
 
 def test_shares_are_of_the_exact_credit():
-    """prompts.jsonl holds sum_i |w_i|, normalised over prompts."""
+    """prompts.jsonl holds sum_i |w_i|, normalized over prompts."""
     outcomes = rollouts(b=20, m=16, seed=6)
     _, prompts = planned(outcomes)
     for name in ("maj@4", "best@8", "pass^2"):

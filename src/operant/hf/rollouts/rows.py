@@ -25,7 +25,7 @@ VerifyBatch = Callable[[Sequence[Prompt], Sequence[str]], Sequence[Verdict]]
 _TEXT_OR_NUMBER = (str, int, float)
 
 
-def check_rollouts(rows: Sequence[Mapping[str, Any]]) -> None:
+def _check_rollouts(rows: Sequence[Mapping[str, Any]]) -> None:
     """Refuse rollouts that cannot be verified or counted: each needs a prompt, and a reward or completion and target.
 
     Raises:
@@ -79,7 +79,7 @@ def verify_rows(rows: Sequence[Row], verifier: str, prompts: Sequence[Prompt] = 
     Raises:
         DataError: for rows that lack something, naming the first.
     """
-    check_rollouts(rows)
+    _check_rollouts(rows)
     known = {p.id: p for p in prompts}
     # Rows of a user's file may hold a reward; those are not verified again.
     todo = {i: known.get(row["prompt"]) or _prompt(i, row) for i, row in enumerate(rows) if "reward" not in row}
