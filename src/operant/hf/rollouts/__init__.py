@@ -1,1 +1,1 @@
-"""."""
+"""Rollouts of a model: prompts, sampling, verification and curves; the verbs evaluate and plan."""
