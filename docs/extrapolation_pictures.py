@@ -23,17 +23,17 @@ import altair as alt
 import numpy as np
 from PIL import Image
 
-from operant.report.theme import DARK, LIGHT, PALE, Figure, Key, Panel, panel, save
+from operant.report.theme import DARK, LIGHT, PALE, Figure, Panel, SeriesStyle, panel, save
 
 DOCS = Path(__file__).parent
 BANK, AUTO, TRUTH, CONTEXT = "bank", "auto with 90 % interval", "truth", "context"
 KEYS = {
-    BANK: Key(PALE.light, PALE.dark, (1, 0), 1),
-    AUTO: Key(LIGHT[0], DARK[0], (1, 0), 2.5),
-    CONTEXT: Key("#111827", "#f3f4f6"),
-    TRUTH: Key(LIGHT[2], DARK[2]),
+    BANK: SeriesStyle(PALE.light, PALE.dark, (1, 0), 1),
+    AUTO: SeriesStyle(LIGHT[0], DARK[0], (1, 0), 2.5),
+    CONTEXT: SeriesStyle("#111827", "#f3f4f6"),
+    TRUTH: SeriesStyle(LIGHT[2], DARK[2]),
 }
-OTHER = Key(LIGHT[1], DARK[1], (6, 4), 2.5)
+OTHER = SeriesStyle(LIGHT[1], DARK[1], (6, 4), 2.5)
 CELLS = ((0, 0), (0, 1), (1, 0))
 NAMED, BOTH = ("shift * xshift", "bank PCA"), "the two effects, multiplied"
 Curves = Mapping[Any, tuple[Any, Any]]

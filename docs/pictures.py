@@ -22,7 +22,7 @@ from operant import Outcomes, estimate, expected_value, parse
 from operant.objectives import dead_probability, elasticity
 from operant.published import RULES, audit, credit_of
 from operant.report.charts import chart, color
-from operant.report.theme import GRAY, Figure, Key, Panel, cycle, panel, save
+from operant.report.theme import GRAY, Figure, Panel, SeriesStyle, cycle, panel, save
 from operant.strategies import Strategy, Verified, expected_draws
 
 IMAGES = Path(__file__).parent / "images"
@@ -43,7 +43,7 @@ def vote(s: Strategy, p: torch.Tensor, rivals: int) -> torch.Tensor:
     return expected_value(s, torch.cat([p[..., None], wrong], -1).log(), kinds)
 
 
-def keys(names: Iterable[str]) -> dict[str, Key]:
+def keys(names: Iterable[str]) -> dict[str, SeriesStyle]:
     """Colors of the lines, in order."""
     return {name: replace(key, width=WIDTH) for name, key in cycle(names).items()}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from operant.report.formats import legible
 from operant.report.style import CSS, JS
-from operant.report.theme import Figure, Key, page_spec, save, theme, vega_bundle
+from operant.report.theme import Figure, SeriesStyle, page_spec, save, theme, vega_bundle
 
 # Characters from which a cell is broken into lines; longer ones push tables beyond the page's 1,040 pixels.
 _LONG = 60
@@ -143,7 +143,7 @@ def plain_table(rows: Sequence[Sequence[str]]) -> str:
     return table(head, [row(r[0], [cell(c, kind="long" if len(c) > _LONG else "") for c in r[1:]]) for r in body])
 
 
-def row(name: str, cells: Iterable[str], *, key: Key | None = None, small: str = "") -> str:
+def row(name: str, cells: Iterable[str], *, key: SeriesStyle | None = None, small: str = "") -> str:
     """A row of a table: its name, marked as the series is drawn, and cells made by :func:`cell`."""
     kind = ' class="marked"' if key and not key.width else ""
     mark = _mark(key) if key else ""
@@ -160,7 +160,7 @@ def _small(text: str) -> str:
     return f"<small>{escape(text)}</small>" if text else ""
 
 
-def _mark(key: Key) -> str:
+def _mark(key: SeriesStyle) -> str:
     """A dot, or a piece of the line."""
     style = f"--light:{key.light};--dark:{key.dark}"
     if not key.width:

@@ -44,7 +44,7 @@ Mode = Literal["light", "dark"]
 
 
 @dataclass(frozen=True)
-class Key:
+class SeriesStyle:
     """The look of a series: its colors and, for a line of its own style, dashes and width in pixels."""
 
     light: str
@@ -54,12 +54,12 @@ class Key:
 
 
 # For what others are compared with: without a hue, and readable on both grounds.
-GRAY, PALE = Key("#6b7280", "#a3acb9"), Key("#b4bac4", "#5d6673")
+GRAY, PALE = SeriesStyle("#6b7280", "#a3acb9"), SeriesStyle("#b4bac4", "#5d6673")
 
 
-def cycle(names: Iterable[str]) -> dict[str, Key]:
+def cycle(names: Iterable[str]) -> dict[str, SeriesStyle]:
     """Name -> key: the colors in their order, again from the first after the last."""
-    return {name: Key(LIGHT[i % len(LIGHT)], DARK[i % len(DARK)]) for i, name in enumerate(names)}
+    return {name: SeriesStyle(LIGHT[i % len(LIGHT)], DARK[i % len(DARK)]) for i, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Figure:
     name: str
     title: str
     panels: tuple[Panel, ...]
-    keys: Mapping[str, Key]
+    keys: Mapping[str, SeriesStyle]
 
     def __post_init__(self) -> None:
         """Reject a name that could be markup or a path."""
@@ -119,13 +119,13 @@ class Figure:
         return f"{self.title}{shown}. Series: {'; '.join(self.keys)}."
 
     @property
-    def legend(self) -> Mapping[str, Key]:
+    def legend(self) -> Mapping[str, SeriesStyle]:
         """The series that need a legend; none where each panel is titled by its series."""
         titles = tuple(p.title for p in self.panels)
         return {} if len(titles) > 1 and titles == tuple(self.keys) else self.keys
 
 
-def theme(keys: Iterable[Key], mode: Mode) -> dict[str, Any]:
+def theme(keys: Iterable[SeriesStyle], mode: Mode) -> dict[str, Any]:
     """The Vega-Lite configuration of a chart whose series have these keys."""
     ink = _INK[mode]
     return {

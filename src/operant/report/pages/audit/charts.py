@@ -9,7 +9,7 @@ from typing import Any
 from operant.report.charts import chart, color
 from operant.report.pages.audit.load import OURS, SavedAudit
 from operant.report.records import Record
-from operant.report.theme import GRAY, Figure, Key, Panel, alt, cycle, panel
+from operant.report.theme import GRAY, Figure, Panel, SeriesStyle, alt, cycle, panel
 
 # Width of the target's line in pixels: a band below the rules, which shows when a rule lies on it.
 _BAND = 8.0
@@ -32,7 +32,9 @@ def family_figures(run: SavedAudit) -> list[Figure]:
     drawn: list[Figure] = []
     for family in dict.fromkeys(r["family"] for r in run.rules if r["name"] != OURS):
         rules = (*ours, *run.of(family))
-        keys = {target: Key(GRAY.light, GRAY.dark, _DASHES[0], _BAND)} | _keys([r["name"] for r in rules], thick=[OURS])
+        keys = {target: SeriesStyle(GRAY.light, GRAY.dark, _DASHES[0], _BAND)} | _keys(
+            [r["name"] for r in rules], thick=[OURS]
+        )
         slopes = {target: run.target["slope"]} | {r["name"]: r["slope"] for r in rules}
         ratios = {target: [1.0] * len(run.p)} | {r["name"]: r["ratio"] for r in rules}
         panels = (
@@ -72,10 +74,10 @@ def alike(run: SavedAudit) -> dict[str, list[Record]]:
     return {g[0]["name"] + (f" and {len(g) - 1} more" if len(g) > 1 else ""): g for g in groups}
 
 
-def _keys(names: Sequence[str], *, thick: Sequence[str]) -> dict[str, Key]:
+def _keys(names: Sequence[str], *, thick: Sequence[str]) -> dict[str, SeriesStyle]:
     """Ours thick and below, the others thin and dashed on top of it."""
     return {
-        name: Key(k.light, k.dark, _DASHES[i % len(_DASHES)], 3.5 if name in thick else 2)
+        name: SeriesStyle(k.light, k.dark, _DASHES[i % len(_DASHES)], 3.5 if name in thick else 2)
         for i, (name, k) in enumerate(cycle(names).items())
     }
 
@@ -83,7 +85,7 @@ def _keys(names: Sequence[str], *, thick: Sequence[str]) -> dict[str, Key]:
 def _lines(
     title: str,
     run: SavedAudit,
-    keys: Mapping[str, Key],
+    keys: Mapping[str, SeriesStyle],
     curves: Mapping[str, Sequence[float | None]],
     *,
     logarithmic: bool = False,

@@ -17,7 +17,7 @@ from operant.report.pages.extrapolation.load import (
     ranked,
 )
 from operant.report.records import Record
-from operant.report.theme import DARK, GRAY, LIGHT, PALE, Figure, Key, alt, cycle, image_spec, panel
+from operant.report.theme import DARK, GRAY, LIGHT, PALE, Figure, SeriesStyle, alt, cycle, image_spec, panel
 
 KNOWN, CONTEXT, TRUTH = "known tasks", "context", "truth"
 PREDICTED, BEYOND = "prediction", "prediction, beyond what is known"
@@ -39,34 +39,38 @@ def target_figure(target: Record, bank: Record, name: str) -> Figure:
     return Figure(name, f"Target {name_of(target)}", tuple(panels), keys)
 
 
-def _keys(target: Record, bank: Record) -> dict[str, Key]:
+def _keys(target: Record, bank: Record) -> dict[str, SeriesStyle]:
     """The series that this target has, in the order of the legend."""
-    blue, orange, green, pink = (Key(LIGHT[i], DARK[i]) for i in range(4))
+    blue, orange, green, pink = (SeriesStyle(LIGHT[i], DARK[i]) for i in range(4))
     covered = target["prediction"]["covered"]
-    keys = {KNOWN: Key(PALE.light, PALE.dark, (1, 0), 1)} if bank["curves"] else {}
+    keys = {KNOWN: SeriesStyle(PALE.light, PALE.dark, (1, 0), 1)} if bank["curves"] else {}
     if target["anchor"]:
-        keys[_anchor(target)] = Key(orange.light, orange.dark, (1, 0), 2.5)
+        keys[_anchor(target)] = SeriesStyle(orange.light, orange.dark, (1, 0), 2.5)
     if any(covered):
-        keys[PREDICTED] = Key(blue.light, blue.dark, (1, 0), 3)
+        keys[PREDICTED] = SeriesStyle(blue.light, blue.dark, (1, 0), 3)
     if not all(covered):
-        keys[BEYOND] = Key(blue.light, blue.dark, (3, 3), 3)
+        keys[BEYOND] = SeriesStyle(blue.light, blue.dark, (3, 3), 3)
     if target["baseline"]:
-        keys[target["baseline"]["name"]] = Key(pink.light, pink.dark, (7, 4), 2)
-    keys[CONTEXT] = Key("#111827", "#f3f4f6")
-    return keys | ({TRUTH: Key(green.light, green.dark)} if target["truth"] else {})
+        keys[target["baseline"]["name"]] = SeriesStyle(pink.light, pink.dark, (7, 4), 2)
+    keys[CONTEXT] = SeriesStyle("#111827", "#f3f4f6")
+    return keys | ({TRUTH: SeriesStyle(green.light, green.dark)} if target["truth"] else {})
 
 
-def _dots_only(keys: Mapping[str, Key]) -> dict[str, Key]:
+def _dots_only(keys: Mapping[str, SeriesStyle]) -> dict[str, SeriesStyle]:
     """The series for several inputs: points, paler beyond the range of what is known."""
-    pale = {BEYOND: Key(LIGHT[5], DARK[5])}
-    return {k: pale.get(k, Key(v.light, v.dark)) for k, v in keys.items() if k in (PREDICTED, BEYOND, CONTEXT, TRUTH)}
+    pale = {BEYOND: SeriesStyle(LIGHT[5], DARK[5])}
+    return {
+        k: pale.get(k, SeriesStyle(v.light, v.dark))
+        for k, v in keys.items()
+        if k in (PREDICTED, BEYOND, CONTEXT, TRUTH)
+    }
 
 
 def _anchor(target: Record) -> str:
     return f"anchor {target['anchor']['key']}"
 
 
-def _curves(target: Record, bank: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
+def _curves(target: Record, bank: Record, c: int, keys: Mapping[str, SeriesStyle]) -> list[Any]:
     """Layers of one output of one input: known tasks, band, baseline, anchor, prediction, truth, context."""
     x_name, y_name = target["x_names"][0], target["y_names"][c]
     span = _span(target, bank, c)
@@ -175,7 +179,7 @@ def _segments(target: Record, c: int) -> list[Datum]:
     return rows
 
 
-def _points(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
+def _points(target: Record, c: int, keys: Mapping[str, SeriesStyle]) -> list[Any]:
     """Several inputs: context and predictions with their intervals against the first."""
     x_name, y_name = target["x_names"][0], target["y_names"][c]
     x = alt.X("x:Q", title=x_name, scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=5))
@@ -192,7 +196,7 @@ def _points(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
     return layers
 
 
-def _against_true(target: Record, c: int, keys: Mapping[str, Key]) -> list[Any]:
+def _against_true(target: Record, c: int, keys: Mapping[str, SeriesStyle]) -> list[Any]:
     """Predicted against true at the query points, with intervals and the diagonal."""
     known = {tuple(x): y[c] for x, y in zip(target["truth"]["x"], target["truth"]["y"], strict=True)}
     asked = target["prediction"]
@@ -226,7 +230,11 @@ def choice_figure(targets: Sequence[Record]) -> Figure | None:
                 rows.append(about | {"error": error, **ends})
     if not rows:
         return None
-    keys: dict[str, Key] = {CHOSEN: Key(LIGHT[0], DARK[0]), RELATIONAL: Key(LIGHT[1], DARK[1]), PLAIN: GRAY}
+    keys: dict[str, SeriesStyle] = {
+        CHOSEN: SeriesStyle(LIGHT[0], DARK[0]),
+        RELATIONAL: SeriesStyle(LIGHT[1], DARK[1]),
+        PLAIN: GRAY,
+    }
     rows.sort(key=lambda r: r["series"] == CHOSEN)  # drawn last
     chart = panel("", *_bars(rows, [n for n in names if any(r["operator"] == n for r in rows)], keys))
     return Figure("choice", "How the operator was chosen", (chart,), keys)
@@ -237,7 +245,7 @@ def _positive(value: float | None, error: float) -> float:
     return value if value is not None and value > 0 else error
 
 
-def _bars(rows: Sequence[Datum], names: Sequence[str], keys: Mapping[str, Key]) -> list[Any]:
+def _bars(rows: Sequence[Datum], names: Sequence[str], keys: Mapping[str, SeriesStyle]) -> list[Any]:
     several = len({r["target"] for r in rows}) > 1
     y = alt.Y("operator:N", title=None, sort=list(names), axis=alt.Axis(labelLimit=290, ticks=False, labelPadding=8))
     ends = extent(rows, "low", "error", "high")

@@ -9,7 +9,7 @@ import numpy as np
 from operant.report.charts import Datum, chart, color, curve_layers, gain_layers, level_rule, log2_axis, number_tips
 from operant.report.pages.plan.load import SavedPlan
 from operant.report.records import Record
-from operant.report.theme import GRAY, PALE, Figure, Key, Panel, alt, cycle, panel
+from operant.report.theme import GRAY, PALE, Figure, Panel, SeriesStyle, alt, cycle, panel
 
 # From low to high, readable on white and on dark. Prompts that are never or always solved are gray.
 STEPS = ("#5b4fa2", "#3f78b5", "#2a9d9d", "#4cb56b", "#9dbf35", "#e8b92e")
@@ -115,11 +115,11 @@ def _tips(plan: SavedPlan) -> list[alt.Tooltip]:
     return [alt.Tooltip("series:N", title="strategy"), alt.Tooltip("n:Q", title="N"), *number_tips(names, form)]
 
 
-def _ramp(count: int) -> list[Key]:
+def _ramp(count: int) -> list[SeriesStyle]:
     """``count`` colors at equal distances along STEPS, mixed linearly between neighbors."""
     # The number of budgets varies: seven of them need seven colors from six anchors.
     anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in STEPS])
     at = np.linspace(0, len(STEPS) - 1, count)
     mixed = np.stack([np.interp(at, range(len(STEPS)), channel) for channel in anchors.T], axis=-1)
     texts = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in mixed.round().astype(int).tolist()]
-    return [Key(text, text) for text in texts]
+    return [SeriesStyle(text, text) for text in texts]

@@ -21,13 +21,13 @@ from operant.report.charts import (
 )
 from operant.report.pages.train.load import WARM, SavedRun
 from operant.report.pages.train.tables import Intervals, strategy_value
-from operant.report.theme import GRAY, PALE, Figure, Key, Panel, alt, cycle, panel
+from operant.report.theme import GRAY, PALE, Figure, Panel, SeriesStyle, alt, cycle, panel
 
 # Points of a training curve: half as many as its panel has pixels. Longer curves are averaged in bins.
 _MAX_POINTS = 150
 
 
-def keys(run: SavedRun, branches: Sequence[str]) -> dict[str, Key]:
+def keys(run: SavedRun, branches: Sequence[str]) -> dict[str, SeriesStyle]:
     """The look of these branches; the baseline and the warm start are gray."""
     chosen = cycle(run.trained)
     return {b: chosen.get(b, PALE if b == WARM else GRAY) for b in branches}

@@ -20,7 +20,7 @@ from operant.report.pages.train.tables import (
     trades,
 )
 from operant.report.pages.train.text import cautions, finding, notes, signal_rows, spoken
-from operant.report.theme import Figure, Key
+from operant.report.theme import Figure, SeriesStyle
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class _Shown:
     means: Intervals
     gain: Intervals
     figures: Mapping[str, Figure]
-    keys: Mapping[str, Key]
+    keys: Mapping[str, SeriesStyle]
 
 
 def build(run: SavedRun) -> Page:
