@@ -114,6 +114,7 @@ class AdaptedTask:
         points = self._inside(x)
         rng = np.random.default_rng(self._seed)
         names, weights = list(self.choice_.weights), np.array(list(self.choice_.weights.values()))
+        # Samples spread as far around the mean as the calibrated interval does.
         stretch = self.choice_.calibration.factor(0.9) / Z90
         counts = rng.multinomial(n, weights)
         draws = []

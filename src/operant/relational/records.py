@@ -22,6 +22,7 @@ def bank_record(bank: TaskBank, scaling: Scaling, limit: int = 80) -> dict[str, 
         limit: evenly spread tasks are shown.
     """
     curves: list[dict[str, Any]] = []
+    # A page with thousands of curves would be slow to open and show a solid band.
     for i in np.unique(np.linspace(0, len(bank) - 1, min(limit, len(bank))).astype(int)):
         t = bank.tasks[i]
         params = dict(zip(bank.param_names, t.params.tolist(), strict=True))

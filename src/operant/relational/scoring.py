@@ -67,6 +67,7 @@ class AdaptationScorer:
         truth, answer = [], []
         for i, (key, at) in enumerate(rows.items()):
             x, v = points.values[at], values.values[at]
+            # Later points are those further along x, as in extrapolation, and not later rows.
             order = np.lexsort(x.T[::-1])
             count = max(1, round(self.context * len(at))) if self.context < 1 else int(self.context)
             first, later = order[:count], order[count:]

@@ -44,6 +44,7 @@ def single_target(
     """
     scaling = Scaling.of(x.min(0), x.max(0), y)
     context = Context(scaling.x_in(x), scaling.y_in(y))
+    # The stand-in tasks span the context, with slack for an input that never varies.
     ends = np.stack([context.x.min(0) - 1e-9, context.x.max(0) + 1e-9])
     bank = TaskBank.from_arrays([(ends, np.zeros((2, y.shape[1]))), (ends, np.ones((2, y.shape[1])))], x_names=x_names)
     adapted, notes = FittedOperators.of(by_unique_name(candidates(bank)), bank).adapt(context)

@@ -121,6 +121,7 @@ def _combination_p(bank: TaskBank, context: Context) -> float:
     levels = [np.unique(known[:, k]) for k in range(known.shape[1])]
     new = not (known == context.params).all(1).any()
     seen = all(v in lv for v, lv in zip(context.params, levels, strict=True))
+    # Without tasks of equal parameters there is no spread to compare with.
     replicated = sum(len(lv) for lv in levels) * 2 <= len(known)
     if not (new and seen and replicated):
         return float("nan")

@@ -110,6 +110,7 @@ def run_backtest(fold: Fold, context: Context, query: Array, *, layout: Array, n
     moved = np.zeros(s, dtype=bool)
     blank = {name: _blank_trial((s, q, c)) for name in fitted}
     for j in range(s):
+        # Of a dense bank only the ends of the layout are given, and points are drawn between them.
         points = layout if len(layout) == len(context.x) else rng.uniform(*layout[[0, -1]], size=context.x.shape)
         move = Placement.none(tasks.d) if tasks.callable else place(tasks.tasks[j].x, points, query)
         inner = _context(tasks, j, context, move(points), noise, rng)
@@ -118,6 +119,7 @@ def run_backtest(fold: Fold, context: Context, query: Array, *, layout: Array, n
         asked, moved[j] = move(query), move.moved
         if moved[j]:
             truth[j] = tasks.curve(j)(asked)
+        # At a context point interpolation would be exact, which says nothing about extrapolation.
         near = np.abs(asked[:, None] - inner.x[None]).max(-1).min(1) < 1e-9
         seen[j] = tasks.covers(asked)[j] & ~near
         spread[j] = spread_of(inner.y)
@@ -127,6 +129,7 @@ def run_backtest(fold: Fold, context: Context, query: Array, *, layout: Array, n
             _try(f, inner, asked, j, seen[j], truth[j], blank[name])
         if j + 1 == _RACE[0]:
             fitted = _race(fitted, blank, j + 1)
+    # A single error does not show how much the errors of an operator vary.
     done = {name: t for name, t in blank.items() if np.isfinite(t.error).sum() >= min(2, s)}
     notes |= {name: "failed in the backtest" for name in blank if name not in done}
     return Backtest(fold.why, truth, seen, spread, moved, done, len(context.x), fold.operators.alone, notes)

@@ -70,6 +70,7 @@ class Calibration:
         """
         if not len(self.ratio):
             return float(norm.ppf(0.5 + level / 2))
+        # Tasks count and not points, since errors along one curve are correlated.
         rank = min(1.0, level * (1 + 1 / max(self.tasks, 1)))
         return float(np.quantile(self.ratio, rank, method="higher"))
 
@@ -78,6 +79,7 @@ class Calibration:
         s = self.statistic[np.isfinite(self.statistic)]
         if len(s) < 3 or not np.isfinite(statistic):
             return float("nan")
+        # With few outer tasks that are alike by chance, almost every target would be flagged without the floor.
         sd = max(float(s.std(ddof=1)), 0.25) * np.sqrt(1 + 1 / len(s))
         return float(student.sf((statistic - s.mean()) / sd, len(s) - 1))
 
@@ -130,6 +132,7 @@ def misfit(weights: Mapping[str, float], loo_rmse: Mapping[str, float], spread: 
         return float("nan")
     total = sum(w for w, _ in used)
     mean = np.sqrt(sum(w * e**2 for w, e in used) / total)
+    # 0.1 of the bank's standard deviation keeps a flat context, whose spread is near zero, from looking misfit.
     return float(np.log(max(mean / (0.1 + spread), _EXPLAINED)))
 
 
@@ -157,4 +160,5 @@ def noise_level(
     mean = sum(w * np.log(loo_rmse[n] + 1e-12) for n, w in weights.items()) / sum(weights.values())
     smooth = min((e for n, e in loo_rmse.items() if n in alone), default=0.0)
     size = min(float(np.exp(mean)), max(_MISFIT * spread, smooth))
+    # On a grid, targets with about the same noise share a backtest.
     return 0.0 if size < 1e-3 else float(10 ** (round(2 * np.log10(size)) / 2))

@@ -94,8 +94,10 @@ class ErrorModel:
             return {}
         names = list(log_error)
         mean, sd = (np.array([d[n] for n in names])[:, None] for d in (log_error, self.sd))
+        # The seed is fixed, so that equal evidence gives equal weights.
         noise = numpy_generator(0, "best").standard_normal((len(names), _DRAWS))
         share = np.bincount((mean + sd * noise).argmin(0), minlength=len(names)) / _DRAWS
+        # Every kept operator is adapted and asked at each prediction; one so light hardly moves the mean.
         kept = {n: float(w) for n, w in zip(names, share, strict=True) if w > 0.01 * share.max()}
         total = sum(kept.values())
         return {n: w / total for n, w in sorted(kept.items(), key=lambda k: -k[1])}
@@ -133,11 +135,12 @@ def fit_error_model(
         noise: standard deviation of the values of the context.
     """
     count = {n: int(np.isfinite(t.error).sum()) for n, t in trials.items()}
+    # The race stops operators after a few tasks; so few errors cannot be compared with those of all tasks.
     names = [n for n, c in count.items() if c > max(count.values()) / 2]
     e, r, own = (
         np.stack([getattr(trials[n], f) for n in names], axis=1) for f in ("error", "loo_rmse", "predictive_sd")
     )
-    r = np.hypot(r, noise)  # (S, K), as e and own
+    r = np.hypot(r, noise)  # (S, K), as e and own; an error below the noise is luck
     log_loo = {n: _mean_log(v) for n, v in zip(names, r.T, strict=True)}
     rho = {n: biased(n, trials, clean) for n in names}
     mean_r = np.array(list(log_loo.values()))
@@ -149,9 +152,11 @@ def fit_error_model(
     beta, gamma = _slopes(log_e[:, spoken], np.stack([log_r, log_own])[..., spoken])
     rest = log_e - beta * log_r - gamma * log_own
     fine = np.isfinite(rest).any(1)
+    # Hard tasks are hard for all operators: without their effect, fewer tasks tell operators apart.
     rest[fine] -= _task_effects(rest[fine])[:, None]
     raw = np.array([log_mean(np.exp(v)) for v in rest.T])
     within = max(float(np.nanmean((rest - np.nanmean(rest, 0)) ** 2)), 0.01)
+    # Medians, because one operator that diverges must not move the common level.
     middle = float(np.median(raw[spoken])) if spoken.any() else 0.0
     between = float(np.median((raw[spoken] - middle) ** 2)) / CHI2_MEDIAN if spoken.any() else 0.0
     tau2 = max(between - within / float(np.median([count[n] for n in names])), 0.01)

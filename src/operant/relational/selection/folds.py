@@ -62,8 +62,10 @@ def toward(bank: TaskBank, context: Context) -> Direction:
         z, target = centered @ axes.T / scale, (context.y.reshape(-1) - values.mean(0)) @ axes.T / scale
         kind = "values"
     length = float(np.linalg.norm(target))
+    # In the middle of the bank there is no direction; both ends are then held out.
     if not length > 0.5:
         return Direction("inside")
+    # Rounded to -1, 0 and 1 for each coordinate, so that neighboring targets share folds.
     unit = np.round(target / np.abs(target).max())
     return Direction(f"{kind} {unit.tolist()}", z @ unit)
 
