@@ -1,6 +1,6 @@
 """Kinds of pages: for each, the commands whose folders it shows, and how it reads, prints and draws them.
 
-A kind is a package in ``pages``, which registers itself where it is defined.
+A kind is a module or a package in ``pages``, which registers itself where it is defined.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class PageKind:
     """A page: it reads a folder once, and shows what it read in the terminal and as HTML.
 
     Args:
-        name: of the package in ``pages``.
-        commands: what writes such folders, as the record's first line says it.
+        name: that of its module or package in ``pages``.
+        commands: what writes such folders, by the first ``run`` record of the folder.
         load: folder -> the value that is shown; raises DataError where the folder holds nothing finished.
         table: that value -> text for the terminal.
-        page: that value -> the page. It imports Altair, an optional extra, inside of the function.
+        page: that value -> the page. It imports Altair, an optional extra, inside the function.
     """
 
     name: str

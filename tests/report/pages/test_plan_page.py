@@ -149,6 +149,12 @@ def test_the_table_for_the_terminal(folder: Path) -> None:
     assert re.search(r"^maj@2 +62 % +– +25 % +75 %$", text, re.M)
 
 
+def test_a_small_share_of_dead_groups_does_not_print_as_zero(tmp_path: Path) -> None:
+    path = make(tmp_path) / "record.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"share": 0.625', '"share": 0.004'), encoding="utf-8")
+    assert re.search(r"^pass@4 +<1 % +25 % ", summary_table(tmp_path), re.M)
+
+
 @pytest.mark.parametrize(
     "advice, said",
     [
