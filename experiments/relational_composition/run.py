@@ -17,11 +17,9 @@ from jsonargparse import auto_cli
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
+from operant.relational import Compose, Context, RelationalOperator, TaskBank
 from operant.relational.bank.primitives import KINDS, composed, primitive_params, primitives
-from operant.relational.bank.tasks import TaskBank
-from operant.relational.operators.base import Context, RelationalOperator
 from operant.relational.operators.baselines import ContextMean, Interpolation, Polynomial
-from operant.relational.operators.compose import Compose
 
 HELD_OUT = [r for r in np.ndindex(3, 3, 3) if (1, 2) in (r[:2], r[1:])]
 """Recipes of depth 3 in which sin is immediately followed by tanh."""

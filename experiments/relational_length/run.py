@@ -12,11 +12,9 @@ from jsonargparse import auto_cli
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
+from operant.relational import Context, Extend, TaskBank
 from operant.relational.bank.primitives import polynomial_params, polynomial_values, polynomials
-from operant.relational.bank.tasks import TaskBank
-from operant.relational.operators.base import Context
 from operant.relational.operators.baselines import Polynomial
-from operant.relational.operators.extend import Extend
 
 METHODS = ("context mean", "interpolation", "polynomial, degree by LOO", "Gaussian process", "kriging, bank covariance")
 METHODS += ("Bayesian polynomial, true prior", "extend, order unknown", "extend, order given")
