@@ -23,8 +23,8 @@ SETTINGS = {"8 clean": (8, 0.0), "4 noisy": (4, 0.05)}
 
 def cell(path: Path, family: str, setting: str, seed: int, tasks: int) -> None:
     """Scores and p-values of ``tasks`` members and as many aliens."""
+    from operant.relational import Extrapolator
     from operant.relational.bank.families import FAMILIES as KNOWN
-    from operant.relational.extrapolator import Extrapolator
 
     warnings.simplefilter("ignore")
     f, (points, noise) = KNOWN[family], SETTINGS[setting]

@@ -25,8 +25,8 @@ P = 8
 
 def cell(path: Path, family: str, protocol: str, seed: int, tasks: int) -> None:
     """Errors of every operator on ``tasks`` targets; whether the 90 % interval holds; p-values."""
+    from operant.relational import Extrapolator
     from operant.relational.bank.families import FAMILIES as KNOWN
-    from operant.relational.extrapolator import Extrapolator
 
     warnings.simplefilter("ignore")
     f, (half, noise) = KNOWN[family], PROTOCOLS[protocol]

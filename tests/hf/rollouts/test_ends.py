@@ -20,6 +20,7 @@ from operant.hf.rollouts.policy import (
     Encoded,
     Policy,
     add_lora,
+    dataset,
     embedded_model,
     embedded_tokenizer,
     encode,
@@ -220,7 +221,7 @@ def test_a_trl_that_knows_one_end_only_is_refused(tmp_path, chatty, monkeypatch)
 
     monkeypatch.setattr(GRPOTrainer, "__init__", older)
     with pytest.raises(
-        OperantError, match=r"any of the tokens \[1, 15\], and TRL .* knows one only.* Install trl 1.16"
+        OperantError, match=r"any of the tokens \[1, 15\], but TRL .* stops at one of them only.* Install trl 1.16"
     ):
         rl_run.trainer(job, config, args, chatty, prompts, [])
     rl_run.trainer(job, config, args, replace(chatty, ends=(EOS,)), prompts, [])
@@ -288,7 +289,7 @@ def test_rollouts_of_rl_end_at_every_declared_token(tmp_path, chatty, stock):
         disable_tqdm=True,
     )
     prompts = [Prompt(i, str(i), "3", history=(("system", "1"),)) for i in range(4)]
-    data = rl_run.dataset(chatty, prompts, DataConfig())
+    data = dataset(chatty, prompts, DataConfig())
     tokenizer = chatty.tokenizer
     trainer = cls(model=chatty.model, reward_funcs=[reward], args=args, train_dataset=data, processing_class=tokenizer)
     tokens = [row.prompt for row in encode(chatty, prompts, DataConfig(), 64)]

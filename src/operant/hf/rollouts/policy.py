@@ -1,13 +1,15 @@
-"""A language model as a policy: load it, and encode prompts for it."""
+"""A language model as a policy: load it, and bring prompts into the form that it, or TRL, takes."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -199,3 +201,18 @@ def encode(policy: Policy, prompts: Sequence[Prompt], data: DataConfig, max_toke
             "They are not cut: raise max_tokens, or remove them."
         )
     return encoded
+
+
+def dataset(policy: Policy, prompts: Sequence[Prompt], data: DataConfig) -> Dataset:
+    """Prompts as TRL takes them, such that it tokenizes them as :func:`encode` does.
+
+    With a chat template the prompts are conversations. TRL applies the template itself, and a text that already has
+    it would get a second beginning-of-sequence token.
+    """
+    said = asked(prompts, chat=is_chat(policy.tokenizer, data))
+    return Dataset.from_list(
+        [
+            {"prompt": prompt, "id": p.id, "target": p.target, "info": json.dumps(dict(p.info))}
+            for p, prompt in zip(prompts, said, strict=True)
+        ]
+    )

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import trl
-from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from operant.core.checks import ConfigError, DataError
 from operant.hf.config import TrainConfig
-from operant.hf.rollouts.chat import asked, is_chat
-from operant.hf.rollouts.policy import Encoded, Policy
-from operant.hf.rollouts.prompts import DataConfig
+from operant.hf.rollouts.policy import Encoded, Policy, dataset
 from operant.hf.rollouts.rewardmodel import RewardModel
 from operant.hf.train.job import Job, build
 from operant.hf.trainers.rewards import VerifierReward
@@ -93,18 +89,3 @@ def reward_functions(config: TrainConfig, policy: Policy) -> list[Any]:
     if config.reward_model:
         functions.append(RewardModel(config.reward_model, policy.device))
     return functions
-
-
-def dataset(policy: Policy, prompts: Sequence[Prompt], data: DataConfig) -> Dataset:
-    """Prompts as TRL takes them, such that it tokenizes them as :func:`operant.hf.encode` does.
-
-    With a chat template the prompts are conversations. TRL applies the template itself, and a text that already has
-    it would get a second beginning-of-sequence token.
-    """
-    said = asked(prompts, chat=is_chat(policy.tokenizer, data))
-    return Dataset.from_list(
-        [
-            {"prompt": prompt, "id": p.id, "target": p.target, "info": json.dumps(dict(p.info))}
-            for p, prompt in zip(prompts, said, strict=True)
-        ]
-    )
