@@ -89,7 +89,7 @@ def test_every_folder_is_a_known_layer() -> None:
         ("core/rng.py", "from operant.strategies.outcomes import Outcomes"),
         ("core/rng.py", "import operant.report"),
         ("core/rng.py", "import operant"),
-        ("strategies/base.py", "from operant.objectives.sft import loss"),
+        ("strategies/base.py", "from operant.objectives.sft import sft_loss"),
         ("strategies/base.py", "from operant import objectives"),
         ("strategies/base.py", "from operant import PassAt"),
         ("strategies/base.py", "from ..objectives import rl"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from operant import credit
 from operant.core.checks import NotDefinedError
-from operant.objectives.sft import answer_loss, loss
+from operant.objectives import answer_loss, sft_loss
 from operant.strategies import Outcomes, curve, estimate, parse
 from torture.fuzz import kind
 
@@ -145,7 +145,7 @@ def losses(value: tuple[str, torch.Tensor]) -> None:
     s = parse(text)
     log_p = log_p.clone().requires_grad_()
     try:
-        result = loss(s, log_p)
+        result = sft_loss(s, log_p)
     except NotDefinedError:
         if log_p.ndim == 0:
             return

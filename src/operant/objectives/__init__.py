@@ -3,8 +3,7 @@
 from operant.objectives.groups import Advantages, advantage
 from operant.objectives.margin import token_margin
 from operant.objectives.rl import credit, dead_probability
-from operant.objectives.sft import answer_loss, elasticity, elasticity_at
-from operant.objectives.sft import loss as sft_loss
+from operant.objectives.sft import answer_loss, elasticity, elasticity_at, sft_loss
 
 __all__ = [
     "Advantages",

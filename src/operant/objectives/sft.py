@@ -23,7 +23,7 @@ _TINY_LOG_P = -1e4
 _TINY_REMAINDER = 1e-15
 
 
-def loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = None, power: float = 0.0) -> Tensor:
+def sft_loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = None, power: float = 0.0) -> Tensor:
     """The loss to minimize, one value per example: ``-log S(p)``.
 
     The choice of p is part of the objective:
@@ -49,7 +49,7 @@ def loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = Non
         NotDefinedError: if the strategy has no S(p).
 
     >>> from operant import PassAt
-    >>> loss(PassAt(16), torch.tensor([0.5, 0.1]).log())
+    >>> sft_loss(PassAt(16), torch.tensor([0.5, 0.1]).log())
     tensor([1.5259e-05, 2.0494e-01])
     """
     if success_rate is not None:
@@ -96,7 +96,7 @@ def answer_loss(
             ``power`` is 1: -log J has no finite value or gradient there, and a floor would hide that.
         NotDefinedError: as :func:`~operant.strategies.expected_value`: too many kinds to go through.
 
-    Source: derived here; on pass@N it is :func:`loss` at p = the mass of the correct candidates.
+    Source: derived here; on pass@N it is :func:`sft_loss` at p = the mass of the correct candidates.
 
     >>> from operant import Majority
     >>> kinds = Outcomes(torch.tensor([1.0, 0.0, 0.0]), answer=torch.tensor([0, 1, 2]))

@@ -12,7 +12,7 @@ from operant.core.checks import BudgetError, ConfigError, DataError, check_int
 from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, TrainConfig
 from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
 from operant.hf.workers import cores, launched
-from operant.objectives import sft
+from operant.objectives import sft_loss
 from operant.objectives.groups import check_group, substitute
 from operant.strategies import parse
 
@@ -92,7 +92,7 @@ def _all_strategies(config: TrainConfig) -> list[str]:
 
 def _check_sft(config: TrainConfig) -> None:
     for text in config.strategies:
-        sft.loss(parse(text), torch.zeros(1))  # raises for a strategy without S(p)
+        sft_loss(parse(text), torch.zeros(1))  # raises for a strategy without S(p)
 
 
 def _check_rl(config: TrainConfig) -> None:

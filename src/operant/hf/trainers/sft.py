@@ -27,7 +27,7 @@ from operant.hf.trainers.rates import Rates, with_prompt_index
 from operant.hf.trainers.sft_settings import AlignedSFTConfig, Level, check_settings, default_folder
 from operant.hf.trainers.targets import Targets, add, model_inputs, sequences, target_tokens
 from operant.hf.trainers.trl_compat import SFT_METHODS, check_methods
-from operant.objectives import sft
+from operant.objectives import elasticity, elasticity_at, sft_loss
 from operant.objectives.margin import token_margin
 from operant.strategies import PassAt, Strategy, parse
 
@@ -185,8 +185,8 @@ class AlignedSFTTrainer(SFTTrainer):
         share = log_p.new_ones(())
         if self.rates is not None and training:
             rates, share = self.rates.of(inputs["prompt_index"])
-            losses = sft.loss(self.strategy, log_p, success_rate=rates)
-            weights = sft.elasticity_at(self.strategy, rates)
+            losses = sft_loss(self.strategy, log_p, success_rate=rates)
+            weights = elasticity_at(self.strategy, rates)
         elif self.rates is not None:
             losses = weights = -log_p
         else:
@@ -194,8 +194,8 @@ class AlignedSFTTrainer(SFTTrainer):
             units = int(unit[-1]) + 1
             unit_log_p = add(tokens.log_p, unit, units)
             of_unit = torch.zeros(units, dtype=torch.long, device=unit.device).scatter_(0, unit, owner)
-            losses = add(sft.loss(self.strategy, unit_log_p), of_unit, count)
-            weights = sft.elasticity(self.strategy, unit_log_p) if training else losses
+            losses = add(sft_loss(self.strategy, unit_log_p), of_unit, count)
+            weights = elasticity(self.strategy, unit_log_p) if training else losses
         if not training:
             return self._returned(losses.mean().float(), model, inputs, return_outputs)
         if margin:
