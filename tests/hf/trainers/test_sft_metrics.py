@@ -132,7 +132,7 @@ def test_the_metrics_are_those_of_the_distributions(tmp_path, known):
 def test_entropies_come_in_pieces(monkeypatch):
     logits = torch.randn(7, 5)
     whole = targets._entropy(logits)
-    monkeypatch.setattr(targets, "CHUNK", 3)
+    monkeypatch.setattr(targets, "_CHUNK", 3)
     assert torch.equal(targets._entropy(logits), whole)
     assert whole[0].item() == pytest.approx(torch.distributions.Categorical(logits=logits[0]).entropy().item())
 
