@@ -22,7 +22,7 @@ def test_a_curve_goes_through_its_points_whatever_their_order(method: str) -> No
     np.testing.assert_allclose(interpolator(X[order], Y[order], method)(q), curve(q), atol=1e-12)
 
 
-def test_linear_is_the_line_between_neighbours() -> None:
+def test_linear_is_the_line_between_neighbors() -> None:
     q = np.linspace(0, 6, 25)
     order = np.argsort(X[:, 0])
     wanted = np.column_stack([np.interp(q, X[order, 0], Y[order, c]) for c in (0, 1)])

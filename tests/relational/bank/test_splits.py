@@ -39,7 +39,7 @@ def test_a_known_task_that_is_a_held_out_one_in_disguise_is_left_out() -> None:
     assert "1 known task" in split.why
 
 
-def test_combinations_are_held_out_by_behaviour() -> None:
+def test_combinations_are_held_out_by_behavior() -> None:
     parts = {"double": 2.0, "triple": 3.0, "same": 1.0}
     pairs = [(f, g) for f in parts for g in parts]
     bank = lines([parts[f] * parts[g] for f, g in pairs], [{"f": f, "g": g} for f, g in pairs])

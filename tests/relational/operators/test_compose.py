@@ -169,7 +169,7 @@ def test_depth_three_with_a_recipe_that_no_training_pair_has_shown() -> None:
     assert len(adapted.decompositions[0].anchor) == 3
 
 
-def test_linearised_left_out_values_are_near_those_of_refitting(fitted: FittedCompose, bank: TaskBank) -> None:
+def test_linearized_left_out_values_are_near_those_of_refitting(fitted: FittedCompose, bank: TaskBank) -> None:
     """One chain, noise: e_i / (1 - h_i) against refining without each point."""
     x, y = target(("sin", "poly"), 10)
     y = y + 0.02 * rng(11).normal(size=y.shape)

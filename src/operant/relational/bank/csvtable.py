@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from operant.core.checks import DataError
 
-SEPARATORS = (",", ";", "\t", "|")
-BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_SEPARATORS = (",", ";", "\t", "|")
+_BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 _Row = tuple[int, list[str]]
 """Number of a line in its file, and its cells."""
@@ -98,7 +98,7 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    encoding = next((name for bom, name in BOMS if data.startswith(bom)), "")
+    encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "")
     for zeros, name in ((data[1:200:2], "utf-16-le"), (data[:200:2], "utf-16-be")):
         if not encoding and 2 * zeros.count(0) > len(zeros):  # without a mark: every other byte of plain text is zero
             encoding = name
@@ -142,7 +142,7 @@ def _rows(path: Path) -> tuple[str, list[_Row]]:
 def _separator(text: str) -> str:
     """The one that gives the first line the most cells; a comma where there is but one."""
     first = next((line for line in text.splitlines() if line.strip()), "")
-    return max(SEPARATORS, key=lambda s: len(next(csv.reader([first], delimiter=s))) if len(first) < 100_000 else 0)
+    return max(_SEPARATORS, key=lambda s: len(next(csv.reader([first], delimiter=s))) if len(first) < 100_000 else 0)
 
 
 def _is_number(cell: str) -> bool:

@@ -88,7 +88,7 @@ def _plume(params: Array, x: Array) -> Array:
     return np.where(x[:, 1] > 0, density, 0.0)[..., None]
 
 
-PREDATOR_START = 0.5
+_PREDATOR_START = 0.5
 SPAN, REACH = 15.0, 4
 """Time of the two-species domain, and how many such spans its solution is carried on to either side."""
 
@@ -102,7 +102,7 @@ def _orbits(params: bytes, spans: int) -> Any:
         u, w = state.reshape(2, -1)
         return np.concatenate([u * (growth - w), w * (u - death)])
 
-    start = np.concatenate([prey, np.full(len(prey), PREDATOR_START)])
+    start = np.concatenate([prey, np.full(len(prey), _PREDATOR_START)])
     return solve_ivp(slope, (0.0, spans * SPAN), start, method="DOP853", dense_output=True, rtol=1e-11, atol=1e-12).sol
 
 

@@ -15,7 +15,7 @@ from operant.core.checks import DataError, InputError
 from operant.relational.bank.csvtable import CSVTable, RelationalWarning
 from operant.relational.bank.curves import Array
 
-EPOCH = "days since 1970-01-01"
+_EPOCH = "days since 1970-01-01"
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ def _days(name: str, cells: NDArray[Any]) -> Array:
         dates = not all(isinstance(c, datetime.timedelta) for c in cells.tolist() if c is not None)
     if dates:
         warnings.warn(
-            f"{name} holds dates, which were taken as {EPOCH}. Where each task has a start of its own, subtract it.",
+            f"{name} holds dates, which were taken as {_EPOCH}. Where each task has a start of its own, subtract it.",
             RelationalWarning,
             stacklevel=4,
         )

@@ -16,7 +16,7 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.problems import Box, bank_of, lattice
 from operant.relational.bank.tasks import TaskBank
 
-SIDE = 5.0
+_SIDE = 5.0
 """Polynomials and primitives live on [-5, 5]."""
 KINDS = ("poly", "sin", "tanh")
 
@@ -32,7 +32,7 @@ def polynomial_params(degrees: Sequence[int], rng: np.random.Generator, *, top: 
         raise InputError(f"expected at least one degree, none negative, got {list(degrees)[:8]}.")
     top = int(degree.max()) if top is None else top
     power = np.arange(top + 1)
-    return rng.uniform(-2, 2, size=(len(degree), top + 1)) / SIDE**power * (power <= degree[:, None])
+    return rng.uniform(-2, 2, size=(len(degree), top + 1)) / _SIDE**power * (power <= degree[:, None])
 
 
 def polynomial_values(params: Array, x: Array) -> Array:
@@ -49,7 +49,7 @@ def polynomials(
         InputError: for noise on tasks that are not measured.
     """
     labels = [{"order": int(d)} for d in degrees]
-    params, x = polynomial_params(degrees, rng), lattice([(-SIDE, SIDE)], points or 64)
+    params, x = polynomial_params(degrees, rng), lattice([(-_SIDE, _SIDE)], points or 64)
     return bank_of(polynomial_values, params, x, labels, noise=noise, rng=rng, measured=points is not None)
 
 
@@ -76,8 +76,8 @@ def primitive_params(kinds: Sequence[str], rng: np.random.Generator, *, rescaled
     params = np.column_stack([kind, drawn[kind, np.arange(len(kind))], np.ones(len(kind)), np.zeros(len(kind))])
     if rescaled:
         low, high = _extremes(params)
-        params[:, 4] = 2 * SIDE / (high - low)
-        params[:, 5] = -SIDE - params[:, 4] * low
+        params[:, 4] = 2 * _SIDE / (high - low)
+        params[:, 5] = -_SIDE - params[:, 4] * low
     return params
 
 
@@ -85,10 +85,10 @@ def _extremes(params: Array) -> tuple[Array, Array]:
     """(F,) lowest and highest value on [-5, 5]: at an end or where the slope is zero."""
     kind, p, q, r = params[:, :4].T
     with np.errstate(divide="ignore", invalid="ignore"):
-        vertex = np.where(kind == 0, -q / (2 * p), SIDE)
+        vertex = np.where(kind == 0, -q / (2 * p), _SIDE)
     crests = (np.pi * (np.arange(-3, 4)[:, None] + 0.5) - r) / q  # q <= 1.5 and r <= pi: no other crest within
-    stationary = np.concatenate([vertex[None], np.where(kind == 1, crests, SIDE)])
-    x = np.clip(np.concatenate([stationary, np.full((1, len(p)), -SIDE), np.full((1, len(p)), SIDE)]), -SIDE, SIDE)
+    stationary = np.concatenate([vertex[None], np.where(kind == 1, crests, _SIDE)])
+    x = np.clip(np.concatenate([stationary, np.full((1, len(p)), -_SIDE), np.full((1, len(p)), _SIDE)]), -_SIDE, _SIDE)
     y = primitive_values(params, x.T[..., None])[..., 0]
     return y.min(1), y.max(1)
 
@@ -121,6 +121,6 @@ def primitives(
     Raises:
         InputError: for noise on tasks that are not measured.
     """
-    params, x = primitive_params(kinds, rng, rescaled=rescaled), lattice([(-SIDE, SIDE)], points or 64)
+    params, x = primitive_params(kinds, rng, rescaled=rescaled), lattice([(-_SIDE, _SIDE)], points or 64)
     labels = [{"kind": k} for k in kinds]
     return bank_of(primitive_values, params, x, labels, noise=noise, rng=rng, measured=points is not None)

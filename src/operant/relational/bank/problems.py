@@ -19,7 +19,7 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.task import BatchFunction
 from operant.relational.bank.tasks import TaskBank
 
-ParameterSampler = Callable[[int, np.random.Generator], Array]
+_ParameterSampler = Callable[[int, np.random.Generator], Array]
 """(n, rng) -> (n, K) parameters."""
 
 
@@ -56,7 +56,7 @@ class CurveFamily:
     name: str
     function: BatchFunction
     domain: tuple[tuple[float, float], ...]
-    regions: Mapping[str, ParameterSampler]
+    regions: Mapping[str, _ParameterSampler]
     param_names: tuple[str, ...]
     x_names: tuple[str, ...] = ("x",)
     y_names: tuple[str, ...] = ("y",)

@@ -23,7 +23,7 @@ POINTS = 64
 """At most so many points of a target are compared."""
 FEW = 4
 """So many of them first."""
-CUTS = 4
+_CUTS = 4
 """Places where a small bank is cut to predict its outer tasks from the rest, at most."""
 
 
@@ -92,7 +92,7 @@ def outer(
 
 
 def ahead(bank: TaskBank, along: Array, *, share: float = 1 / 2) -> list[tuple[TaskBank, TaskBank, int, str]]:
-    """The outer tasks of a small bank, each predicted from the tasks before every one of CUTS cuts.
+    """The outer tasks of a small bank, each predicted from the tasks before every one of _CUTS cuts.
 
     :func:`outer` cuts once and holds out two tasks at least, so that half of a bank of four would not be known.
 
@@ -112,7 +112,7 @@ def ahead(bank: TaskBank, along: Array, *, share: float = 1 / 2) -> list[tuple[T
         raise DataError(f"expected at least two known and two held-out tasks, got {f} in all.")
     first = max(2, f - max(2, round(share * f)))
     found = []
-    for cut in np.unique(np.linspace(first, f - 1, CUTS).round().astype(int)):
+    for cut in np.unique(np.linspace(first, f - 1, _CUTS).round().astype(int)):
         known, held = np.sort(ranked[:cut]), np.sort(ranked[cut:])
         twins = {i for i, _ in _same(bank, known, bank, held, SAME)}
         kept = [int(i) for i in known if i not in twins]
@@ -142,7 +142,7 @@ def order(bank: TaskBank, *, label: str = "order", above: int) -> Split:
 def combination(
     bank: TaskBank, *, of: Sequence[str], held: Collection[tuple[Any, ...]], tolerance: float = SAME
 ) -> Split:
-    """Hold out combinations of parts, by behaviour.
+    """Hold out combinations of parts, by behavior.
 
     Reversing and then sorting is sorting: holding out one of the two must hold out the other.
 

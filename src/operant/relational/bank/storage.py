@@ -19,7 +19,7 @@ from operant.relational.bank.task import Task
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class _Stored:
     """What a folder holds.
 
     Args:
@@ -44,7 +44,7 @@ def write(folder: Path, facts: Mapping[str, Any], tasks: Sequence[Task], params:
 
 
 @contextmanager
-def reading(folder: Path) -> Generator[Stored]:
+def reading(folder: Path) -> Generator[_Stored]:
     """What :func:`write` wrote, while it is made a bank.
 
     Raises:
@@ -60,7 +60,7 @@ def reading(folder: Path) -> Generator[Stored]:
         ) from error
 
 
-def _read(folder: Path) -> Stored:
+def _read(folder: Path) -> _Stored:
     facts = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
     x_names, y_names, param_names = (_texts(facts, n) for n in ("x_names", "y_names", "param_names"))
     if facts["method"] not in METHODS:
@@ -80,7 +80,7 @@ def _read(folder: Path) -> Stored:
         "param_names": param_names,
     }
     said = ["saved from functions: known at its points only"] if facts["callable"] else []
-    return Stored(arguments, facts["method"], (*_texts(facts, "notes"), *said))
+    return _Stored(arguments, facts["method"], (*_texts(facts, "notes"), *said))
 
 
 def _texts(facts: Mapping[str, Any], name: str) -> tuple[str, ...]:

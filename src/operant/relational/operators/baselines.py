@@ -33,9 +33,9 @@ from operant.relational.operators.base import (
 )
 from operant.relational.operators.ridge import Ridge, ridge
 
-RUNNERS_UP = 5
+_RUNNERS_UP = 5
 """Known tasks that say how uncertain the nearest one is."""
-DEGREES = 7
+_DEGREES = 7
 """Polynomial degrees tried at most: 0 to 6."""
 
 
@@ -101,7 +101,7 @@ class ContextMean(RelationalOperator):
     plain = True
 
     def fit(self, bank: TaskBank) -> Fitted:
-        """Nothing is learnt from the bank."""
+        """Nothing is learned from the bank."""
         return _Unfitted(_Mean)
 
 
@@ -135,7 +135,7 @@ class _Mean(Adapted):
 class Nearest(RelationalOperator):
     """The known task that is nearest on the context, unchanged.
 
-    sd(x)^2 = r^2 + mean over the next RUNNERS_UP tasks j of (f_j(x) - f_1(x))^2, with r the anchor's root mean square
+    sd(x)^2 = r^2 + mean over the next _RUNNERS_UP tasks j of (f_j(x) - f_1(x))^2, with r the anchor's root mean square
     residual on the context.
     """
 
@@ -167,7 +167,7 @@ class _NearestAdapted(Adapted):
         self._square = ((self._values - context.y) ** 2).mean(2)  # (F, P)
         self._bank = bank
         distance = self._square.mean(1)
-        self._order = np.argsort(distance, kind="stable")[: RUNNERS_UP + 1]
+        self._order = np.argsort(distance, kind="stable")[: _RUNNERS_UP + 1]
         self._few = bank.select(self._order, method=bank.method)
         self._residual = np.sqrt(distance[self._order[0]])
         floor = max(float(distance[self._order[0]]), 1e-12)  # weights of a likelihood with the best residual as noise
@@ -191,7 +191,7 @@ class _NearestAdapted(Adapted):
         if p == 1:
             return np.full_like(self._values[0], np.nan), np.full_like(self._values[0], np.nan)
         without = (self._square.sum(1, keepdims=True) - self._square) / (p - 1)  # (F, P)
-        best = np.argsort(without, axis=0, kind="stable")[: RUNNERS_UP + 1]  # (R, P)
+        best = np.argsort(without, axis=0, kind="stable")[: _RUNNERS_UP + 1]  # (R, P)
         values = np.take_along_axis(self._values, best[:, :, None], axis=0)  # (R, P, C)
         residual = np.take_along_axis(without, best[:1], axis=0)[0]
         return values[0], np.sqrt(residual[:, None] + np.mean((values[1:] - values[0]) ** 2, axis=0))
@@ -220,7 +220,7 @@ class Interpolation(RelationalOperator):
         return (cls(),)
 
     def fit(self, bank: TaskBank) -> Fitted:
-        """Nothing is learnt from the bank."""
+        """Nothing is learned from the bank."""
         return _Unfitted(partial(_Interpolated, method=self.method))
 
 
@@ -255,7 +255,7 @@ class Polynomial(RelationalOperator):
 
     Args:
         degree: total degree; None takes the smallest one whose leave-one-out error is within 10 % of the best, up to
-            DEGREES - 1 for one input and 2 for several.
+            _DEGREES - 1 for one input and 2 for several.
     """
 
     degree: int | None = None
@@ -270,7 +270,7 @@ class Polynomial(RelationalOperator):
         return (cls(),)
 
     def fit(self, bank: TaskBank) -> Fitted:
-        """Nothing is learnt from the bank."""
+        """Nothing is learned from the bank."""
         return _Unfitted(self._adapt)
 
     def _adapt(self, context: Context) -> Adapted:
@@ -283,7 +283,7 @@ class Polynomial(RelationalOperator):
                 raise CannotAdaptError(f"degree {self.degree} needs more than {terms} context points, got {p}.")
             return self.degree, _polynomial(context, self.degree)
         found: list[tuple[float, int, list[Ridge]]] = []
-        for degree in range(DEGREES if d == 1 else 3):
+        for degree in range(_DEGREES if d == 1 else 3):
             if degree and _legendre(context.x[:1], degree).shape[1] >= p:
                 break
             fits = _polynomial(context, degree)

@@ -40,7 +40,7 @@ class Bilinear(LearnedOperator):
         width: of the layers of h.
         batch: pairs a step.
         rate: of Adam.
-        seed: of initialisation and pairs.
+        seed: of initialization and pairs.
     """
 
     steps: int = 1000

@@ -21,7 +21,7 @@ from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Decomposition
 
 Index = NDArray[np.intp]
-IDLE = 6
+_IDLE = 6
 """Steps in which no chain gains one per cent, after which refinement stops."""
 
 
@@ -99,7 +99,7 @@ class Tables:
 def profile(tables: Tables, z: Array, y: Array, *, ridge: float = 1e-4) -> tuple[Array, Array, Array]:
     """Every library function after S prefixes at once, its output fitted to the targets: y = s f_i(z) + t.
 
-    Minimises sum_p (y_p - s f_i(z_p) - t)^2 + ridge (s - 1)^2 in closed form, exact up to the table's linear steps.
+    Minimizes sum_p (y_p - s f_i(z_p) - t)^2 + ridge (s - 1)^2 in closed form, exact up to the table's linear steps.
 
     Args:
         tables: L functions.
@@ -155,7 +155,7 @@ def refine(
     precision: Array,
     steps: int,
 ) -> tuple[Array, Array]:
-    """Levenberg-Marquardt on M chains at once: minimises sum (y - chain)^2 + sum precision (theta - nominal)^2.
+    """Levenberg-Marquardt on M chains at once: minimizes sum (y - chain)^2 + sum precision (theta - nominal)^2.
 
     Args:
         tables: the library.
@@ -192,7 +192,7 @@ def refine(
         jacobian = np.where(better[:, None, None], new_jacobian, jacobian)
         best = np.where(better, cost, best)
         damping = np.clip(np.where(better, damping * 0.2, damping * 4.0), 1e-14, 1e8)
-        if idle == IDLE:
+        if idle == _IDLE:
             break
     return theta, best
 
@@ -240,7 +240,7 @@ class Chains:
     Args:
         which: (M, N) functions, innermost first.
         theta: (M, 2 N + 2) parameters.
-        covariance: (M, 2 N + 2, 2 N + 2) of the parameters, linearised.
+        covariance: (M, 2 N + 2, 2 N + 2) of the parameters, linearized.
         noise: (M,) variance of the noise under each.
         weights: (M,) posterior probabilities.
         residual: (M,) root mean square residuals.

@@ -10,7 +10,7 @@ import numpy as np
 from operant.relational.bank.curves import Array, interpolator
 from operant.relational.bank.tasks import TaskBank
 
-SMALLEST = 1e-10
+_SMALLEST = 1e-10
 """Singular values below this part of the largest are rounding errors of values that carry 10 digits or so."""
 
 
@@ -27,7 +27,7 @@ class Components:
         values = bank.values(grid)  # (F, G, C)
         flat = values.reshape(len(bank), -1)
         u, s, _ = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
-        real = int((s > SMALLEST * max(s[0], 1e-300)).sum())
+        real = int((s > _SMALLEST * max(s[0], 1e-300)).sum())
         self.flat = real == 0
         """Whether all tasks are the same function."""
         self.count = max(1, min(most, real, len(bank) - 1))

@@ -141,7 +141,7 @@ class FittedCompose(Fitted):
         grid = np.linspace(low[0], high[0], 50)
         return Chains.weigh(self.tables, self.prior, which, theta, x, y, floor=self.settings.floor, grid=grid)
 
-    def adapt(self, context: Context) -> AdaptedCompose:
+    def adapt(self, context: Context) -> _AdaptedCompose:
         """Search, refine, weigh.
 
         Raises:
@@ -151,15 +151,15 @@ class FittedCompose(Fitted):
             raise CannotAdaptError(f"compose: expected at least 4 context points, got {len(context.x)}.")
         x, y = context.x[:, 0], context.y[:, 0]
         which, theta = self.search(x, y, self.settings.rounds)
-        return AdaptedCompose(self, x, y, self.weigh(which, theta, x, y))
+        return _AdaptedCompose(self, x, y, self.weigh(which, theta, x, y))
 
-    def plain(self, context: Context) -> AdaptedCompose:
+    def plain(self, context: Context) -> _AdaptedCompose:
         """The library's best chain as it is, only its output fitted: what refinement is to be compared with."""
         x, y = context.x[:, 0], context.y[:, 0]
         which, theta = self.score(x, y, 1)
         none = np.zeros((1, theta.shape[1], theta.shape[1]))
         left = np.mean((y - forward(self.tables, which, theta, x)[0]) ** 2, keepdims=True)[0]
-        return AdaptedCompose(self, x, y, Chains(which, theta, none, left, np.ones(1), np.sqrt(left)))
+        return _AdaptedCompose(self, x, y, Chains(which, theta, none, left, np.ones(1), np.sqrt(left)))
 
     def search(self, x: Array, y: Array, rounds: int, starts: int | None = None) -> tuple[Index, Array]:
         """The best chains (M, N) and their parameters (M, 2 N + 2) for a context (P,), (P,).
@@ -261,7 +261,7 @@ class FittedCompose(Fitted):
 
 
 @dataclass(frozen=True)
-class AdaptedCompose(Adapted):
+class _AdaptedCompose(Adapted):
     """A posterior over decompositions of one target.
 
     Args:
@@ -292,7 +292,7 @@ class AdaptedCompose(Adapted):
         return self._linear() if self.exact else self._searched()
 
     def _linear(self) -> tuple[Array, Array]:
-        """Leave-one-out of the linearised fits: e_i / (1 - h_i), h the leverage."""
+        """Leave-one-out of the linearized fits: e_i / (1 - h_i), h the leverage."""
         c = self.chains
         value, jacobian = forward(self.fitted.tables, c.which, c.theta, self.x)
         spread = np.einsum("mpi,mij,mpj->mp", jacobian, c.covariance, jacobian, optimize=True)
@@ -318,7 +318,7 @@ class AdaptedCompose(Adapted):
         return mean[:, None], sd[:, None]
 
     def left_out(self) -> tuple[Array, Array]:
-        """(P, 1) each context value from the others: linearised if the fit is exact, else by search without folds."""
+        """(P, 1) each context value from the others: linearized if the fit is exact, else by search without folds."""
         return self._left_out
 
     @cached_property

@@ -87,7 +87,7 @@ class FittedExtend(Fitted):
     orders: NDArray[np.intp]
     outputs: tuple[Recursion, ...]
 
-    def adapt(self, context: Context) -> AdaptedExtend:
+    def adapt(self, context: Context) -> _AdaptedExtend:
         """Posterior of the coefficients, over orders and noise levels.
 
         Raises:
@@ -104,7 +104,7 @@ class FittedExtend(Fitted):
         posteriors = tuple(
             Posterior(r, orders, context.x, context.y[:, c], self.settings.floor) for c, r in enumerate(self.outputs)
         )
-        return AdaptedExtend(self, posteriors)
+        return _AdaptedExtend(self, posteriors)
 
 
 class Posterior:
@@ -174,7 +174,7 @@ def _mixture(mean: Array, variance: Array, weights: Array) -> tuple[Array, Array
 
 
 @dataclass(frozen=True)
-class AdaptedExtend(Adapted):
+class _AdaptedExtend(Adapted):
     """The coefficients of one target."""
 
     fitted: FittedExtend

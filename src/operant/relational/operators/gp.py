@@ -127,11 +127,11 @@ class _Conditioned(Fitted):
 class TaskGP(RelationalOperator):
     """A Gaussian process on (task parameters, x), given points of the bank and the context.
 
-    k = matern(p, x) + linear(p, x) + constant + noise, one length a column, parameters standardised, the C outputs
+    k = matern(p, x) + linear(p, x) + constant + noise, one length a column, parameters standardized, the C outputs
     independent with the same kernel.
 
     Args:
-        learn: points of the bank that the hyper-parameters are learnt from, at most.
+        learn: points of the bank that the hyper-parameters are learned from, at most.
         keep: points of the bank that predictions are conditioned on, at most.
         restarts: random starts besides the first.
         seed: of the subsamples and the starts.
@@ -186,7 +186,7 @@ def _flat(bank: TaskBank, params: Array, most: int, rng: np.random.Generator) ->
 class ContextGP(RelationalOperator):
     """A Gaussian process on the context alone, its kernel shared by the tasks of the bank.
 
-    k = rbf(x) + linear + constant [+ periodic(x)] + noise. The hyper-parameters maximise the evidence summed over
+    k = rbf(x) + linear + constant [+ periodic(x)] + noise. The hyper-parameters maximize the evidence summed over
     tasks; the periodic term is kept where it raises the evidence by more than its three parameters cost (BIC).
 
     Args:

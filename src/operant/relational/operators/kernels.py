@@ -18,7 +18,7 @@ from operant.relational.bank.curves import Array
 JITTER = 1e-9
 NOISE = (1e-8, 1.0)
 """Range of the noise's variance, in scaled units."""
-VARIANCE = (1e-6, 1e4)
+_VARIANCE = (1e-6, 1e4)
 LENGTH = (0.05, 100.0)
 LENGTH_PRIOR = (1.0, 1.0)
 """Mean and sd of log l: few tasks leave the lengths over parameters open, and short ones do not extrapolate."""
@@ -26,7 +26,7 @@ WIDTH = (0.3, 30.0)
 """Range of a periodic term's length, in units of the sine."""
 PERIOD = (0.1, 4.0)
 """In scaled units, where the bank's range is [-1, 1]."""
-TermKind = Literal["rbf", "matern", "linear", "constant", "periodic"]
+_TermKind = Literal["rbf", "matern", "linear", "constant", "periodic"]
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Term:
         columns: the columns of the points that it looks at.
     """
 
-    kind: TermKind
+    kind: _TermKind
     columns: tuple[int, ...] = ()
 
     @property
     def bounds(self) -> list[tuple[float, float]]:
         """Of the hyper-parameters: variance, then lengths, then period."""
         more = {"rbf": [LENGTH] * len(self.columns), "periodic": [WIDTH, PERIOD]}
-        return [VARIANCE, *more.get("rbf" if self.kind == "matern" else self.kind, [])]
+        return [_VARIANCE, *more.get("rbf" if self.kind == "matern" else self.kind, [])]
 
     def between(self, a: Array, b: Array) -> Array:
         """Products or squared differences (.., N, M, d) of two sets (.., N, E) and (.., M, E), as the kernel needs."""
@@ -156,7 +156,7 @@ def _evidence(theta: Array, terms: Sequence[Term], pre: list[Array], y: Array) -
 def fit_kernel(
     terms: Sequence[Term], x: Array, y: Array, *, starts: Sequence[Array], iterations: int = 60
 ) -> tuple[Kernel, float]:
-    """The kernel that maximises the evidence of values (B, N, C) at points (B, N, E), and its log evidence.
+    """The kernel that maximizes the evidence of values (B, N, C) at points (B, N, E), and its log evidence.
 
     Args:
         terms: of the kernel.

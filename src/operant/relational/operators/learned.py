@@ -23,7 +23,7 @@ from operant.relational.operators.base import Adapted, Context, Decomposition, F
 from operant.relational.operators.components import Components
 from operant.relational.operators.pairs import COMPONENTS, LARGEST, Call, Plan, train
 
-ANCHORS = 3
+_ANCHORS = 3
 """Known tasks that a target is explained by."""
 _SEEDING = Lock()
 """Networks are initialized from torch's global state, which threads share."""
@@ -101,7 +101,7 @@ class FittedLearned(Fitted):
     def anchors(self, context: Context) -> tuple[NDArray[np.intp], Array]:
         """Positions of the (A,) nearest tasks on the context, and their values (A, P, C) there."""
         values = self.bank.values(context.x)
-        order = np.argsort(((values - context.y) ** 2).mean((1, 2)), kind="stable")[:ANCHORS]
+        order = np.argsort(((values - context.y) ** 2).mean((1, 2)), kind="stable")[:_ANCHORS]
         return order, values[order]
 
     def few(self, order: NDArray[np.intp]) -> TaskBank:

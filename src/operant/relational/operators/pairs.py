@@ -26,16 +26,16 @@ POINTS = 256
 """Points at which the bank is tabulated for training."""
 LARGEST = 12
 """Context points in training: 1 to LARGEST."""
-QUERIES = 16
+_QUERIES = 16
 COMPONENTS = 4
 """Bank components whose scores are phi, at most."""
 OCTAVES = 5
 """Sines and cosines of x, of frequencies pi / 2 to 8 pi in scaled units."""
-SIMILAR = 10
+_SIMILAR = 10
 """Tasks most like the target; half of the anchors in training are of these."""
 FLOOR = 1e-4
 """Least scale of a residual, in scaled units."""
-CHECKS = 12
+_CHECKS = 12
 """Looks at the held-out outer split in a training run."""
 
 
@@ -85,7 +85,7 @@ class Pairs:
         return (mean + FLOOR**2).sqrt()
 
     def phi(self) -> Tensor:
-        """(B, K) signed, unnormalised difference of the two tasks' component scores, by ridge from the context."""
+        """(B, K) signed, unnormalized difference of the two tasks' component scores, by ridge from the context."""
         b, m, c, k = self.uc.shape
         design = (self.uc * self.mask[..., None, None]).reshape(b, m * c, k)
         gram = design.mT @ design
@@ -112,7 +112,7 @@ class PairSampler:
         square = (flat**2).sum(1)
         apart = square[:, None] + square - 2 * flat @ flat.T
         np.fill_diagonal(apart, np.inf)
-        similar = np.argsort(apart, axis=1, kind="stable")[:, : min(SIMILAR, len(bank) - 1)]
+        similar = np.argsort(apart, axis=1, kind="stable")[:, : min(_SIMILAR, len(bank) - 1)]
         x, values, u = (torch.tensor(v, dtype=dtype) for v in (grid, y, components(grid)[1]))
         return cls(x, values, u, torch.tensor(similar))
 
@@ -131,7 +131,7 @@ class PairSampler:
         low = torch.where(kind < 0.75, 0.0, low * (1 - width))
         width = torch.where(kind < 0.5, 1.0, width)
         c = ((low + width * torch.rand(mask.shape, generator=g)) * n).long().clamp(max=n - 1)  # (B, M)
-        q = torch.randint(n, (b, min(QUERIES, n)), generator=g)
+        q = torch.randint(n, (b, min(_QUERIES, n)), generator=g)
         rows = torch.arange(b)
         if targets is None:
             near = self.similar[t, torch.randint(self.similar.shape[1], (b,), generator=g)]
@@ -199,18 +199,18 @@ def train(net: nn.Module, call: Call, bank: TaskBank, plan: Plan) -> Array:
     sampler = PairSampler.of(inner, Components(bank, COMPONENTS), dtype)
     targets = torch.tensor(held.values(sampler.x.numpy().astype(np.float64)), dtype=dtype)
     check = sampler.pairs(256, g, targets=targets)
-    optimiser = torch.optim.Adam(net.parameters(), plan.rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(plan.steps, 1))
+    optimizer = torch.optim.Adam(net.parameters(), plan.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(plan.steps, 1))
     best, state = math.inf, {k: v.clone() for k, v in net.state_dict().items()}
     for step in range(1, plan.steps + 1):
         p = sampler.pairs(plan.batch, g)
         loss = _relative(call(p), p, p.scale()).mean(1).sum()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
-        if step % max(1, plan.steps // CHECKS) == 0 or step == plan.steps:
+        if step % max(1, plan.steps // _CHECKS) == 0 or step == plan.steps:
             with torch.no_grad():
                 held_out = float(_relative(call(check), check, check.scale()).mean())
             log.info("step %d of %d: pairs %.3g, held out %.3g", step, plan.steps, float(loss.detach()), held_out)

@@ -19,9 +19,9 @@ from operant.relational.operators.base import Adapted, Context, Decomposition, F
 from operant.relational.operators.components import Components
 from operant.relational.operators.ridge import Ridge, filters, ridge
 
-RANKS = 10
+_RANKS = 10
 """Principal components tried at most."""
-RIDGES = (1e-12, 1e-8, 1e-5, 1e-3, 1e-2, 1e-1)
+_RIDGES = (1e-12, 1e-8, 1e-5, 1e-3, 1e-2, 1e-1)
 """Ridges tried, in units of the variance of a component's score in the bank."""
 OUTER_TASKS = 64
 """Tasks of the outer split used for choosing, at most."""
@@ -35,7 +35,7 @@ class BankPCA(RelationalOperator):
     f(x) = m(x) + sum_k z_k phi_k(x), phi_k the component times the standard deviation of its score in the bank,
     z = argmin |y - f(x_c)|^2 + ridge |z|^2; all C outputs share z. Rank and ridge are chosen when the context is known:
     components of the inner two thirds of the bank are fitted to the its outer tasks at the *same* context
-    points. What is minimised is their mean squared error v^2 over the whole range, times h^(P / (P + 8)) where h >= 1
+    points. What is minimized is their mean squared error v^2 over the whole range, times h^(P / (P + 8)) where h >= 1
     is how much larger the target's leave-one-out error on the context is than theirs, plus what noise of variance
     s^2 (1 + 2 / tr(I - H)) adds through the same smoother: where the context leaves no degree of freedom to see noise,
     it may be as large as the signal.
@@ -120,7 +120,7 @@ def _mean_square(values: Array) -> Array:
 
 class _PCAFitted(Fitted):
     def __init__(self, settings: BankPCA, bank: TaskBank) -> None:
-        most = settings.rank or RANKS
+        most = settings.rank or _RANKS
         self._components = Components(bank, most)
         self._settings = settings
         self._keys = bank.keys
@@ -134,7 +134,7 @@ class _PCAFitted(Fitted):
         most = phi.shape[2]
         fixed = self._settings
         ranks = [min(fixed.rank, most)] if fixed.rank else list(range(1, most + 1))
-        ridges = [fixed.ridge] if fixed.ridge is not None else list(RIDGES)
+        ridges = [fixed.ridge] if fixed.ridge is not None else list(_RIDGES)
         if self._outer is None:
             rank = ranks[0]
             fit = ridge(phi[:, :, :rank], context.y - mean, fixed.ridge if fixed.ridge is not None else 1e-5)

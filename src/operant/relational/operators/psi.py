@@ -27,9 +27,9 @@ from operant.relational.operators.pairs import Call, Pairs
 class Psi(LearnedOperator):
     """The paper's learned operator: f(x) = a(x) + s Psi(x, a(x), phi, context residuals).
 
-    Where the paper's code sees a fixed list of 16 points at once, unsigned normalised distances and raw values, this
+    Where the paper's code sees a fixed list of 16 points at once, unsigned normalized distances and raw values, this
     one answers for one query point at a time; reads the context residuals r = y - a(x_c) as a set; takes phi as the
-    signed difference of the bank's component scores, by ridge from r, not normalised to length one; and works in units
+    signed difference of the bank's component scores, by ridge from r, not normalized to length one; and works in units
     of the context's scale s = rms(r): twice the residual, twice the answer, but for log s, which is an input too.
 
     sd^2 = variance over ``members`` networks and the anchors + v^2 (s^2 + s_0^2) / 2 + e^2, v^2 the mean squared error
@@ -43,7 +43,7 @@ class Psi(LearnedOperator):
         batch: pairs a step, the same for all members.
         rate: of Adam.
         phi_gain: 0 trains and uses the operator without phi (the ablation).
-        seed: of initialisation and pairs.
+        seed: of initialization and pairs.
     """
 
     steps: int = 1200

@@ -16,7 +16,7 @@ from operant.relational.operators.base import CannotAdaptError
 
 
 @dataclass(frozen=True)
-class Multiplier:
+class _Multiplier:
     """m(x) = sum_i w_i f_i(x) - offset over tasks of the lowest order, and the basis built of its powers.
 
     Args:
@@ -57,7 +57,7 @@ class Recursion:
         coefficients: (F, highest + 1) of the bank's tasks.
     """
 
-    multiplier: Multiplier
+    multiplier: _Multiplier
     mean: Array
     variance: Array
     closure: dict[int, float]
@@ -74,7 +74,7 @@ def _powers(m: Array, order: int, orthogonal: bool) -> Array:
 def learn_recursion(
     bank: TaskBank, orders: NDArray[np.intp], output: int, *, ahead: int, tolerance: float
 ) -> Recursion:
-    """Multiplier, closure and prior of one output."""
+    """_Multiplier, closure and prior of one output."""
     grid = bank.grid()
     first = bank.select(np.flatnonzero(orders == 1)[:64])
     weights, m = _direction(first.values(grid)[:, :, output], tolerance)
@@ -102,7 +102,7 @@ def learn_recursion(
     beyond = np.arange(known, known + ahead)
     line = np.polyfit(np.arange(1, known), np.log(np.maximum(variance[1:], 1e-300)), 1 if known > 2 else 0)
     return Recursion(
-        Multiplier(first, weights, output, offset, scale, orthogonal),
+        _Multiplier(first, weights, output, offset, scale, orthogonal),
         np.concatenate([mean, np.zeros(ahead)]),
         np.concatenate([variance, np.exp(np.polyval(line, beyond))]),
         closure,

@@ -12,7 +12,7 @@ from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import REGISTERED, RelationalOperator
 from operant.relational.operators.warp.operator import Warp
 
-NEEDS = ("curves", "params", "labels")
+_NEEDS = ("curves", "params", "labels")
 """What operators can need, in the order in which ``operator="auto"`` lists them."""
 
 
@@ -76,4 +76,4 @@ def candidates(bank: TaskBank, *, params: bool) -> list[RelationalOperator]:
     usable = params and bool(bank.parameters.varying.any())
     proposed = [operator for kind in kinds().values() for operator in kind.proposals(bank)]
     kept = [operator for operator in proposed if usable or operator.needs != "params"]
-    return sorted(kept, key=lambda operator: NEEDS.index(operator.needs))
+    return sorted(kept, key=lambda operator: _NEEDS.index(operator.needs))

@@ -18,17 +18,17 @@ from operant.relational.operators.warp.parameters import Layout
 from operant.relational.operators.warp.refine import FLOOR, model, refine
 from operant.relational.transforms import Scale, Shift, Trend, XShift
 
-HELD = 0.2
+_HELD = 0.2
 """Part of a curve that a relation must predict before it is used."""
-BETTER = 10.0
+_BETTER = 10.0
 """How many times better than going straight on it must do so: of many relations, some fit by chance."""
-LEAST = 0.3
+_LEAST = 0.3
 """Part of a curve on which it must agree."""
-TRIED = (3, 1)
+_TRIED = (3, 1)
 """Relations that are refined: to the curve itself, to others."""
 STEPS = 12
 """Of the refinement, at most."""
-DIGITS = 10
+_DIGITS = 10
 """Relations are rounded, so that they do not depend on those that are refined beside them."""
 
 
@@ -88,7 +88,7 @@ class Hops:
         guess, *_ = model(bank, layout, every[j], theta, x)
         error = window.error(guess, i, held)  # (B, C)
         score = (error**2).mean(1)
-        good = held.any(1) & (BETTER**2 * score < (window.error(window.straight(i), i, held) ** 2).mean(1))
+        good = held.any(1) & (_BETTER**2 * score < (window.error(window.straight(i), i, held) ** 2).mean(1))
         ranked = np.flatnonzero(good)[np.lexsort((score[good], i[good]))]
         b = ranked[np.unique(i[ranked], return_index=True)[1]]  # the best of each task
         if not len(b):
@@ -115,7 +115,7 @@ def _refined(
     mean[:, 0], sd[:, 0] = theta[:, 0], abs(x[1, 0] - x[0, 0])
     floor = np.full(bank.c, FLOOR)
     found = refine(bank, layout, x, y, anchor, theta, mean=mean, sd=sd, floor=floor, counts=counts, steps=STEPS)
-    return np.round(found.theta, DIGITS)
+    return np.round(found.theta, _DIGITS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ class Windows:
     def of(cls, values: Array, inside: NDArray[np.bool_]) -> Windows:
         """From curves and where they are known."""
         first, last = inside.argmax(1), inside.shape[1] - 1 - inside[:, ::-1].argmax(1)
-        return cls(values, inside, first, last - np.maximum(np.round(HELD * (last - first)).astype(int), 2), last)
+        return cls(values, inside, first, last - np.maximum(np.round(_HELD * (last - first)).astype(int), 2), last)
 
     def relations(self, i: int, others: NDArray[np.intp]) -> list[tuple[int, int, int]]:
         """(i, j, k): curve i as curve j did k points before; the best few by least squares."""
@@ -148,12 +148,12 @@ class Windows:
         if size < 8:
             return []
         found: list[tuple[int, int, int]] = []
-        for sources, limit in zip(([i], [int(o) for o in others if o != i]), TRIED, strict=True):
+        for sources, limit in zip(([i], [int(o) for o in others if o != i]), _TRIED, strict=True):
             each: list[tuple[float, tuple[int, int, int]]] = []
             for j in sources:
                 further = int(self.last[i] - self.last[j] + 0.1 * size) + 1
                 shifts = np.arange(self.last[i] - self.cut[i] if i == j else max(further, -size), size)
-                misfit = self._misfit(i, j, shifts, max(LEAST * size, 5))
+                misfit = self._misfit(i, j, shifts, max(_LEAST * size, 5))
                 low = np.isfinite(misfit)
                 low[1:] &= misfit[1:] <= misfit[:-1]
                 low[:-1] &= misfit[:-1] <= misfit[1:]
@@ -175,7 +175,7 @@ class Windows:
     def error(self, guess: Array, i: NDArray[np.intp], held: NDArray[np.bool_]) -> Array:
         """(B, C) root mean square errors of curves (B, G, C) where (B, G) they are held out."""
         square = (guess - self.values[i]) ** 2 * held[..., None]
-        return np.round(np.sqrt(square.sum(1) / np.maximum(held.sum(1), 1)[:, None]), DIGITS)
+        return np.round(np.sqrt(square.sum(1) / np.maximum(held.sum(1), 1)[:, None]), _DIGITS)
 
     def straight(self, i: NDArray[np.intp]) -> Array:
         """(B, G, C) curves going straight on from the cut."""

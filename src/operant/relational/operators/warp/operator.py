@@ -50,13 +50,13 @@ FORMS = (
 """Transformations that ``operator="auto"`` tries."""
 FOLLOWING = (Shift() * Scale(), Shift() * XShift(), Shift() * Scale() * XWarp())
 """Those that it tries by the known parameters, too."""
-FOLLOWS = " by parameters"
+_FOLLOWS = " by parameters"
 """The end of the name of a form that follows the parameters."""
 INFLATIONS = (1.5, 8.0)
 """A target outside the bank may be transformed by this much more than bank tasks are; the evidence weighs them."""
-MOST = 16
+_MOST = 16
 """Candidates that are mixed, at most."""
-VAGUE = 1.0
+_VAGUE = 1.0
 """The standard deviation of a continued anchor, in those of the bank, that halves a candidate's weight there."""
 Z90 = 1.6448536269514722
 
@@ -81,7 +81,7 @@ class Warp(RelationalOperator):
     @property
     def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The transformation, and whether it follows the parameters."""
-        return f"{self.form}{FOLLOWS if self.follow else ''}"
+        return f"{self.form}{_FOLLOWS if self.follow else ''}"
 
     expresses = "s f(a x + b) + t + u x of one bank task f, with the factors of its form"
 
@@ -97,7 +97,7 @@ class Warp(RelationalOperator):
         Raises:
             ParseError: as :meth:`Transformation.parse`.
         """
-        return cls(Transformation.parse(text.removesuffix(FOLLOWS)), follow=text.endswith(FOLLOWS))
+        return cls(Transformation.parse(text.removesuffix(_FOLLOWS)), follow=text.endswith(_FOLLOWS))
 
     @classmethod
     def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
@@ -191,7 +191,7 @@ class AdaptedWarp(Adapted):
         weight = np.exp(evidence - evidence.max())
         self.kept: list[int] = []
         for i in np.argsort(-weight):
-            if len(self.kept) < MOST and weight[i] > 1e-4 and not any(self._twins(i, k) for k in self.kept):
+            if len(self.kept) < _MOST and weight[i] > 1e-4 and not any(self._twins(i, k) for k in self.kept):
                 self.kept.append(int(i))
         self.weights = weight[self.kept] / weight[self.kept].sum()
 
@@ -230,7 +230,7 @@ class AdaptedWarp(Adapted):
 
     def _weights(self, anchor_sd: Array) -> Array:
         """(B, Q, 1) weights at points, moved away from anchors whose standard deviation there (B, Q, C) is large."""
-        w = self.weights[:, None] / (1 + (anchor_sd**2).mean(2) / VAGUE**2)
+        w = self.weights[:, None] / (1 + (anchor_sd**2).mean(2) / _VAGUE**2)
         return (w / w.sum(0))[..., None]
 
     def predict(self, x: Array) -> tuple[Array, Array]:
@@ -241,7 +241,7 @@ class AdaptedWarp(Adapted):
         return mean, np.sqrt((w * (v + anchor_sd**2 + (m - mean) ** 2)).sum(0) + self.fitted.prior.noise**2)
 
     def sample(self, x: Array, n: int, rng: np.random.Generator) -> Array:
-        """See :meth:`Adapted.sample`: a candidate by its weight, then its linearised posterior.
+        """See :meth:`Adapted.sample`: a candidate by its weight, then its linearized posterior.
 
         What the transformation leaves unexplained, and an anchor's error beyond its range, move a curve as a whole.
         Where the weights change along x, a curve passes from one candidate to another.
@@ -264,7 +264,7 @@ class AdaptedWarp(Adapted):
         return (np.array(known) * self._each(x)[3][..., 0]).sum(0) >= 0.5
 
     def left_out(self) -> tuple[Array, Array]:
-        """See :meth:`Adapted.left_out`: r_i / (1 - h_ii), linearised, for each candidate; weights as they are.
+        """See :meth:`Adapted.left_out`: r_i / (1 - h_ii), linearized, for each candidate; weights as they are.
 
         NaN for a point that the fit goes through whatever its value, as where there are as many factors as points.
         """

@@ -76,7 +76,7 @@ def fit(
 def learn_prior(bank: TaskBank, layout: Layout, *, follow: bool, targets: int = 12, near: int = 4) -> WarpPrior:
     """Fit transformations between tasks of the bank: their spread is the prior.
 
-    Each of ``targets`` evenly spread tasks is written as a transformation of its neighbours in position, ``near`` of
+    Each of ``targets`` evenly spread tasks is written as a transformation of its neighbors in position, ``near`` of
     them, and of the tasks at both ends.
     """
     t, f = layout.size, len(bank)

@@ -27,15 +27,15 @@ from operant.relational.operators.warp.hops import Hops
 
 SOURCES = 4
 """Other curves that are tried, evenly spread over the bank."""
-HOPS = 32
+_HOPS = 32
 """Relations in a chain, at most."""
-TRUSTED = 0.1
+_TRUSTED = 0.1
 """A chain whose error is below this, in standard deviations of the bank, counts as known."""
 KNOTS = 320
 """Knots over which a curve is continued at either end."""
 FAR = 2.0
 """How far that is, in ranges of the bank; an x-warp asks for little more."""
-LAGRANGE = 3 / 128
+_LAGRANGE = 3 / 128
 """Largest error of a cubic through four knots, in fourth differences."""
 
 
@@ -80,14 +80,14 @@ class Reach:
         return values.reshape(out.shape), anchor_sd.reshape(out.shape)
 
     def covers(self, i: int, x: Array) -> NDArray[np.bool_]:
-        """(Q,) where task i was measured, or where relations carry it on with an error below TRUSTED."""
+        """(Q,) where task i was measured, or where relations carry it on with an error below _TRUSTED."""
         inside = self.bank.subset((i,)).covers(x)[0]
         if not self.tabled or inside.all():
             return inside
         which = np.array([i])
         anchor_sd = self.at(which, x[None])[1][0]
         related = np.where(x[:, 0] > self._ends[i, 1], *(self._hops[side].source[i] >= 0 for side in (1, -1)))
-        return inside | (related & (anchor_sd < TRUSTED).all(1))
+        return inside | (related & (anchor_sd < _TRUSTED).all(1))
 
     def _continued(self, which: NDArray[np.intp], x: Array, straight: Array) -> tuple[Array, Array]:
         """(B, Q, C) values and anchor_sd at (B, Q): ``straight`` within the range, from the tables beyond it."""
@@ -122,7 +122,7 @@ class Reach:
         apart = w * (1 - w) * (values - straight) ** 2
         values = w * values + (1 - w) * straight
         sd = np.sqrt(w**2 * sd**2 + (1 - w) ** 2 * other**2 + apart)
-        sd[2:] += LAGRANGE * np.abs(np.diff(values, 4, axis=0)).max(0)
+        sd[2:] += _LAGRANGE * np.abs(np.diff(values, 4, axis=0)).max(0)
         return values, sd
 
     def _chain(self, i: int, x: Array, side: int) -> tuple[Array, Array]:
@@ -131,7 +131,7 @@ class Reach:
         at, x = np.full(len(x), i), x.copy()
         gain, offset, sd = np.ones((len(x), c)), np.zeros((len(x), c)), np.zeros((len(x), c))
         end = self._ends[:, 1 if side > 0 else 0]
-        for _ in range(HOPS):
+        for _ in range(_HOPS):
             distance = side * (x - end[at])
             go = (distance > 0) & (hops.source[at] >= 0)
             if not go.any():

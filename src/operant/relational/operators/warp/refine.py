@@ -23,7 +23,7 @@ GRID_NOISE = 0.03
 IGNORANT = 1.0
 """anchor_sd below this, in standard deviations of the bank, is ignored by a fit: only what is worse than knowing
 nothing counts. With 0, fits on real curves, whose straight continuations are good, are up to twice as bad."""
-STEP = 1e-5
+_STEP = 1e-5
 """Half width of the difference that gives an anchor's slope, in scaled units."""
 
 
@@ -87,9 +87,9 @@ def model(
     at = a[:, None] * x + b[:, None]  # (B, Q, D)
     slope = None
     if layout.nonlinear:
-        steps = STEP * np.concatenate([np.zeros((1, d)), np.eye(d), -np.eye(d)])
+        steps = _STEP * np.concatenate([np.zeros((1, d)), np.eye(d), -np.eye(d)])
         f, anchor_sd = _values(bank, anchor, at[:, None] + steps[:, None], reach)  # (B, 2 D + 1, Q, C)
-        slope = np.moveaxis((f[:, 1 : d + 1] - f[:, d + 1 :]) / (2 * STEP), 1, -1)  # (B, Q, C, D)
+        slope = np.moveaxis((f[:, 1 : d + 1] - f[:, d + 1 :]) / (2 * _STEP), 1, -1)  # (B, Q, C, D)
         f, anchor_sd = f[:, 0], anchor_sd[:, 0]
     else:
         f, anchor_sd = _values(bank, anchor, at, reach)

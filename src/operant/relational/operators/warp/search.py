@@ -17,11 +17,11 @@ from operant.relational.operators.base import Context
 from operant.relational.operators.warp.parameters import Layout
 from operant.relational.operators.warp.refine import IGNORANT, Continuation
 
-NODES = {1: 97, 2: 25}
+_NODES = {1: 97, 2: 25}
 """Grid nodes a dimension, by the number of nonlinear entries; beyond two, quasi-random points."""
-WIDEST = (np.log(4.0), 1.5)
+_WIDEST = (np.log(4.0), 1.5)
 """Largest |log a| and |b| searched, in scaled units."""
-KEEP = 8
+_KEEP = 8
 """Candidates that are refined."""
 
 
@@ -34,7 +34,7 @@ def search(
     sd: Array,
     noise: Array,
     *,
-    keep: int = KEEP,
+    keep: int = _KEEP,
     reach: Continuation | None = None,
 ) -> tuple[NDArray[np.intp], Array]:
     """Grid over the warp, linear part in closed form: (B,) rows of ``which`` and (B, T) vectors of the best.
@@ -92,17 +92,17 @@ def search(
 
 
 def warp_nodes(layout: Layout, mean: Array, sd: Array) -> Array:
-    """(W, N) nodes of the grid: where the prior puts the warp, at most as far as WIDEST."""
+    """(W, N) nodes of the grid: where the prior puts the warp, at most as far as _WIDEST."""
     n = layout.nonlinear
     if n == 0:
         return np.zeros((1, 0))
     widest = np.concatenate(
-        [np.full(layout.d, w) for w, k in zip(WIDEST, ("xscale", "xshift"), strict=True) if k in layout.form.free]
+        [np.full(layout.d, w) for w, k in zip(_WIDEST, ("xscale", "xshift"), strict=True) if k in layout.form.free]
     )
     low = np.maximum((mean - 3 * sd)[:, :n].min(0), -widest)
     high = np.minimum((mean + 3 * sd)[:, :n].max(0), widest)
     high = np.maximum(high, low + 1e-9)
-    if n in NODES:
-        axes = [np.linspace(lo, hi, NODES[n]) for lo, hi in zip(low, high, strict=True)]
+    if n in _NODES:
+        axes = [np.linspace(lo, hi, _NODES[n]) for lo, hi in zip(low, high, strict=True)]
         return np.array(list(product(*axes)))
     return low + (high - low) * qmc.Sobol(n, rng=0).random(1024)
