@@ -35,6 +35,7 @@ from operant.relational.operators.ridge import Ridge, ridge
 
 _RUNNERS_UP = 5
 """Known tasks that say how uncertain the nearest one is."""
+# Polynomials of high degree leave the range of their points steeply.
 _DEGREES = 7
 """Polynomial degrees tried at most: 0 to 6."""
 

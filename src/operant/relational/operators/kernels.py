@@ -15,7 +15,9 @@ from scipy.optimize import minimize
 
 from operant.relational.bank.curves import Array
 
+# Keeps the Cholesky factor of smooth kernels positive; below the smallest noise by a factor of 10.
 JITTER = 1e-9
+# In scaled units 1 is the variance of the bank: more noise than that is no noise.
 NOISE = (1e-8, 1.0)
 """Range of the noise's variance, in scaled units."""
 _VARIANCE = (1e-6, 1e4)

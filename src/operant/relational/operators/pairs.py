@@ -29,10 +29,12 @@ LARGEST = 12
 _QUERIES = 16
 COMPONENTS = 4
 """Bank components whose scores are phi, at most."""
+# A network of x alone learns frequencies slowly; the highest of these passes 8 periods over the range of the bank.
 OCTAVES = 5
 """Sines and cosines of x, of frequencies pi / 2 to 8 pi in scaled units."""
 _SIMILAR = 10
 """Tasks most like the target; half of the anchors in training are of these."""
+# Residuals are divided by their scale, which is zero where the target is an anchor.
 FLOOR = 1e-4
 """Least scale of a residual, in scaled units."""
 _CHECKS = 12
@@ -170,6 +172,7 @@ Call = Callable[[Pairs], Tensor]
 def _relative(out: Tensor, p: Pairs, scale: Tensor) -> Tensor:
     """(E, B) squared error of the residual at the queries over one plus its square, in units of the context's scale."""
     want = p.rq / scale[:, None]
+    # Without the division, pairs whose context says little have the largest errors and rule the training.
     return ((out - want) ** 2).mean((2, 3)) / (1 + (want**2).mean((1, 2)))
 
 

@@ -21,6 +21,7 @@ from operant.relational.operators.ridge import Ridge, filters, ridge
 
 _RANKS = 10
 """Principal components tried at most."""
+# Denser at the end where noise matters; the smallest only guards against singular designs.
 _RIDGES = (1e-12, 1e-8, 1e-5, 1e-3, 1e-2, 1e-1)
 """Ridges tried, in units of the variance of a component's score in the bank."""
 OUTER_TASKS = 64
@@ -141,6 +142,7 @@ class _PCAFitted(Fitted):
             return _PCAdapted(self._components, context, fit, rank, None)
         error, hardness, added = self._outer.errors(context, ranks, ridges)
         harder, p = np.maximum(hardness, 1.0), len(context.x)
+        # Without the last term, three points would determine three components and leave no residual to see noise in.
         expected = error.mean((2, 3)) * harder ** (p / (p + 8)) + added
         r, c = (int(i) for i in np.unravel_index(int(np.argmin(expected)), expected.shape))
         fit = ridge(phi[:, :, : ranks[r]], context.y - mean, ridges[c])

@@ -29,7 +29,9 @@ from operant.relational.operators.base import (
 )
 from operant.relational.operators.components import Components
 
+# tau multiplies variances: 256 allows 16 times the bank's standard deviations.
 TAU = np.array([1.0, 4.0, 16.0, 64.0, 256.0])
+# Four levels a decade, from rounding to the spread of the bank.
 SIGMA = np.logspace(-8, 0, 33)
 TAIL = 0.1
 """Weight of log tau: a much wider prior than the bank's has to be needed."""

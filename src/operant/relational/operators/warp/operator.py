@@ -37,6 +37,7 @@ from operant.relational.operators.warp.refine import FLOOR, GRID_NOISE, Candidat
 from operant.relational.operators.warp.search import search
 from operant.relational.transforms import Scale, Shift, Transformation, Trend, XScale, XShift, XWarp
 
+# A form with more factors fits a context at least as well and may extrapolate worse: simpler forms are tried too.
 FORMS = (
     Shift(),
     Scale(),
@@ -52,6 +53,7 @@ FOLLOWING = (Shift() * Scale(), Shift() * XShift(), Shift() * Scale() * XWarp())
 """Those that it tries by the known parameters, too."""
 _FOLLOWS = " by parameters"
 """The end of the name of a form that follows the parameters."""
+# Two widths, since the spread between bank tasks describes a target inside the bank, not one beyond it.
 INFLATIONS = (1.5, 8.0)
 """A target outside the bank may be transformed by this much more than bank tasks are; the evidence weighs them."""
 _MOST = 16
@@ -168,6 +170,8 @@ class FittedWarp(Fitted):
             return np.array([self.bank.keys.index(self.operator.anchor)])
         if f <= limit:
             return np.arange(f)
+        # Comparing values beats task embeddings, also on 10,000 tasks: faster, with errors 2.4 to 4.4 times smaller
+        # (experiments/task_embeddings).
         distance = ((self.bank.values(context.x) - context.y) ** 2).sum((1, 2))
         near = np.argsort(distance)[: limit // 2]
         return np.unique(np.concatenate([near, self._spread]))

@@ -18,6 +18,7 @@ from operant.relational.operators.warp.reach import Reach
 from operant.relational.operators.warp.refine import FLOOR, GRID_NOISE, Candidates, refine
 from operant.relational.operators.warp.search import search
 
+# Medians, since a few pairs of tasks are no transformations of each other and would rule a mean.
 CHI2_MEDIAN = 0.455
 """Median of chi^2 with one degree of freedom: makes a variance of a median of squares."""
 

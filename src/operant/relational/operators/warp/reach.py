@@ -25,14 +25,17 @@ from operant.relational.bank.splits import position
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.warp.hops import Hops
 
+# Set on relaxation, fatigue and synthetic curves, as in hops. Each further source costs one relation search a task.
 SOURCES = 4
 """Other curves that are tried, evenly spread over the bank."""
 _HOPS = 32
 """Relations in a chain, at most."""
 _TRUSTED = 0.1
 """A chain whose error is below this, in standard deviations of the bank, counts as known."""
+# Tables are read by cubic interpolation, whose error is added to the doubt: fewer knots would flag more points.
 KNOTS = 320
 """Knots over which a curve is continued at either end."""
+# The widest x-warp searched (scale 4, shift 1.5) asks for points 2.25 ranges beyond an end.
 FAR = 2.0
 """How far that is, in ranges of the bank; an x-warp asks for little more."""
 _LAGRANGE = 3 / 128

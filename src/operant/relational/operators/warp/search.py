@@ -17,6 +17,7 @@ from operant.relational.operators.base import Context
 from operant.relational.operators.warp.parameters import Layout
 from operant.relational.operators.warp.refine import IGNORANT, Continuation
 
+# The best nodes only have to lie in the right basin; the refinement does the rest.
 _NODES = {1: 97, 2: 25}
 """Grid nodes a dimension, by the number of nonlinear entries; beyond two, quasi-random points."""
 _WIDEST = (np.log(4.0), 1.5)
