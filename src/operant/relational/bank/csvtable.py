@@ -26,7 +26,7 @@ _Row = tuple[int, list[str]]
 
 
 class RelationalWarning(UserWarning):
-    """A bank or a target that can be worked with, not as well as it seems."""
+    """The data can be used, but something about them was changed or is doubtful."""
 
 
 @dataclass(frozen=True, eq=False)

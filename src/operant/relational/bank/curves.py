@@ -145,7 +145,9 @@ class Ragged:
 
 def _surface(x: Array, y: Array) -> Function:
     p, d = x.shape
-    if p <= d + 1 or np.linalg.matrix_rank(x - x.mean(0), tol=1e-9 * np.ptp(x)) < d:  # a plane, or what there is of one
+    if (
+        p <= d + 1 or np.linalg.matrix_rank(x - x.mean(0), tol=1e-9 * np.ptp(x)) < d
+    ):  # too few points for a curved surface
         design = np.column_stack([np.ones(p), x])
         plane = np.asarray(np.linalg.lstsq(design, y, rcond=None)[0], dtype=np.float64)
         return partial(_plane, plane)

@@ -12,7 +12,7 @@ from operant.core.checks import OperantError
 from operant.relational.bank.curves import Array
 
 FAR = 20.0
-"""A target that lies so many times as far from the middle of the bank as the bank does has other units."""
+"""A target this many times as far from the middle of the bank as the bank itself reaches is in other units."""
 
 
 class CannotAdaptError(OperantError):

@@ -15,7 +15,7 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.frames import check_lengths, column, columns_of, keys_of, numbers, plain_array, rows_of
 
 LARGEST = 1e300
-"""Numbers beyond this have sums that are none."""
+"""Sums of larger numbers may overflow."""
 
 
 def long_form(

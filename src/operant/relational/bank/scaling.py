@@ -22,7 +22,7 @@ class Scaling:
     def of(cls, low: Array, high: Array, y: Array) -> Scaling:
         """Of points between ``low`` and ``high`` (D,) with values (n, C); a constant has the scale 1.
 
-        Values are divided by the largest before they are squared: of 1e170 there is no square, of 1e-170 it is zero.
+        Values are divided by the largest before they are squared: 1e170 squared overflows, 1e-170 squared is zero.
         """
         half = (high - low) / 2
         largest = np.abs(y).max(0)

@@ -197,9 +197,9 @@ class TaskBank:
         return replace(bank, whole=(self, padded))
 
     def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What ``make`` gives, made once for this bank: what operators learn of it and share."""
+        """The result of ``make``, computed once for this bank and shared by all operators."""
         if key not in self._memory:
-            self._memory.setdefault(key, make())  # of two threads that make it, one is heard
+            self._memory.setdefault(key, make())  # two threads may both make it; the first result stays
         return self._memory[key]
 
     @cached_property

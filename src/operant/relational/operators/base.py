@@ -107,11 +107,11 @@ class RelationalOperator(ABC):
     expresses: str
     """The functions that it reaches from a bank, in one line."""
     uses_bank: ClassVar[bool] = True
-    """Whether its curves are made of the bank's. Those without are the measure of what noise a context has."""
+    """Whether predictions use the bank's curves. The noise of a context is estimated with operators that do not."""
     plain: ClassVar[bool] = False
-    """Whether it is a baseline: what a sceptic would try first, and what a target outside the family falls back to."""
+    """Whether it is a plain baseline, which relational operators have to beat."""
     needs: Literal["curves", "params", "labels"] = "curves"
-    """What a bank must tell of its tasks."""
+    """What the operator needs of a bank's tasks: their curves alone, known parameters, or labels."""
 
     @classmethod
     def proposals(cls, bank: TaskBank) -> Sequence[RelationalOperator]:
@@ -123,7 +123,7 @@ class RelationalOperator(ABC):
         """Learn from the known tasks, in scaled units.
 
         Raises:
-            CannotAdaptError: if the bank has not what it needs.
+            CannotAdaptError: if the bank lacks what the operator needs.
         """
 
 

@@ -5,7 +5,7 @@ e_i = y_i - yhat_{-i}(x_i), found at the distance d_i from the nearest other poi
 
     sd(x)^2 = s^2 (1/2 + (d(x) / g)^2),   s^2 = mean_i e_i^2 / (1/2 + (d_i / g)^2),   g = median_i d_i,
 
-so that errors grow linearly away from the context, as those of a curve of unknown slope do. A single context point has
+so that errors grow linearly away from the context, as for a curve of unknown slope. A single context point has
 s = g = 1: the spread of the bank, over half of its range.
 """
 
@@ -34,7 +34,7 @@ from operant.relational.operators.base import (
 from operant.relational.operators.ridge import Ridge, ridge
 
 _RUNNERS_UP = 5
-"""Known tasks that say how uncertain the nearest one is."""
+"""Known tasks whose distance from the nearest one gives its uncertainty."""
 # Polynomials of high degree leave the range of their points steeply.
 _DEGREES = 7
 """Polynomial degrees tried at most: 0 to 6."""

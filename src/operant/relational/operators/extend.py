@@ -38,7 +38,7 @@ class Extend(RelationalOperator):
 
     Args:
         label: the label of the tasks that holds their order, 0, 1, 2, ...
-        ahead: orders beyond the bank that a target of unknown order may have; the fact ``label`` of a context decides.
+        ahead: orders beyond the bank that a target of unknown order may have; the fact ``label`` gives it.
         closure: largest relative residual of the bank in S_d = S_{d-1} + m S_{d-1} with which it applies.
         floor: smallest standard deviation of the noise, in scaled units.
     """

@@ -180,7 +180,7 @@ def train(net: nn.Module, call: Call, bank: TaskBank, plan: Plan) -> Array:
     """Adam on random pairs of inner tasks, the best state on the held-out outer split kept.
 
     The loss of a pair is the mean squared error over one plus the mean square of what is asked, both in units of the
-    context's scale: a context that says little must not rule the others.
+    context's scale: otherwise pairs with an uninformative context would dominate.
 
     Args:
         net: its parameters are trained in place.

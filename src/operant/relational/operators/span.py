@@ -34,7 +34,7 @@ TAU = np.array([1.0, 4.0, 16.0, 64.0, 256.0])
 # Four levels a decade, from rounding to the spread of the bank.
 SIGMA = np.logspace(-8, 0, 33)
 TAIL = 0.1
-"""Weight of log tau: a much wider prior than the bank's has to be needed."""
+"""Weight of log tau: a much wider prior than the bank's is chosen only if the context needs it."""
 PULL = 4.0
 """Standard deviation of the prior on log sigma around what the bank leaves unexplained."""
 

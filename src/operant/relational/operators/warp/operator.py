@@ -275,7 +275,7 @@ class AdaptedWarp(Adapted):
         f, kept = self.found, self.kept
         total = f.total[kept]  # (B, P, C)
         lever = np.einsum("bpct,btu,bpcu->bpc", f.jacobian[kept], f.covariance[kept], f.jacobian[kept]) / total**2
-        left = np.where(lever < 1 - 1e-6, 1 - lever, np.nan)  # a point that fixes the fit cannot speak
+        left = np.where(lever < 1 - 1e-6, 1 - lever, np.nan)  # the fit passes through such a point whatever its value
         m, v = self.context.y - f.residual[kept] / left, total**2 / left
         w = self._weights(f.anchor_sd[kept])
         mean = (w * m).sum(0)

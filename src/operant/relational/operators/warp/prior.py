@@ -119,7 +119,7 @@ def learn_prior(bank: TaskBank, layout: Layout, *, follow: bool, targets: int = 
         counts=counts[to],
         steps=12,
     )
-    clear = counts[to][..., None] * (found.noise[:, None] / found.total) ** 2  # what is continued says little
+    clear = counts[to][..., None] * (found.noise[:, None] / found.total) ** 2  # continued values are uncertain
     left = (clear * found.residual**2).sum(1) / clear.sum(1)
     spread = np.sqrt(np.median((found.theta - identity) ** 2, axis=0) / CHI2_MEDIAN)
     prior = WarpPrior(identity, np.maximum(spread, 0.02), np.sqrt(np.median(left, axis=0)))
