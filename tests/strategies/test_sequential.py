@@ -178,9 +178,9 @@ def test_a_race_of_two_is_a_negative_hypergeometric(m: int, own: int, k: int) ->
 @pytest.mark.parametrize("name", ["race@16:5", "race@16:5:fail", "lead@16:3", "first@16", "priced(lead@16:2, 0.01)"])
 def test_ten_thousand_rollouts_are_finite_and_quick(name: str) -> None:
     s, o = parse(name), from_counts(2600, 2500, 1500, 1000, 700, 300, *[1] * 400, invalid=1000)
-    start = time.perf_counter()
+    start = time.process_time()
     value, weights, draws = estimate(s, o).value, credit(s, o), expected_draws(s, o)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10  # of the processor: a busy machine is no failure
     assert weights.isfinite().all() and weights.abs().max() > 0 and abs(weights.sum()) < 1e-11 * o.m
     assert 0 < value < 1 and 1 < draws <= 16
     sampled = o.map(lambda x: x[torch.rand(4000, o.m, generator=torch.Generator().manual_seed(0)).topk(16).indices])
