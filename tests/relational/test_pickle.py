@@ -19,10 +19,10 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
 from operant.relational.operators.base import Context, RelationalOperator
-from operant.relational.operators.bilinear import Bilinear
 from operant.relational.operators.compose import Compose
 from operant.relational.operators.gp import ContextGP, TaskGP
-from operant.relational.operators.psi import Psi
+from operant.relational.operators.learned.bilinear import Bilinear
+from operant.relational.operators.learned.psi import Psi
 from operant.relational.operators.registry import operator_names
 
 POINTS = np.linspace(-1, 1, 20)[:, None]

@@ -19,12 +19,12 @@ from operant.relational.bank.primitives import polynomials, primitives
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, CannotAdaptError, Context, RelationalOperator
 from operant.relational.operators.baselines import ContextMean, Interpolation, Nearest, Polynomial
-from operant.relational.operators.bilinear import Bilinear
 from operant.relational.operators.compose import Compose
 from operant.relational.operators.extend import Extend
 from operant.relational.operators.gp import ContextGP, TaskGP
+from operant.relational.operators.learned.bilinear import Bilinear
+from operant.relational.operators.learned.psi import Psi
 from operant.relational.operators.pca import BankPCA
-from operant.relational.operators.psi import Psi
 from operant.relational.operators.registry import candidates, is_named, kinds, operator_names, parse_operator
 from operant.relational.operators.span import Span
 from operant.relational.operators.warp.operator import FORMS, Warp

@@ -1,1 +1,1 @@
-"""."""
+"""Banks of known tasks: reading, evaluating, splitting and storing them."""

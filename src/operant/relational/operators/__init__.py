@@ -1,1 +1,1 @@
-"""."""
+"""Kinds of relations between tasks, one file an operator."""

@@ -21,7 +21,7 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, Context, Decomposition, Fitted, RelationalOperator
 from operant.relational.operators.components import Components
-from operant.relational.operators.pairs import COMPONENTS, LARGEST, Call, Plan, train
+from operant.relational.operators.learned.pairs import COMPONENTS, LARGEST, Call, Plan, train
 
 _ANCHORS = 3
 """Known tasks that a target is explained by."""

@@ -11,10 +11,10 @@ from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import Adapted, Context
 from operant.relational.operators.baselines import Nearest
-from operant.relational.operators.bilinear import Bilinear
 from operant.relational.operators.components import Components
-from operant.relational.operators.pairs import Layers, PairSampler
-from operant.relational.operators.psi import Psi
+from operant.relational.operators.learned.bilinear import Bilinear
+from operant.relational.operators.learned.pairs import Layers, PairSampler
+from operant.relational.operators.learned.psi import Psi
 from operant.relational.operators.ridge import ridge
 
 QUICK = [Psi(steps=25, members=2, width=16, batch=8), Bilinear(steps=25, rank=3, width=16, batch=8)]

@@ -11,15 +11,15 @@ from torch import nn
 
 from operant.relational.bank.curves import Array
 from operant.relational.operators.base import Adapted, Context, register
-from operant.relational.operators.learned import (
+from operant.relational.operators.learned.base import (
     FittedLearned,
     LearnedOperator,
     explanations,
     mixture,
     posterior_weights,
 )
-from operant.relational.operators.networks import BilinearNet
-from operant.relational.operators.pairs import FLOOR, Call
+from operant.relational.operators.learned.networks import BilinearNet
+from operant.relational.operators.learned.pairs import FLOOR, Call
 from operant.relational.operators.ridge import Ridge, ridge
 
 

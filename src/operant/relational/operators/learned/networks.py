@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from operant.relational.operators.pairs import OCTAVES, Layers, Pairs, features
+from operant.relational.operators.learned.pairs import OCTAVES, Layers, Pairs, features
 
 
 class PsiNet(nn.Module):

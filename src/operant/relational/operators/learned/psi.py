@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from operant.relational.bank.curves import Array
 from operant.relational.operators.base import Adapted, Context, leave_one_out, register
-from operant.relational.operators.learned import (
+from operant.relational.operators.learned.base import (
     FittedLearned,
     LearnedOperator,
     explanations,
     mixture,
     posterior_weights,
 )
-from operant.relational.operators.networks import PsiNet
-from operant.relational.operators.pairs import Call, Pairs
+from operant.relational.operators.learned.networks import PsiNet
+from operant.relational.operators.learned.pairs import Call, Pairs
 
 
 @register

@@ -1,0 +1,1 @@
+"""Operators with networks that are trained on ordered pairs of bank tasks."""
