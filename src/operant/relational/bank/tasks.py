@@ -17,13 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from operant.core.checks import DataError, InputError
 from operant.relational.bank import storage
-from operant.relational.bank.build import callable_tasks, measured_tasks
 from operant.relational.bank.curves import Array, Function, choose_method
 from operant.relational.bank.measured import Measured
 from operant.relational.bank.parameters import ParameterTable
 from operant.relational.bank.reading import long_form, matrix, names
 from operant.relational.bank.scaling import Scaling
-from operant.relational.bank.task import BatchFunction, Task, scaled_batch
+from operant.relational.bank.task import BatchFunction, Task, callable_tasks, measured_tasks, scaled_batch
 
 T = TypeVar("T")
 
