@@ -16,7 +16,7 @@ from operant.language import (
     hold_out_combinations,
     hold_out_order,
 )
-from operant.language.bank import check_no_leak
+from operant.language.splits import check_no_leak
 
 ROWS = [
     {"task": "up", "x": "ab", "y": "AB"},

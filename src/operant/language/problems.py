@@ -8,7 +8,8 @@ from math import gcd
 
 from operant.core.checks import DataError, InputError
 from operant.core.rng import numpy_generator
-from operant.language.bank import TextBank, TextSplit, TextTask, hold_out_combinations, hold_out_order, task_of
+from operant.language.bank import TextBank, TextTask, task_of
+from operant.language.splits import TextSplit, hold_out_combinations, hold_out_order
 
 VOWELS = "aeiou"
 LENGTHS = (6, 14)

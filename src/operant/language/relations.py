@@ -9,7 +9,8 @@ from itertools import product
 from typing import Any, Protocol
 
 from operant.core.checks import DataError, InputError, check_int
-from operant.language.bank import CannotRunError, LeakError, TextBank, TextTask, check_no_leak
+from operant.language.bank import CannotRunError, TextBank, TextTask
+from operant.language.splits import LeakError, check_no_leak
 
 
 class Run(Protocol):

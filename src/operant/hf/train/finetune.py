@@ -1,0 +1,108 @@
+"""Fine-tune a policy on encoded examples with :class:`AlignedSFTTrainer`; a run that was killed goes on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+
+from operant.hf.folder import quiet
+from operant.hf.rollouts.policy import Encoded, Policy
+from operant.hf.train.checkpoints import clear, go_back, newest
+from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
+
+LOGS = 100
+"""Logs a run, about: what a progress display shows without the run waiting for it."""
+
+
+class _Report(TrainerCallback):
+    def __init__(self, progress: Callable[[int, float], None]) -> None:
+        self.progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Pass step and loss on."""
+        if logs and "loss" in logs:
+            self.progress(state.global_step, logs["loss"])
+
+
+def finetune(
+    policy: Policy,
+    rows: Sequence[Encoded],
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    strategy: str = "pass@1",
+    seed: int = 0,
+    folder: Path | None = None,
+    save_steps: int = 0,
+    progress: Callable[[int, float], None] | None = None,
+) -> list[tuple[int, float]]:
+    """Train the policy in place; returns (step, loss) of every log.
+
+    Args:
+        policy: model or adapter, and tokenizer.
+        rows: prompts and targets as tokens.
+        steps: optimizer steps, with a linear warm-up over 5 % of them and a cosine decay.
+        batch_size: rows a step.
+        learning_rate: the largest.
+        strategy: what the loss aims at; pass@1 is cross-entropy.
+        seed: of the order of the rows.
+        folder: where checkpoints lie. A run that is started again there goes on from its newest whole checkpoint.
+        save_steps: steps between checkpoints; 0 for none.
+        progress: called with step and loss.
+    """
+    cuda = policy.device.type == "cuda"
+    streams = torch.random.fork_rng(devices=[policy.device] if cuda else [])  # the trainer seeds the global ones
+    with TemporaryDirectory() as scratch, warnings.catch_warnings(), streams:
+        quiet()
+        place = folder or Path(scratch)
+        place.mkdir(parents=True, exist_ok=True)
+        args = AlignedSFTConfig(
+            output_dir=str(place),
+            strategy=strategy,
+            max_steps=steps,
+            per_device_train_batch_size=batch_size,
+            learning_rate=learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=max(1, steps // 20),
+            weight_decay=0.0,
+            logging_steps=max(1, steps // LOGS),
+            save_strategy="steps" if save_steps else "no",
+            save_steps=save_steps or 500,
+            save_total_limit=2,
+            seed=seed,
+            data_seed=seed,
+            disable_tqdm=True,
+            report_to="none",
+            bf16=cuda,
+            gradient_checkpointing=False,
+            use_cpu=not cuda,
+        )
+        data = Dataset.from_list(
+            [{"input_ids": r.prompt + r.target, "labels": [-100] * len(r.prompt) + r.target} for r in rows]
+        )
+        trainer = AlignedSFTTrainer(
+            policy.model,
+            args,
+            processing_class=policy.tokenizer,
+            train_dataset=data,
+            callbacks=[_Report(progress)] if progress else None,
+        )
+        trainer.remove_callback(PrinterCallback)
+        start = None
+        if folder is not None and save_steps:
+            go_back(folder, folder / "record.jsonl", last=steps)
+            start = newest(folder)
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        history = [(int(log["step"]), float(log["loss"])) for log in trainer.state.log_history if "loss" in log]
+        if folder is not None:
+            clear(folder)
+    policy.model.eval()
+    return history

@@ -1,0 +1,235 @@
+"""A target task that was adapted to: its candidates with their posterior, predictions, and whether to trust them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from operant.core.checks import InputError
+from operant.language.execute import Execute, Executor
+from operant.language.relations import Candidate
+from operant.language.search import Array, Posterior, effective_number, vote
+
+VOTERS = 64
+"""Candidates that vote at most. Parity with 5 supports leaves about 11 of 168 pairs that explain all of them."""
+WITHIN = 12.0
+"""Nats below the best candidate from which a candidate does not vote: e^-12 of its weight."""
+
+CLEARLY = float(np.log(2))
+"""Nats a support below the worst known lesson from which predictions are refused. Where the model executes exactly, all
+lessons are alike to 1e-4 nats, and a bare rank refused 12 of 560 parity targets that were right."""
+
+
+class FewShotWarning(UserWarning):
+    """No candidate explains the supports: predictions come from plain few-shot prompting."""
+
+
+@dataclass(frozen=True)
+class RankedCandidate:
+    """A candidate and what the supports say of it.
+
+    Args:
+        candidate: names of its steps.
+        weight: its posterior probability.
+        log_p: log-probability of each support.
+    """
+
+    candidate: Candidate
+    weight: float
+    log_p: tuple[float, ...]
+
+    @property
+    def explained(self) -> int:
+        """Supports whose output is more probable than all others together."""
+        return sum(value > np.log(0.5) for value in self.log_p)
+
+
+@dataclass(frozen=True)
+class TextApplicability:
+    """Whether the best candidate explains the supports as well as known tasks are explained.
+
+    Args:
+        log_p: mean log-probability of a support under the best candidate.
+        p_value: (1 + lessons of the bank whose mean is not larger) / (1 + lessons); None if the bank has none to
+            calibrate with.
+        lessons: number of them; they were not trained on.
+        lowest: the smallest of their means; -inf without any.
+    """
+
+    log_p: float
+    p_value: float | None
+    lessons: int
+    lowest: float
+
+    @property
+    def applies(self) -> bool:
+        """False if no candidate can be run, or every known lesson is explained clearly better."""
+        return self.log_p > -np.inf and self.log_p >= self.lowest - CLEARLY
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What the posterior says of one query.
+
+    Args:
+        output: the output with the largest share; ties go to the more likely candidate.
+        confidence: its share.
+        shares: of every output, largest first.
+    """
+
+    output: str
+    confidence: float
+    shares: dict[str, float]
+
+
+class AdaptedTextTask:
+    """What :meth:`LanguageExtrapolator.adapt` returns.
+
+    Args:
+        posterior: the scored candidates.
+        supports: the target's (input, output) pairs.
+        executor: runs tasks and candidates.
+        calibration: log-probabilities of known demonstrations under their true candidate, a list a lesson.
+    """
+
+    def __init__(
+        self,
+        posterior: Posterior,
+        supports: Sequence[tuple[str, str]],
+        executor: Executor,
+        calibration: Sequence[Sequence[float]],
+    ) -> None:
+        self.posterior, self.supports = posterior, tuple(supports)
+        self._executor, self._calibration = executor, calibration
+
+    @cached_property
+    def candidates_(self) -> list[RankedCandidate]:
+        """Every scored candidate, most likely first, with its weight if all of them are different tasks."""
+        weights, log_p = self.posterior.weights(), self.posterior.log_p
+        order = np.argsort(-self.posterior.log_likelihood, kind="stable")
+        return [
+            RankedCandidate(self.posterior.candidates[i], float(weights[i]), tuple(log_p[i].tolist())) for i in order
+        ]
+
+    @cached_property
+    def _voters(self) -> Posterior:
+        return self.posterior.best(VOTERS, within=WITHIN)
+
+    def applicability(self) -> TextApplicability:
+        """Compare the likelihood of the supports with that of known demonstrations which were not trained on."""
+        best = self.candidates_[0].log_p
+        mean, size = float(np.mean(best)), len(best)
+        known = [float(np.mean(values[:size])) for values in self._calibration]
+        below = sum(value <= mean for value in known)
+        p_value = (1 + below) / (1 + len(known)) if known else None
+        return TextApplicability(mean, p_value, len(known), min(known, default=-np.inf))
+
+    @property
+    def fallback_(self) -> str:
+        """Why predictions come from few-shot prompting, or "" if they come from the candidates."""
+        found = self.applicability()
+        if found.applies:
+            return ""
+        if found.log_p == -np.inf:
+            reasons = "; ".join(self._executor.failures.values())
+            return f"no candidate can be run on the supports ({reasons})"
+        return (
+            f"the best candidate gives a support a mean log-probability of {found.log_p:.1f}, clearly less than "
+            f"each of {found.lessons} known lessons gets"
+        )
+
+    def predict(self, inputs: Sequence[str], *, execute: Execute = "model") -> list[str]:
+        """The output for each input: the vote of the posterior, or plain few-shot prompting where that is refused.
+
+        Args:
+            inputs: queries.
+            execute: "model" runs anchors where they are callable and lets the model write the last step; "run" runs
+                the last step too, where it is callable.
+        """
+        return [v.output for v in self.vote(inputs, execute=execute)]
+
+    def vote(self, inputs: Sequence[str], *, execute: Execute = "model") -> list[Vote]:
+        """As :meth:`predict`, with each output's share of the posterior.
+
+        Candidates with the same outputs on supports and queries are one hypothesis: a task that can be written in many
+        ways counts once.
+        """
+        if isinstance(inputs, str):
+            raise InputError(f"expected a list of inputs, got one text: write [{inputs[:40]!r}].")
+        if not inputs:
+            return []
+        if reason := self.fallback_:
+            warnings.warn(f"few-shot prompting: {reason}.", FewShotWarning, stacklevel=2)
+            return [Vote(y, float("nan"), {}) for y in self._few_shot(inputs)]
+        weights, outputs = self._outputs(inputs, execute)
+        shares = vote(weights, outputs)
+        rest = iter(self._few_shot([x for x, s in zip(inputs, shares, strict=True) if not s]))
+        return [
+            Vote(*next(iter(s.items())), s) if s else Vote(next(rest), float("nan"), {})  # no voter runs on this input
+            for s in shares
+        ]
+
+    def effective_number(self, inputs: Sequence[str] = (), *, execute: Execute = "model") -> float:
+        """1 / sum of squared weights of the hypotheses that differ on supports and inputs; 1 if one is certain."""
+        weights, outputs = self._outputs(inputs, execute)
+        return effective_number(weights, [tuple(row) for row in self._behaviors(inputs, outputs, execute)])
+
+    def explain(self, top: int = 3) -> str:
+        """The best candidates, how many supports each explains, and how many hypotheses are left."""
+        lines: list[str] = []
+        if reason := self.fallback_:
+            lines.append(f"No candidate is trusted: {reason}. Predictions come from few-shot prompting.")
+        for place, found in enumerate(self.candidates_[:top]):
+            head = "best" if place == 0 else "next"
+            lines.append(
+                f"{head}: {found.candidate}  weight {found.weight:.2f}, explains {found.explained} of "
+                f"{len(self.supports)} supports, log p {sum(found.log_p):.1f}"
+            )
+        if not self.fallback_:
+            lines.append(f"effective number of hypotheses: {self.effective_number():.1f}")
+        known = self.applicability()
+        if known.p_value is not None:
+            lines.append(
+                f"log-probability of a support: {known.log_p:.1f}; of {known.lessons} known lessons "
+                f"{known.p_value:.0%} have less"
+            )
+        lines += [f"left out: {text}" for text in self._executor.failures.values()]
+        return "\n".join(lines)
+
+    def _outputs(self, inputs: Sequence[str], execute: Execute) -> tuple[Array, list[list[str | None]]]:
+        """Weights of the voters, (C,), and their outputs on the inputs, (C, Q)."""
+        voters = self._voters
+        outputs = self._executor.outputs(voters.candidates, inputs, execute=execute)
+        behaviors = self._behaviors(inputs, outputs, execute)
+        return voters.weights([tuple(row) for row in behaviors]), outputs
+
+    def _behaviors(
+        self, inputs: Sequence[str], outputs: Sequence[Sequence[str | None]], execute: Execute
+    ) -> list[list[str | None]]:
+        """Outputs of the voters on supports and inputs, (C, S + Q)."""
+        supports = self._executor.outputs(self._voters.candidates, [x for x, _ in self.supports], execute=execute)
+        return [[*a, *b] for a, b in zip(supports, outputs, strict=True)]
+
+    def _few_shot(self, inputs: Sequence[str]) -> list[str]:
+        """The supports and the query as a plain prompt, by the model without its adapter."""
+        if not inputs:
+            return []
+        shown = "".join(f"Input: {x}\nOutput: {y}\n\n" for x, y in self.supports)
+        with _without_adapter(self._executor.policy.model):
+            written = self._executor.write([f"{shown}Input: {x}\nOutput:" for x in inputs])
+        return [text.strip().partition("\n")[0] for text in written]
+
+
+@contextmanager
+def _without_adapter(model: object) -> Generator[None]:
+    disable = getattr(model, "disable_adapter", None)
+    if disable is None:
+        yield
+    else:
+        with disable():
+            yield

@@ -1,0 +1,144 @@
+"""Which candidates explain the supports: exhaustive search, beam search, and the posterior that both return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operant.core.rng import numpy_generator
+from operant.language.relations import Candidate
+
+Array = NDArray[np.float64]
+Score = Callable[[Sequence[Candidate]], Array]
+"""Candidates to their log-likelihoods of every support, (C, S); -inf where a candidate cannot be run."""
+EXHAUSTIVE = 4000
+"""Candidates up to which all are scored. Pairs of 23 programs are 383, chains of three several thousand."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Candidates and how likely they make the supports.
+
+    Args:
+        candidates: the scored ones.
+        log_p: (C, S) log p(y_i | candidate, x_i).
+    """
+
+    candidates: tuple[Candidate, ...]
+    log_p: Array
+
+    @property
+    def log_likelihood(self) -> Array:
+        """(C,) sum over supports."""
+        return self.log_p.sum(1)
+
+    def weights(self, behaviors: Sequence[Hashable] | None = None) -> Array:
+        """(C,) posterior: uniform over behaviors, and over the candidates of one behavior; sums to 1.
+
+        w_c proportional to exp(log_likelihood_c) / (number of candidates that behave as c does). All are 0 if no
+        candidate can be run.
+
+        Args:
+            behaviors: what each candidate does, (C,): equal values are one hypothesis. None: all are different.
+        """
+        total = self.log_likelihood
+        if not len(total) or total.max() == -np.inf:
+            return np.zeros(len(total))
+        w = np.exp(total - total.max())
+        if behaviors is not None:
+            count: dict[Hashable, int] = {}
+            for b in behaviors:
+                count[b] = count.get(b, 0) + 1
+            w = w / np.array([count[b] for b in behaviors])
+        return w / w.sum()
+
+    def best(self, count: int, *, within: float) -> Posterior:
+        """The ``count`` most likely candidates, none more than ``within`` nats below the best; most likely first."""
+        total = self.log_likelihood
+        order = np.argsort(-total, kind="stable")[:count]
+        order = order[total[order] >= max(total.max(initial=-np.inf) - within, np.finfo(np.float64).min)]
+        return Posterior(tuple(self.candidates[i] for i in order), self.log_p[order])
+
+
+def effective_number(weights: Array, behaviors: Sequence[Hashable]) -> float:
+    """1 / sum_b w_b^2, the effective number of different hypotheses; 0 without any."""
+    share: dict[Hashable, float] = {}
+    for w, b in zip(weights.tolist(), behaviors, strict=True):
+        share[b] = share.get(b, 0.0) + w
+    total = sum(w * w for w in share.values())
+    return 1 / total if total else 0.0
+
+
+def vote(weights: Array, outputs: Sequence[Sequence[str | None]]) -> list[dict[str, float]]:
+    """For every query, each output's share of the posterior, largest first. (C,), (C, Q) -> Q dictionaries.
+
+    A candidate that cannot be run on a query does not vote there.
+    """
+    found: list[dict[str, float]] = []
+    for q in range(len(outputs[0]) if outputs else 0):
+        share: dict[str, float] = {}
+        for w, row in zip(weights.tolist(), outputs, strict=True):
+            if (y := row[q]) is not None:
+                share[y] = share.get(y, 0.0) + w
+        total = sum(share.values()) or 1.0
+        found.append({y: w / total for y, w in sorted(share.items(), key=lambda pair: -pair[1])})
+    return found
+
+
+def exhaustive(candidates: Sequence[Candidate], score: Score) -> Posterior:
+    """Score every candidate."""
+    return Posterior(tuple(candidates), score(candidates))
+
+
+def beam(
+    candidates: Sequence[Candidate], score: Score, *, width: int = 32, rounds: int = 6, seed: int = 0
+) -> Posterior:
+    """Search over slots: the best ``width`` candidates are varied in one step at a time, until none of them improves.
+
+    It starts from every candidate of fewer steps than the longest, and ``width`` random ones of the longest. The
+    posterior is over what was scored.
+
+    Args:
+        candidates: all of them; only those that the search reaches are scored.
+        score: as for :func:`exhaustive`.
+        width: candidates that are kept.
+        rounds: at most.
+        seed: of the random start.
+    """
+    longest = max(len(c.steps) for c in candidates)
+    full = [c for c in candidates if len(c.steps) == longest]
+    start = [c for c in candidates if len(c.steps) < longest]
+    drawn = numpy_generator(seed, "beam").permutation(len(full))[:width]
+    start += [full[i] for i in drawn]
+    slots: dict[tuple[tuple[str, ...], int], list[Candidate]] = {}
+    for c in candidates:
+        for key in _slots(c):
+            slots.setdefault(key, []).append(c)
+    scored: dict[Candidate, Array] = {}
+    fresh = start
+    for _ in range(rounds):
+        scored |= dict(zip(fresh, score(fresh), strict=True))
+        top = sorted(scored, key=lambda c: -float(scored[c].sum()))[:width]
+        near = (c for t in top for key in [*_slots(t), *_longer(t, longest)] for c in slots.get(key, ()))
+        fresh = [c for c in dict.fromkeys(near) if c not in scored]
+        if not fresh:
+            break
+    return Posterior(tuple(scored), np.stack(list(scored.values())))
+
+
+def search(candidates: Sequence[Candidate], score: Score, *, limit: int = EXHAUSTIVE, seed: int = 0) -> Posterior:
+    """Exhaustive up to ``limit`` candidates, else beam search."""
+    return exhaustive(candidates, score) if len(candidates) <= limit else beam(candidates, score, seed=seed)
+
+
+def _slots(c: Candidate) -> list[tuple[tuple[str, ...], int]]:
+    """A candidate with one of its steps left out, and where: the key that its neighbors share."""
+    return [((*c.steps[:i], *c.steps[i + 1 :]), i) for i in range(len(c.steps))]
+
+
+def _longer(c: Candidate, longest: int) -> list[tuple[tuple[str, ...], int]]:
+    """The keys of the candidates that have one step more."""
+    return [(c.steps, i) for i in range(len(c.steps) + 1)] if len(c.steps) < longest else []

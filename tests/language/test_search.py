@@ -1,0 +1,97 @@
+"""The posterior against enumeration, votes, and beam search against exhaustive search."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+from operant.language import Candidate, sparse_parity
+from operant.language.search import Posterior, beam, effective_number, exhaustive, search, vote
+
+CANDIDATES = tuple(Candidate((name,)) for name in "abcd")
+
+
+def test_weights_against_enumeration():
+    """Four candidates, two of which behave alike: Bayes' rule, behavior by behavior."""
+    log_p = np.log([[0.9, 0.5], [0.2, 0.3], [0.6, 0.1], [0.5, 0.5]])
+    behaviors = ["x", "y", "x", "z"]
+    weights = Posterior(CANDIDATES, log_p).weights(behaviors)
+    likelihood = np.exp(log_p).prod(1)
+    joint = {}
+    for b in dict.fromkeys(behaviors):  # p(b) = 1/3, p(candidate | b) uniform
+        members = [k for k in range(4) if behaviors[k] == b]
+        for k in members:
+            joint[k] = 1 / 3 / len(members) * likelihood[k]
+    expected = np.array([joint[k] for k in range(4)]) / sum(joint.values())
+    assert weights == pytest.approx(expected, abs=1e-12) and weights.sum() == pytest.approx(1)
+    assert Posterior(CANDIDATES, log_p).weights() == pytest.approx(likelihood / likelihood.sum())
+
+
+def test_parity_votes_against_enumeration_of_the_masks():
+    """Exact execution: the weights of the six (anchor, bit) pairs of a mask count the mask once."""
+    split = sparse_parity(5, sizes=(1, 2, 3), target=4)
+    pairs = [
+        (a, b) for a in split.bank if a.order == 3 for b in split.bank if b.order == 1 and b.parts[0] not in a.parts
+    ]
+    target = split.targets[1]
+    shown, query = ["1 0 0 1 0", "0 1 1 0 1", "1 1 1 1 1"], "1 0 1 0 0"
+    value = lambda a, b, x: str(int(a.output(x)) ^ int(b.output(x)))  # noqa: E731
+    log_p = np.array([[0.0 if value(a, b, x) == target.output(x) else -50.0 for x in shown] for a, b in pairs])
+    outputs = [[value(a, b, query)] for a, b in pairs]
+    behaviors = [tuple(value(a, b, x) for x in split.bank.inputs) for a, b in pairs]
+    candidates = tuple(Candidate((a.name, b.name)) for a, b in pairs)
+    weights = Posterior(candidates, log_p).weights(behaviors)
+    masks = [t for t in split.targets if all(t.output(x) == target.output(x) for x in shown)]
+    share = sum(t.output(query) == "1" for t in masks) / len(masks)
+    (found,) = vote(weights, outputs)
+    assert found.get("1", 0.0) == pytest.approx(share) and effective_number(weights, behaviors) == pytest.approx(
+        len(masks)
+    )
+
+
+def test_a_candidate_that_cannot_run_has_no_weight():
+    log_p = np.array([[-np.inf, -1.0], [-1.0, -1.0], [-2.0, -1.0], [-300.0, -1.0]])
+    posterior = Posterior(CANDIDATES, log_p)
+    assert posterior.weights()[0] == 0 and posterior.weights().sum() == pytest.approx(1)
+    assert [str(c) for c in posterior.best(9, within=10.0).candidates] == ["b", "c"]
+    assert [str(c) for c in posterior.best(1, within=10.0).candidates] == ["b"]
+    nothing = Posterior(CANDIDATES, np.full((4, 2), -np.inf))
+    assert nothing.weights().sum() == 0 and not nothing.best(9, within=10.0).candidates
+    assert effective_number(nothing.weights(), "abcd") == 0
+
+
+def test_votes_leave_out_what_cannot_be_run():
+    weights = np.array([0.5, 0.3, 0.2])
+    first, second = vote(weights, [["x", None], ["y", None], ["y", None]])
+    assert first == pytest.approx({"x": 0.5, "y": 0.5}) and second == {}
+    assert vote(weights, [["x"], [None], ["y"]]) == [pytest.approx({"x": 5 / 7, "y": 2 / 7})]
+
+
+def test_beam_finds_what_exhaustive_search_finds():
+    """Chains of three of 12 steps; a step that is right in its place makes the supports likelier."""
+    names = [chr(97 + i) for i in range(12)]
+    space = [Candidate(steps) for n in (1, 2, 3) for steps in product(names, repeat=n)]
+    truth = ("c", "k", "e")
+    seen = []
+
+    def score(some):
+        seen.extend(some)
+        right = [sum(a == b for a, b in zip(c.steps[::-1], truth[::-1], strict=False)) for c in some]
+        return np.array([[-3.0 + r, -3.0 + r] for r in right])
+
+    assert exhaustive(space, score).best(1, within=1).candidates == (Candidate(truth),)
+    seen.clear()
+    found = beam(space, score, width=8)
+    assert found.best(1, within=1).candidates == (Candidate(truth),)
+    assert len(seen) == len(set(seen)) == len(found.candidates) < len(space)
+    assert len(search(space, score).candidates) == len(space) and len(search(space, score, limit=99).candidates) < len(
+        space
+    )
+
+
+def test_beam_on_one_candidate():
+    posterior = beam([Candidate(("a",))], lambda some: np.full((len(some), 1), math.log(0.5)))
+    assert posterior.candidates == (Candidate(("a",)),)
