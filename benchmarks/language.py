@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from operant.hf.rollouts.bytes import byte_policy
-from operant.hf.rollouts.policy import Policy
+from operant.hf.rollouts.policy import Policy, byte_policy
 from operant.language import Compose, random_words, string_chains, string_programs
 from operant.language.relations import BankRun
 from operant.language.score import encode_texts, log_probs

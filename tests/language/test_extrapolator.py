@@ -258,7 +258,7 @@ def test_settings_that_cannot_work(bank, settings, error, message):
 
 
 def test_a_local_model_with_lora(bank, tmp_path):
-    from operant.hf.rollouts.bytes import byte_policy
+    from operant.hf.rollouts.policy import byte_policy
 
     byte_policy([], hidden=16, layers=1).save(tmp_path / "base")
     model = LanguageExtrapolator(str(tmp_path / "base"), lora_rank=2, steps=3, batch_size=4, device="cpu").fit(bank)

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from operant.core.checks import DataError
-from operant.hf.rollouts.bytes import byte_policy
-from operant.hf.rollouts.policy import Encoded
+from operant.hf.rollouts.policy import Encoded, byte_policy
 from operant.language.score import _groups, encode_texts, generate, log_probs
 
 PAIRS = [

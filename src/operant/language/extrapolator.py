@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from operant.core.checks import ConfigError, DataError, check_int
 from operant.core.record import lock_folder, read_records, write_records
-from operant.hf.rollouts.bytes import byte_policy
-from operant.hf.rollouts.policy import Policy, add_lora, load_policy
+from operant.hf.rollouts.policy import Policy, add_lora, byte_policy, load_policy
 from operant.hf.train.finetune import finetune
 from operant.language.adapted import AdaptedTextTask
 from operant.language.bank import TextBank, TextTask, check_function

@@ -2,8 +2,7 @@
 
 import torch
 
-from operant.hf.rollouts.bytes import byte_policy
-from operant.hf.rollouts.policy import Encoded
+from operant.hf.rollouts.policy import Encoded, byte_policy
 from operant.hf.train.finetune import finetune
 
 

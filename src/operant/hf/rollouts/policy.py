@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -216,3 +216,39 @@ def dataset(policy: Policy, prompts: Sequence[Prompt], data: DataConfig) -> Data
             for p, prompt in zip(prompts, said, strict=True)
         ]
     )
+
+
+def byte_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """One token a UTF-8 byte, and one for each of ``words``."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", *alphabet])}
+    tokenizer: Any = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in dict.fromkeys(words)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", clean_up_tokenization_spaces=False
+    )
+
+
+def byte_policy(words: Sequence[str] = (), *, seed: int = 0, hidden: int = 128, layers: int = 4) -> Policy:
+    """A Llama over bytes with random weights from ``seed``: 830,000 parameters with the defaults."""
+    tokenizer: Any = byte_tokenizer(words)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=8 * hidden // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=4096,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+        # transformers' 0.02 is for wide models. At width 64, exclusive or of two bits took 218 steps with it and 38 with
+        # 0.08; on random batches of a parity bank it was not learned in 400 steps with 0.02.
+        initializer_range=hidden**-0.5,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(child_seed(seed, "byte model"))
+        return Policy(LlamaForCausalLM(config), tokenizer)

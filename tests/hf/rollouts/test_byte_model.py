@@ -2,8 +2,7 @@
 
 import torch
 
-from operant.hf.rollouts.bytes import byte_policy
-from operant.hf.rollouts.policy import load_policy
+from operant.hf.rollouts.policy import byte_policy, load_policy
 
 
 def test_any_text_and_a_name_as_one_token(tmp_path):
