@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from operant import cli, report
-from operant.cli import AuditConfig, ReportConfig, main
+from operant.cli import ReportConfig, main
 from operant.core.checks import DataError
 from operant.core.record import LOCK, lock_folder, read_records
-from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
+from operant.hf.config import DemoConfig, EvaluateConfig, PlanConfig, TrainConfig
 from operant.hf.rollouts.evaluate import evaluate
 from operant.hf.rollouts.plan import plan
 from operant.hf.train.run import run_training
+from operant.published.audit import AuditConfig
 from operant.relational.run import ExtrapolateConfig, extrapolate
 
 
@@ -45,7 +46,7 @@ VERBS = {
     "audit": lambda out, d: cli.audit(AuditConfig(output_dir=out)),
     "extrapolate": lambda out, d: extrapolate(ExtrapolateConfig(bank(d), bank(d), "T", "x", "y", output_dir=out)),
     "report": lambda out, d: cli.report(ReportConfig(audited(d), out)),
-    "demo": lambda out, d: cli.demo(cli.DemoConfig(out)),
+    "demo": lambda out, d: cli.demo(DemoConfig(out)),
 }
 
 

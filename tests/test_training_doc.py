@@ -12,6 +12,7 @@ import operant.hf.train.settings
 from operant import cli
 from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
+from operant.published.audit import AuditConfig
 from operant.strategies import parse
 from operant.verify import Prompt
 
@@ -87,7 +88,7 @@ def test_a_command_that_does_not_work_is_caught(line, received, capsys):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_setting_that_a_page_names_is_there(page):
-    known = {f.name for c in (TrainConfig, EvaluateConfig, PlanConfig, cli.AuditConfig) for f in fields(c)}
+    known = {f.name for c in (TrainConfig, EvaluateConfig, PlanConfig, AuditConfig) for f in fields(c)}
     known |= {f"data.{f.name}" for f in fields(DataConfig)} | {"config", "print_config", "help"}
     text = BLOCK.sub("", PAGES[page])
     named = set(re.findall(r"`--([\w.]+)", text)) | set(re.findall(r"`(data\.\w+)`", text))

@@ -9,7 +9,7 @@ import os
 import sys
 import webbrowser
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import NoneType
@@ -105,56 +105,6 @@ class ReportConfig:
     open: bool = False
 
 
-@dataclass(frozen=True)
-class DemoConfig:
-    """The settings of the demo.
-
-    Args:
-        output_dir: folder of the run.
-        seeds: number of seeds, with one warm start and four branches each.
-        warm_steps: cross-entropy steps before the branches.
-        steps: steps of each branch.
-        jobs: branches trained at once, each in its own process with one thread. Default: one per CPU core.
-        resume: continue a demo that was stopped, or show one that is finished.
-        open: whether to open the page in a browser at the end.
-    """
-
-    output_dir: Path = Path("runs/demo")
-    seeds: int = 3
-    warm_steps: int = 500
-    steps: int = 350
-    jobs: int | None = None
-    resume: bool = True
-    open: bool = True
-
-
-@dataclass(frozen=True)
-class AuditConfig:
-    """The settings of the audit.
-
-    Args:
-        n: budget N of the rules that have one. Default: the strategy's budget, else 4.
-        m: rollouts per group, M. Default: 2 N.
-        strategy: deployed strategy, any that counts successes. Default: pass@N.
-        rules: published rules to audit; all: those and cat-log, dr-grpo, grpo-passk-std, pkpo-sloo,
-            pkpo-sloo-centered.
-        output_dir: folder of the audit. It must be new.
-        open: whether to open the page in a browser.
-    """
-
-    n: int | None = None
-    m: int | None = None
-    strategy: str = ""
-    rules: list[str] = field(
-        default_factory=lambda: [
-            *("grpo", "rloo", "maxrl", "pkpo", "pkpo-sloo-1", "pkpo-centered", "pkpo-sloo-1-centered"),
-            *("passk-training", "grpo-passk", "plug-in", "cat-raw"),
-        ]
-    )
-    output_dir: Path = Path("runs/audit")
-    open: bool = False
-
-
 def train(config: Any) -> None:
     """Train, then report."""
     from operant.hf.train.run import run_training
@@ -182,7 +132,7 @@ def plan(config: Any) -> None:
     _report(run(config), open_page=config.open)
 
 
-def audit(config: AuditConfig) -> None:
+def audit(config: Any) -> None:
     """Audit, then show it."""
     from operant.core.record import claim_folder, write_records
     from operant.published import audit_records
@@ -210,20 +160,12 @@ def report(config: ReportConfig) -> None:
     _report(config.run_dir, open_page=config.open, out_dir=config.out_dir)
 
 
-def demo(config: DemoConfig) -> None:
-    """Train the embedded model with four objectives, then show the page."""
+def demo(config: Any) -> None:
+    """Train the embedded model four ways, and show the page."""
     from operant.hf.train.demo import demo_config
     from operant.hf.train.run import run_training
 
-    settings = demo_config(
-        config.output_dir,
-        seeds=config.seeds,
-        warm_steps=config.warm_steps,
-        steps=config.steps,
-        jobs=config.jobs,
-        resume=config.resume,
-    )
-    _report(run_training(settings), open_page=config.open)
+    _report(run_training(demo_config(config)), open_page=config.open)
 
 
 def main(args: list[str] | None = None) -> int:
@@ -279,7 +221,8 @@ class _Parser(ArgumentParser):
 
 def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
     """The parser, and verb -> (its config, its function)."""
-    from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
+    from operant.hf.config import DemoConfig, EvaluateConfig, PlanConfig, TrainConfig
+    from operant.published.audit import AuditConfig
     from operant.relational.run import ExtrapolateConfig
 
     parser = _Parser(

@@ -1,4 +1,4 @@
-"""The configurations of ``operant train``, ``evaluate`` and ``plan``. Importing them loads no heavy library."""
+"""The configurations of ``operant train | evaluate | plan | demo``. Importing them loads no heavy library."""
 
 from __future__ import annotations
 
@@ -262,3 +262,26 @@ def current_names(config: Mapping[str, Any]) -> dict[str, Any]:
 def config_dict(config: TrainConfig | EvaluateConfig | PlanConfig) -> dict[str, Any]:
     """The configuration as plain JSON values."""
     return json.loads(json.dumps(asdict(config), default=str))
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The settings of the demo.
+
+    Args:
+        output_dir: folder of the run.
+        seeds: number of seeds, with one warm start and four branches each.
+        warm_steps: cross-entropy steps before the branches.
+        steps: steps of each branch.
+        jobs: branches trained at once, each in its own process with one thread. Default: one per CPU core.
+        resume: continue a demo that was stopped, or show one that is finished.
+        open: whether to open the page in a browser at the end.
+    """
+
+    output_dir: Path = Path("runs/demo")
+    seeds: int = 3
+    warm_steps: int = 500
+    steps: int = 350
+    jobs: int | None = None
+    resume: bool = True
+    open: bool = True

@@ -245,8 +245,8 @@ def byte_policy(words: Sequence[str] = (), *, seed: int = 0, hidden: int = 128, 
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=True,
-        # transformers' 0.02 is for wide models. At width 64, exclusive or of two bits took 218 steps with it and 38 with
-        # 0.08; on random batches of a parity bank it was not learned in 400 steps with 0.02.
+        # transformers' 0.02 is for wide models. At width 64, exclusive or of two bits took 218 steps with it, and 38
+        # with 0.08; on random batches of a parity bank it was not learned in 400 steps with 0.02.
         initializer_range=hidden**-0.5,
     )
     with torch.random.fork_rng(devices=[]):
