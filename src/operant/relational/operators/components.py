@@ -20,10 +20,11 @@ class Components:
     Args:
         bank: the tasks.
         most: components at most; at least one is kept, even if all tasks are the same.
+        grid: (G, D) points at which tasks are compared; default the bank's own.
     """
 
-    def __init__(self, bank: TaskBank, most: int) -> None:
-        grid = bank.grid()
+    def __init__(self, bank: TaskBank, most: int, grid: Array | None = None) -> None:
+        grid = bank.grid() if grid is None else grid
         values = bank.values(grid)  # (F, G, C)
         flat = values.reshape(len(bank), -1)
         u, s, _ = np.linalg.svd(flat - flat.mean(0), full_matrices=False)

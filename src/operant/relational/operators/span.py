@@ -70,7 +70,7 @@ class Span(RelationalOperator):
     def _inflation(self, bank: TaskBank, count: int) -> tuple[Array, Array]:
         """(count,) kappa, and (C,) what the inner components leave unexplained of the outer tasks."""
         grid, split = bank.grid(), outer(bank, share=self.share)
-        inner = Components(split.train, self.components)
+        inner = Components(split.train, self.components, grid)
         if inner.flat:
             return np.ones(count), np.full(bank.c, 1e-6)
         mean, phi = inner(grid)  # (G, C), (G, C, k)
