@@ -13,7 +13,7 @@ import numpy as np
 from operant.core.checks import InputError
 from operant.language.execute import Execute, Executor
 from operant.language.relations import Candidate
-from operant.language.search import Array, Posterior, effective_number, vote
+from operant.language.search import Floats, Posterior, effective_number, vote
 
 VOTERS = 64
 """Candidates that vote at most. Parity with 5 supports leaves about 11 of 168 pairs that explain all of them."""
@@ -201,7 +201,7 @@ class AdaptedTextTask:
         lines += [f"left out: {text}" for text in self._executor.failures.values()]
         return "\n".join(lines)
 
-    def _outputs(self, inputs: Sequence[str], execute: Execute) -> tuple[Array, list[list[str | None]]]:
+    def _outputs(self, inputs: Sequence[str], execute: Execute) -> tuple[Floats, list[list[str | None]]]:
         """Weights of the voters, (C,), and their outputs on the inputs, (C, Q)."""
         voters = self._voters
         outputs = self._executor.outputs(voters.candidates, inputs, execute=execute)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from operant.core.rng import numpy_generator
 from operant.language.relations import Candidate
 
-Array = NDArray[np.float64]
-Score = Callable[[Sequence[Candidate]], Array]
+Floats = NDArray[np.float64]
+CandidateScore = Callable[[Sequence[Candidate]], Floats]
 """Candidates to their log-likelihoods of every support, (C, S); -inf where a candidate cannot be run."""
 EXHAUSTIVE = 4000
 """Candidates up to which all are scored. Pairs of 23 programs are 383, chains of three several thousand."""
@@ -28,14 +28,14 @@ class Posterior:
     """
 
     candidates: tuple[Candidate, ...]
-    log_p: Array
+    log_p: Floats
 
     @property
-    def log_likelihood(self) -> Array:
+    def log_likelihood(self) -> Floats:
         """(C,) sum over supports."""
         return self.log_p.sum(1)
 
-    def weights(self, behaviors: Sequence[Hashable] | None = None) -> Array:
+    def weights(self, behaviors: Sequence[Hashable] | None = None) -> Floats:
         """(C,) posterior: uniform over behaviors, and over the candidates of one behavior; sums to 1.
 
         w_c proportional to exp(log_likelihood_c) / (number of candidates that behave as c does). All are 0 if no
@@ -63,7 +63,7 @@ class Posterior:
         return Posterior(tuple(self.candidates[i] for i in order), self.log_p[order])
 
 
-def effective_number(weights: Array, behaviors: Sequence[Hashable]) -> float:
+def effective_number(weights: Floats, behaviors: Sequence[Hashable]) -> float:
     """1 / sum_b w_b^2, the effective number of different hypotheses; 0 without any."""
     share: dict[Hashable, float] = {}
     for w, b in zip(weights.tolist(), behaviors, strict=True):
@@ -72,7 +72,7 @@ def effective_number(weights: Array, behaviors: Sequence[Hashable]) -> float:
     return 1 / total if total else 0.0
 
 
-def vote(weights: Array, outputs: Sequence[Sequence[str | None]]) -> list[dict[str, float]]:
+def vote(weights: Floats, outputs: Sequence[Sequence[str | None]]) -> list[dict[str, float]]:
     """For every query, each output's share of the posterior, largest first. (C,), (C, Q) -> Q dictionaries.
 
     A candidate that cannot be run on a query does not vote there.
@@ -88,13 +88,13 @@ def vote(weights: Array, outputs: Sequence[Sequence[str | None]]) -> list[dict[s
     return found
 
 
-def exhaustive(candidates: Sequence[Candidate], score: Score) -> Posterior:
-    """Score every candidate."""
+def exhaustive(candidates: Sequence[Candidate], score: CandidateScore) -> Posterior:
+    """CandidateScore every candidate."""
     return Posterior(tuple(candidates), score(candidates))
 
 
 def beam(
-    candidates: Sequence[Candidate], score: Score, *, width: int = 32, rounds: int = 6, seed: int = 0
+    candidates: Sequence[Candidate], score: CandidateScore, *, width: int = 32, rounds: int = 6, seed: int = 0
 ) -> Posterior:
     """Search over slots: the best ``width`` candidates are varied in one step at a time, until none of them improves.
 
@@ -117,7 +117,7 @@ def beam(
     for c in candidates:
         for key in _slots(c):
             slots.setdefault(key, []).append(c)
-    scored: dict[Candidate, Array] = {}
+    scored: dict[Candidate, Floats] = {}
     fresh = start
     for _ in range(rounds):
         scored |= dict(zip(fresh, score(fresh), strict=True))
@@ -129,7 +129,9 @@ def beam(
     return Posterior(tuple(scored), np.stack(list(scored.values())))
 
 
-def search(candidates: Sequence[Candidate], score: Score, *, limit: int = EXHAUSTIVE, seed: int = 0) -> Posterior:
+def search(
+    candidates: Sequence[Candidate], score: CandidateScore, *, limit: int = EXHAUSTIVE, seed: int = 0
+) -> Posterior:
     """Exhaustive up to ``limit`` candidates, else beam search."""
     return exhaustive(candidates, score) if len(candidates) <= limit else beam(candidates, score, seed=seed)
 

@@ -8,7 +8,7 @@ from operant.relational.bank.families import FAMILIES
 from operant.relational.bank.primitives import polynomial_params, polynomial_values, polynomials
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import CannotAdaptError, Context, leave_one_out
-from operant.relational.operators.extend import Extend, FittedExtend, Posterior
+from operant.relational.operators.extend import CoefficientPosterior, Extend, FittedExtend
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -77,7 +77,7 @@ def test_cosine_sums_take_chebyshev_polynomials_of_cos_x() -> None:
     assert np.abs(bank.scaling.y_out(mean) - y[8:]).max() < 1e-3
 
 
-def slow(post: Posterior, phi: Array, y: Array, q: Array, *, noisy: bool) -> tuple[Array, Array]:
+def slow(post: CoefficientPosterior, phi: Array, y: Array, q: Array, *, noisy: bool) -> tuple[Array, Array]:
     """Mixture over orders and levels, each a textbook Gaussian conditional."""
     log, means, variances = [], [], []
     r = post.recursion

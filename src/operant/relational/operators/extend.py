@@ -102,12 +102,13 @@ class FittedExtend(Fitted):
                 f"bank's highest, {highest}."
             )
         posteriors = tuple(
-            Posterior(r, orders, context.x, context.y[:, c], self.settings.floor) for c, r in enumerate(self.outputs)
+            CoefficientPosterior(r, orders, context.x, context.y[:, c], self.settings.floor)
+            for c, r in enumerate(self.outputs)
         )
         return _AdaptedExtend(self, posteriors)
 
 
-class Posterior:
+class CoefficientPosterior:
     r"""y = Phi c + e, c ~ N(mean, V), e ~ N(0, s^2), mixed over orders and noise levels by their evidence.
 
     With Phi V Phi' = U L U' every noise level costs no more than a division.
@@ -178,7 +179,7 @@ class _AdaptedExtend(Adapted):
     """The coefficients of one target."""
 
     fitted: FittedExtend
-    posteriors: tuple[Posterior, ...]
+    posteriors: tuple[CoefficientPosterior, ...]
 
     @property
     def decompositions(self) -> tuple[Decomposition, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
