@@ -25,11 +25,21 @@ def test_every_file_that_the_readme_names_exists():
     for path in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
         assert (root / path).is_file(), path
     (tree,) = re.findall(r"```\nsrc/operant/\n(.*?)```", README, re.DOTALL)
-    named = re.findall(r"── (\S+)/", tree)
-    folders = {path.name for path in source.rglob("*") if path.is_dir() and any(path.glob("*.py"))}
-    inner = {"warp", "train", "plan", "audit", "extrapolation"}  # named in the line of their folder
-    assert folders <= {*named, *inner}
-    assert set(named) <= folders
+    folders = {path.parent.name for path in source.rglob("*.py")} - {"operant"}
+    missing = [name for name in sorted(folders) if not re.search(rf"\b{name}\b", tree)]
+    assert not missing, f"README.md's tree of src/operant does not name {missing}"
+    assert set(re.findall(r"── (\S+)/", tree)) <= folders
+
+
+def test_every_file_that_contributing_names_exists():
+    """A path, or in a walk the name of a file beside the one that was named before."""
+    root = Path(__file__).parents[1]
+    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    known = [str(path.relative_to(root)) for path in root.rglob("*.py") if ".venv" not in path.parts]
+    named = set(re.findall(r"`([\w/]+\.(?:py|md))`", text))
+    assert len(named) > 40
+    missing = [name for name in named if not (root / name).is_file() and not any(k.endswith("/" + name) for k in known)]
+    assert not missing, f"CONTRIBUTING.md names {missing}, and there is no such file"
 
 
 def test_every_strategy_of_the_readme_parses():

@@ -252,7 +252,7 @@ def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
         if verb in positional:
             sub.add_argument(positional[verb][0], type=Path, help=positional[verb][1])
         sub.add_class_arguments(config, skip={positional[verb][0]} if verb in positional else set())
-        verbs.add_subcommand(verb, sub, help=text.split(".")[0] + ".")
+        verbs.add_subcommand(verb, sub, help=text.split(". ")[0].split(".\n")[0] + ".")
     return parser, {verb: (config, function) for verb, (config, function, _) in actions.items()}
 
 

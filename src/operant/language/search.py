@@ -12,7 +12,7 @@ from operant.core.rng import numpy_generator
 from operant.language.relations import Candidate
 
 Floats = NDArray[np.float64]
-CandidateScore = Callable[[Sequence[Candidate]], Floats]
+ScoreAll = Callable[[Sequence[Candidate]], Floats]
 """Candidates to their log-likelihoods of every support, (C, S); -inf where a candidate cannot be run."""
 EXHAUSTIVE = 4000
 """Candidates up to which all are scored. Pairs of 23 programs are 383, chains of three several thousand."""
@@ -88,13 +88,13 @@ def vote(weights: Floats, outputs: Sequence[Sequence[str | None]]) -> list[dict[
     return found
 
 
-def exhaustive(candidates: Sequence[Candidate], score: CandidateScore) -> Posterior:
-    """CandidateScore every candidate."""
+def exhaustive(candidates: Sequence[Candidate], score: ScoreAll) -> Posterior:
+    """ScoreAll every candidate."""
     return Posterior(tuple(candidates), score(candidates))
 
 
 def beam(
-    candidates: Sequence[Candidate], score: CandidateScore, *, width: int = 32, rounds: int = 6, seed: int = 0
+    candidates: Sequence[Candidate], score: ScoreAll, *, width: int = 32, rounds: int = 6, seed: int = 0
 ) -> Posterior:
     """Search over slots: the best ``width`` candidates are varied in one step at a time, until none of them improves.
 
@@ -129,9 +129,7 @@ def beam(
     return Posterior(tuple(scored), np.stack(list(scored.values())))
 
 
-def search(
-    candidates: Sequence[Candidate], score: CandidateScore, *, limit: int = EXHAUSTIVE, seed: int = 0
-) -> Posterior:
+def search(candidates: Sequence[Candidate], score: ScoreAll, *, limit: int = EXHAUSTIVE, seed: int = 0) -> Posterior:
     """Exhaustive up to ``limit`` candidates, else beam search."""
     return exhaustive(candidates, score) if len(candidates) <= limit else beam(candidates, score, seed=seed)
 
