@@ -14,7 +14,7 @@ from operant.core.record import read_records, write_records
 
 PROBES = 64
 """Inputs on which two functions are compared, for :meth:`TextBank.from_functions` and the splits. 64 random words
-tell all 23 string programs apart; with 8, "compress" equals the identity in 1 of 16 draws (no word has a repeat)."""
+tell all 23 string programs apart; with 8, "compress" equals the identity in 1 of 17 draws (no word has a repeat)."""
 
 
 class CannotRunError(OperantError):
