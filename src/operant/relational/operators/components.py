@@ -10,8 +10,8 @@ import numpy as np
 from operant.relational.bank.curves import Array, interpolator
 from operant.relational.bank.tasks import TaskBank
 
-_SMALLEST = 1e-10
-"""Singular values below this part of the largest are rounding errors of values that carry 10 digits or so."""
+_SMALLEST = 1e-9
+"""Singular values below this part of the largest are rounding errors of values that carry 9 digits or so."""
 
 
 class Components:
