@@ -213,7 +213,7 @@ def test_demo_runs_small(tmp_path):
     assert "no job is left" in again.stdout and table in again.stdout
 
 
-def test_audit_prints_and_draws_what_each_rule_optimises(tmp_path):
+def test_audit_prints_and_draws_what_each_rule_optimizes(tmp_path):
     folder = tmp_path / "audit"
     run = operant("audit", "--n=3", "--m=6", "--rules=[grpo, pkpo-centered]", f"--output_dir={folder}")
     rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines() if line}

@@ -233,7 +233,7 @@ def test_what_mean_centring_does(m, n):
             assert found == pytest.approx(float(fraction_slope(name, n, m, p)), rel=1e-10, abs=1e-13), name
 
 
-def test_shipped_maxrl_optimises_the_harmonic_mixture_of_order_m_minus_one():
+def test_shipped_maxrl_optimizes_the_harmonic_mixture_of_order_m_minus_one():
     for m in (2, 5, 8):
         slope = sum(slope_of_pass(n, P.numpy()) / n for n in range(1, m))  # pyright: ignore[reportArgumentType]
         np.testing.assert_allclose(audit(maxrl, m, p=P).slope, slope, rtol=1e-12)
@@ -280,7 +280,7 @@ def test_grpo_is_no_multiple_of_pass_at_one_and_rloo_is():
     ],
     ids=str,
 )
-def test_credit_optimises_its_strategy_exactly(s):
+def test_credit_optimizes_its_strategy_exactly(s):
     target = PassAt(4) if isinstance(s, BestOf) else s  # on binary rewards the same
     found = audit(credit_of(s), 8, target=target)
     assert found.target_slope is not None and found.target_value is not None

@@ -263,7 +263,7 @@ def test_the_mean_is_over_the_batch_and_never_within_one_prompt() -> None:
     assert sequence.factor(Majority(8), alone, log_p=log_p).mean().item() == pytest.approx(1)
 
 
-def test_normalisation_neither_overflows_nor_divides_by_zero() -> None:
+def test_normalization_neither_overflows_nor_divides_by_zero() -> None:
     huge = torch.tensor([[1e308, 1e308], [1e308, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(paper.normalized(huge), torch.tensor([[4 / 3, 4 / 3], [4 / 3, 0]], dtype=torch.float64))
     assert torch.equal(paper.normalized(torch.zeros(2, 3)), torch.zeros(2, 3))

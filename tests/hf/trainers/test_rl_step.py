@@ -34,14 +34,14 @@ def log_p(model: torch.nn.Module, prompt: list[int], completion: list[int]) -> T
     return logits.log_softmax(-1)[range(len(completion)), completion].sum()
 
 
-def gradient(out: dict[str, Tensor], advantage: Tensor, normaliser: float) -> dict[str, Tensor]:
-    """Of sum_i -A_i log pi(y_i) / normaliser at the starting weights."""
+def gradient(out: dict[str, Tensor], advantage: Tensor, normalizer: float) -> dict[str, Tensor]:
+    """Of sum_i -A_i log pi(y_i) / normalizer at the starting weights."""
     model = load_policy("embedded", seed=3, device="cpu").model
     loss = torch.zeros(())
     for i, a in enumerate(advantage.tolist()):
         prompt = out["prompt_ids"][i][out["prompt_mask"][i] == 1].tolist()
         completion = out["completion_ids"][i][out["completion_mask"][i] == 1].tolist()
-        loss = loss - a * log_p(model, prompt, completion) / normaliser
+        loss = loss - a * log_p(model, prompt, completion) / normalizer
     loss.backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
