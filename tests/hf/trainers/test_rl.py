@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -411,12 +412,15 @@ def test_what_cannot_be_computed_is_said_before_any_rollout(tmp_path) -> None:
 
 
 def test_an_asynchronous_reward_function_gives_the_same_votes(tmp_path) -> None:
-    class Later(Even):
-        async def __call__(self, *args: Any, **kwargs: Any) -> list[AnsweredReward | None]:  # pyright: ignore
-            return super().__call__(*args, **kwargs)
+    even = Even()
 
+    @functools.wraps(even)
+    async def later(*args: Any, **kwargs: Any) -> list[AnsweredReward | None]:
+        return even(*args, **kwargs)
+
+    later.equivalent = even.equivalent  # pyright: ignore[reportFunctionMemberAccess]
     one, two = (
-        trained(AlignedGRPOTrainer, tmp_path, strategy="maj@3", rewards=[f], max_steps=1) for f in (Even(), Later())
+        trained(AlignedGRPOTrainer, tmp_path, strategy="maj@3", rewards=[f], max_steps=1) for f in (even, later)
     )
     assert torch.equal(one.rollouts[0]["advantages"], two.rollouts[0]["advantages"])
     assert one.reward_func_names == ["even"]
