@@ -14,7 +14,15 @@ from operant.relational.bank.csvtable import RelationalWarning, read_csv
 from operant.relational.bank.task import Task
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.operators.base import CannotAdaptError, Context, RelationalOperator
+from operant.relational.operators.base import (
+    Adapted,
+    CannotAdaptError,
+    Context,
+    Decomposition,
+    Fitted,
+    RelationalOperator,
+    leave_one_out,
+)
 from operant.relational.operators.compose import Compose
 from operant.relational.operators.extend import Extend
 from operant.relational.operators.registry import parse_operator
@@ -25,6 +33,7 @@ from operant.relational.selection.applicability import Applicability, NotApplica
 from operant.relational.transforms import Copy, Scale, Shift, Transformation, Trend, XScale, XShift, XWarp
 
 __all__ = [
+    "Adapted",
     "AdaptationScorer",
     "AdaptedTask",
     "Applicability",
@@ -32,8 +41,10 @@ __all__ = [
     "Compose",
     "Context",
     "Copy",
+    "Decomposition",
     "Extend",
     "Extrapolator",
+    "Fitted",
     "NotApplicableError",
     "NotApplicableWarning",
     "RelationalOperator",
@@ -49,6 +60,7 @@ __all__ = [
     "XScale",
     "XShift",
     "XWarp",
+    "leave_one_out",
     "parse_operator",
     "read_csv",
 ]
