@@ -1,9 +1,10 @@
 """Fine-tuning in one call. Resuming is tested in tests/language/test_extrapolator.py."""
 
+import numpy as np
 import torch
 
 from operant.hf.rollouts.policy import Encoded, byte_policy
-from operant.hf.train.finetune import finetune
+from operant.hf.train.finetune import WINDOW, finetune, grouped_order
 
 
 def test_a_policy_learns_its_rows_and_leaves_nothing_behind(tmp_path):
@@ -23,3 +24,14 @@ def test_a_policy_learns_its_rows_and_leaves_nothing_behind(tmp_path):
     assert seen == history and [step for step, _ in history] == list(range(1, 31))
     assert history[-1][1] < 0.3 < history[0][1] and not policy.model.training
     assert torch.equal(torch.get_rng_state(), state) and not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_batches_have_rows_of_similar_length_and_every_row_once_an_epoch():
+    lengths = np.random.default_rng(0).integers(5, 100, 8 * 2 * WINDOW).tolist()
+    order = grouped_order(lengths, 4 * WINDOW, 8, seed=1)
+    assert np.bincount(order, minlength=len(lengths)).tolist() == [2] * len(lengths)  # two epochs
+    batches = np.array(lengths)[np.array(order).reshape(-1, 8)]
+    assert batches.sum() / (8 * batches.max(1)).sum() > 0.95  # hardly any padding; in random order 0.6
+    assert abs(np.corrcoef(np.arange(WINDOW), batches[:WINDOW].mean(1))[0, 1]) < 0.4  # not sorted by length
+    assert order != grouped_order(lengths, 4 * WINDOW, 8, seed=2)
+    assert len(grouped_order([3, 1, 2], 5, 2, seed=0)) == 10  # fewer rows than a window

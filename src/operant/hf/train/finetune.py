@@ -8,10 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 
+from operant.core.rng import numpy_generator
 from operant.hf.folder import quiet
 from operant.hf.rollouts.policy import Encoded, Policy
 from operant.hf.train.checkpoints import clear, go_back, newest
@@ -19,6 +21,10 @@ from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 
 LOGS = 100
 """Logs a run, about: what a progress display shows without the run waiting for it."""
+
+WINDOW = 50
+"""Batches whose rows are grouped by length, as in transformers. Two thirds of a batch of random rows of the string
+programs was padding; grouped, a step of the embedded model takes 0.21 CPU seconds instead of 0.62."""
 
 
 class _Report(TrainerCallback):
@@ -79,14 +85,19 @@ def finetune(
             save_total_limit=2,
             seed=seed,
             data_seed=seed,
+            train_sampling_strategy="sequential",
             disable_tqdm=True,
             report_to="none",
             bf16=cuda,
             gradient_checkpointing=False,
             use_cpu=not cuda,
         )
+        order = grouped_order([len(r.prompt) + len(r.target) for r in rows], steps, batch_size, seed=seed)
         data = Dataset.from_list(
-            [{"input_ids": r.prompt + r.target, "labels": [-100] * len(r.prompt) + r.target} for r in rows]
+            [
+                {"input_ids": r.prompt + r.target, "labels": [-100] * len(r.prompt) + r.target}
+                for r in (rows[i] for i in order)
+            ]
         )
         trainer = AlignedSFTTrainer(
             policy.model,
@@ -106,3 +117,28 @@ def finetune(
             clear(folder)
     policy.model.eval()
     return history
+
+
+def grouped_order(lengths: Sequence[int], steps: int, batch_size: int, *, seed: int) -> list[int]:
+    """Indices of the rows of every batch, (steps * batch_size,): little padding, and no trend of length over time.
+
+    Epochs in random order are cut into windows of :data:`WINDOW` batches. A window is sorted by length, and its batches
+    are shuffled; transformers' own "group_by_length" leaves them sorted. The whole order is known before the first
+    step, so that a resumed run skips exactly what it has seen.
+
+    Args:
+        lengths: tokens of each row.
+        steps: batches.
+        batch_size: rows a batch.
+        seed: of the order.
+    """
+    rng = numpy_generator(seed, "order of rows")
+    size, total = np.array(lengths), steps * batch_size
+    epochs = -(-total // len(size))
+    drawn = np.concatenate([rng.permutation(len(size)) for _ in range(epochs)])[:total]
+    found: list[int] = []
+    for at in range(0, total, WINDOW * batch_size):
+        window = drawn[at : at + WINDOW * batch_size]
+        batches = window[np.argsort(size[window], kind="stable")].reshape(-1, batch_size)
+        found += batches[rng.permutation(len(batches))].ravel().tolist()
+    return found
