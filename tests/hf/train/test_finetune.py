@@ -1,6 +1,8 @@
 """Fine-tuning in one call. Resuming is tested in tests/language/test_extrapolator.py."""
 
 import numpy as np
+import copy
+
 import torch
 
 from operant.hf.rollouts.policy import Encoded, byte_policy
@@ -35,3 +37,14 @@ def test_batches_have_rows_of_similar_length_and_every_row_once_an_epoch():
     assert abs(np.corrcoef(np.arange(WINDOW), batches[:WINDOW].mean(1))[0, 1]) < 0.4  # not sorted by length
     assert order != grouped_order(lengths, 4 * WINDOW, 8, seed=2)
     assert len(grouped_order([3, 1, 2], 5, 2, seed=0)) == 10  # fewer rows than a window
+
+
+def test_a_copy_of_a_trained_model_has_weights_of_its_own():
+    """Accelerate leaves its forward on the model, bound to it: a copy computed with the weights of the original."""
+    policy = byte_policy(seed=1, hidden=16, layers=1)
+    finetune(policy, [Encoded([40], [42, 1])] * 2, steps=1, batch_size=2, learning_rate=1e-2)
+    again = copy.deepcopy(policy.model)
+    with torch.no_grad():
+        for p in again.parameters():
+            p.zero_()
+        assert again(input_ids=torch.tensor([[40]])).logits.abs().max() == 0

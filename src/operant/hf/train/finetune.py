@@ -115,6 +115,8 @@ def finetune(
         history = [(int(log["step"]), float(log["loss"])) for log in trainer.state.log_history if "loss" in log]
         if folder is not None:
             clear(folder)
+    # Accelerate leaves its wrapped forward on the model: a deep copy would compute with the weights of the original.
+    policy.model.__dict__.pop("forward", None)
     policy.model.eval()
     return history
 
