@@ -1,8 +1,8 @@
 """Fine-tuning in one call. Resuming is tested in tests/language/test_extrapolator.py."""
 
-import numpy as np
 import copy
 
+import numpy as np
 import torch
 
 from operant.hf.rollouts.policy import Encoded, byte_policy
