@@ -3,10 +3,11 @@
 import copy
 
 import numpy as np
+import pytest
 import torch
 
 from operant.hf.rollouts.policy import Encoded, byte_policy
-from operant.hf.train.finetune import WINDOW, finetune, grouped_order
+from operant.hf.train.finetune import finetune, sorted_batches
 
 
 def test_a_policy_learns_its_rows_and_leaves_nothing_behind(tmp_path):
@@ -28,15 +29,29 @@ def test_a_policy_learns_its_rows_and_leaves_nothing_behind(tmp_path):
     assert torch.equal(torch.get_rng_state(), state) and not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_batches_have_rows_of_similar_length_and_every_row_once_an_epoch():
-    lengths = np.random.default_rng(0).integers(5, 100, 8 * 2 * WINDOW).tolist()
-    order = grouped_order(lengths, 4 * WINDOW, 8, seed=1)
+def test_batches_are_random_rows_sorted_by_length():
+    lengths = np.random.default_rng(0).integers(5, 100, 400).tolist()
+    order = sorted_batches(lengths, 100, 8, seed=1)
     assert np.bincount(order, minlength=len(lengths)).tolist() == [2] * len(lengths)  # two epochs
     batches = np.array(lengths)[np.array(order).reshape(-1, 8)]
-    assert batches.sum() / (8 * batches.max(1)).sum() > 0.95  # hardly any padding; in random order 0.6
-    assert abs(np.corrcoef(np.arange(WINDOW), batches[:WINDOW].mean(1))[0, 1]) < 0.4  # not sorted by length
-    assert order != grouped_order(lengths, 4 * WINDOW, 8, seed=2)
-    assert len(grouped_order([3, 1, 2], 5, 2, seed=0)) == 10  # fewer rows than a window
+    assert (np.diff(batches, axis=1) >= 0).all()
+    assert np.std(batches.mean(1)) == pytest.approx(np.std(lengths) / 8**0.5, rel=0.2)  # drawn at random all the same
+    assert order != sorted_batches(lengths, 100, 8, seed=2)
+    assert len(sorted_batches([3, 1, 2], 5, 2, seed=0)) == 10  # fewer rows than a batch
+
+
+def test_a_batch_in_parts_takes_the_same_step(monkeypatch):
+    """Rows of four lengths: the parts' gradients add up to that of the batch."""
+    torch.set_num_threads(1)
+    rows = [Encoded([40, 41] * n, [42] * n + [1]) for n in (1, 2, 5, 9, 1, 3, 6, 7)]
+    after = []
+    for parts in (1, 4):
+        monkeypatch.setattr("operant.hf.train.finetune.PARTS", parts)
+        policy = byte_policy(seed=1, hidden=32, layers=1)
+        losses = finetune(policy, rows, steps=3, batch_size=8, learning_rate=1e-2)
+        after.append((losses, torch.cat([p.detach().flatten() for p in policy.model.parameters()])))
+    assert [loss for _, loss in after[0][0]] == pytest.approx([loss for _, loss in after[1][0]], rel=1e-4)
+    torch.testing.assert_close(after[0][1], after[1][1], atol=1e-4, rtol=1e-3)
 
 
 def test_a_copy_of_a_trained_model_has_weights_of_its_own():

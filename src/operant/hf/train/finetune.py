@@ -22,9 +22,11 @@ from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 LOGS = 100
 """Logs a run, about: what a progress display shows without the run waiting for it."""
 
-WINDOW = 50
-"""Batches whose rows are grouped by length, as in transformers. Two thirds of a batch of random rows of the string
-programs was padding; grouped, a step of the embedded model takes 0.21 CPU seconds instead of 0.62."""
+PARTS = 4
+"""Parts of a batch on a CPU, each of rows of similar length; their gradients are added. In a random batch of the string
+programs two thirds of the tokens were padding: a step of the embedded model took 0.62 CPU seconds, in four parts 0.29.
+Batches of one length (transformers' "group_by_length") took 0.21, but each held few programs only: 400 steps for 58 %
+of the tokens, where random batches had 62 % after 271."""
 
 
 class _Report(TrainerCallback):
@@ -70,11 +72,13 @@ def finetune(
         quiet()
         place = folder or Path(scratch)
         place.mkdir(parents=True, exist_ok=True)
+        parts = 1 if cuda or batch_size % PARTS else PARTS
         args = AlignedSFTConfig(
             output_dir=str(place),
             strategy=strategy,
             max_steps=steps,
-            per_device_train_batch_size=batch_size,
+            per_device_train_batch_size=batch_size // parts,
+            gradient_accumulation_steps=parts,
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=max(1, steps // 20),
@@ -92,7 +96,7 @@ def finetune(
             gradient_checkpointing=False,
             use_cpu=not cuda,
         )
-        order = grouped_order([len(r.prompt) + len(r.target) for r in rows], steps, batch_size, seed=seed)
+        order = sorted_batches([len(r.prompt) + len(r.target) for r in rows], steps, batch_size, seed=seed)
         data = Dataset.from_list(
             [
                 {"input_ids": r.prompt + r.target, "labels": [-100] * len(r.prompt) + r.target}
@@ -121,12 +125,10 @@ def finetune(
     return history
 
 
-def grouped_order(lengths: Sequence[int], steps: int, batch_size: int, *, seed: int) -> list[int]:
-    """Indices of the rows of every batch, (steps * batch_size,): little padding, and no trend of length over time.
+def sorted_batches(lengths: Sequence[int], steps: int, batch_size: int, *, seed: int) -> list[int]:
+    """Indices of the rows of every batch, (steps * batch_size,): epochs in random order, each batch sorted by length.
 
-    Epochs in random order are cut into windows of :data:`WINDOW` batches. A window is sorted by length, and its batches
-    are shuffled; transformers' own "group_by_length" leaves them sorted. The whole order is known before the first
-    step, so that a resumed run skips exactly what it has seen.
+    The whole order is known before the first step, so that a resumed run skips exactly what it has seen.
 
     Args:
         lengths: tokens of each row.
@@ -137,10 +139,5 @@ def grouped_order(lengths: Sequence[int], steps: int, batch_size: int, *, seed: 
     rng = numpy_generator(seed, "order of rows")
     size, total = np.array(lengths), steps * batch_size
     epochs = -(-total // len(size))
-    drawn = np.concatenate([rng.permutation(len(size)) for _ in range(epochs)])[:total]
-    found: list[int] = []
-    for at in range(0, total, WINDOW * batch_size):
-        window = drawn[at : at + WINDOW * batch_size]
-        batches = window[np.argsort(size[window], kind="stable")].reshape(-1, batch_size)
-        found += batches[rng.permutation(len(batches))].ravel().tolist()
-    return found
+    drawn = np.concatenate([rng.permutation(len(size)) for _ in range(epochs)])[:total].reshape(steps, batch_size)
+    return np.take_along_axis(drawn, np.argsort(size[drawn], axis=1, kind="stable"), axis=1).ravel().tolist()
