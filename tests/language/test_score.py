@@ -9,6 +9,7 @@ import torch
 
 from operant.core.checks import DataError
 from operant.hf.rollouts.policy import Encoded, byte_policy
+from operant.language import score
 from operant.language.score import _groups, encode_texts, generate, log_probs
 
 PAIRS = [
@@ -139,3 +140,23 @@ def test_generation_is_greedy_for_any_batch(policy, batch_size):
                 break
         expected.append(policy.text(tokens[size:]))
     assert generate(policy, prompts, max_new_tokens=12, batch_size=batch_size) == expected
+
+
+def test_memory_is_bounded_and_the_scores_are_the_same(policy, rows, reference, monkeypatch):
+    """Rows and prefixes that do not fit are split: as few as one a pass."""
+    sizes = []
+    forward = policy.model.forward
+
+    def counted(**inputs):
+        sizes.append(tuple(inputs["attention_mask"].shape))
+        return forward(**inputs)
+
+    monkeypatch.setattr(policy.model, "forward", counted)
+    monkeypatch.setattr(score, "POSITIONS", 30)
+    assert (log_probs(policy, rows) - reference).abs().max() < 1e-4
+    assert all(n == 1 or n * length <= 30 for n, length in sizes) and max(n for n, _ in sizes) > 1
+    sizes.clear()
+    monkeypatch.setattr(score, "POSITIONS", 10_000)
+    monkeypatch.setattr(score, "LOGITS", 1)
+    assert (log_probs(policy, rows, share=False) - reference).abs().max() < 1e-4
+    assert all(n == 1 for n, _ in sizes)

@@ -77,21 +77,44 @@ def test_beam_finds_what_exhaustive_search_finds():
     truth = ("c", "k", "e")
     seen = []
 
-    def score(some):
+    def score(some, which):
         seen.extend(some)
         right = [sum(a == b for a, b in zip(c.steps[::-1], truth[::-1], strict=False)) for c in some]
-        return np.array([[-3.0 + r, -3.0 + r] for r in right])
+        return np.array([[-3.0 + r for _ in which] for r in right])
 
-    assert exhaustive(space, score).best(1, within=1).candidates == (Candidate(truth),)
+    assert exhaustive(space, score, 2).best(1, within=1).candidates == (Candidate(truth),)
     seen.clear()
-    found = beam(space, score, width=8)
+    found = beam(space, score, 2, width=8)
     assert found.best(1, within=1).candidates == (Candidate(truth),)
     assert len(seen) == len(set(seen)) == len(found.candidates) < len(space)
-    assert len(search(space, score).candidates) == len(space) and len(search(space, score, limit=99).candidates) < len(
-        space
-    )
+    sizes = [len(search(space, score, 2, limit=limit).candidates) for limit in (4000, 99)]
+    assert sizes[0] == len(space) > sizes[1]
+
+
+@pytest.mark.parametrize("spread", [1.0, 100.0])
+def test_what_cannot_matter_is_not_scored_and_the_posterior_is_the_same(spread):
+    """Log-likelihoods of many sizes, some candidates that cannot run, against all of them scored."""
+    rng = np.random.default_rng(3)
+    space = [Candidate((str(k),)) for k in range(200)]
+    log_p = -spread * rng.exponential(size=(200, 5))
+    log_p[:7, 2] = -np.inf
+    calls = []
+
+    def score(some, which):
+        rows = [int(c.steps[0]) for c in some]
+        calls.extend(product(rows, which))
+        return log_p[rows][:, list(which)]
+
+    found, full = exhaustive(space, score, 5), Posterior(tuple(space), log_p)
+    assert len(calls) == len(set(calls)) and np.abs(found.weights() - full.weights()).max() < 200 * np.exp(-30)
+    assert (len(calls) < 0.5 * log_p.size) == (spread > 1)
+    known = ~np.isnan(found.log_p)
+    assert (found.log_p[known] == log_p[known]).all()
+    assert found.best(64, within=12.0).candidates == full.best(64, within=12.0).candidates
+    nothing = exhaustive(space[:3], lambda some, which: np.full((len(some), len(which)), -np.inf), 2)
+    assert nothing.weights().sum() == 0 and (nothing.log_likelihood == -np.inf).all()
 
 
 def test_beam_on_one_candidate():
-    posterior = beam([Candidate(("a",))], lambda some: np.full((len(some), 1), math.log(0.5)))
+    posterior = beam([Candidate(("a",))], lambda some, _: np.full((len(some), 1), math.log(0.5)), 1)
     assert posterior.candidates == (Candidate(("a",)),)

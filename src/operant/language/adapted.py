@@ -36,7 +36,7 @@ class RankedCandidate:
     Args:
         candidate: names of its steps.
         weight: its posterior probability.
-        log_p: log-probability of each support.
+        log_p: log-probability of each support; NaN where the supports before it have ruled the candidate out.
     """
 
     candidate: Candidate
@@ -186,9 +186,10 @@ class AdaptedTextTask:
             lines.append(f"No candidate is trusted: {reason}. Predictions come from few-shot prompting.")
         for place, found in enumerate(self.candidates_[:top]):
             head = "best" if place == 0 else "next"
+            bound = "below " if np.isnan(found.log_p).any() else ""
             lines.append(
                 f"{head}: {found.candidate}  weight {found.weight:.2f}, explains {found.explained} of "
-                f"{len(self.supports)} supports, log p {sum(found.log_p):.1f}"
+                f"{len(self.supports)} supports, log p {bound}{np.nansum(found.log_p):.1f}"
             )
         if not self.fallback_:
             lines.append(f"effective number of hypotheses: {self.effective_number():.1f}")

@@ -185,7 +185,8 @@ class LanguageExtrapolator:
         executor = self.executor()
         posterior = search(
             candidates,
-            lambda some: self.score(some, pairs, executor),
+            lambda some, which: self.score(some, [pairs[i] for i in which], executor),
+            len(pairs),
             limit=self.search_limit,
             seed=self.seed,
         )

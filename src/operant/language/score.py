@@ -16,6 +16,11 @@ from operant.hf.rollouts.policy import Encoded, Policy
 Padding = Literal["left", "right"]
 BATCH = 256
 """Rows a forward pass. On one core 32 to 256 rows take the same time within 20 %, for the embedded model."""
+POSITIONS = 2**14
+"""Keys and values of so many tokens are held at once, in prefixes and again in rows: 0.75 GB each for a model of 135M
+parameters in float32, 2 GB for one of 8B in bfloat16."""
+LOGITS = 2**27
+"""Logits of a forward pass at most: 0.5 GB in float32. 2^14 tokens of a vocabulary of 49,000 would take 3 GB."""
 LARGEST = 256
 """Rows a group: it bounds the time to find the groups, which grows with rows times this."""
 
@@ -84,11 +89,11 @@ def log_probs(
             before, cache = _prefill(policy, [unique[g.rows[0]].prompt[: g.length] for g in chunk])
             members = [(i, k) for k, g in enumerate(chunk) for i in g.rows]
             members.sort(key=lambda m: len(unique[m[0]].prompt) - chunk[m[1]].length + len(unique[m[0]].target))
-            for at in range(0, len(members), batch_size):
-                some = members[at : at + batch_size]
-                owner = torch.tensor([k for _, k in some], device=policy.device)
-                values = _forward(policy, [unique[i] for i, _ in some], before, cache, owner, padding)
-                found[[i for i, _ in some]] = values.double().cpu()
+            some = [unique[i] for i, _ in members]
+            for part in _batches(some, batch_size, policy.model.config.vocab_size):
+                owner = torch.tensor([k for _, k in members[part]], device=policy.device)
+                values = _forward(policy, some[part], before, cache, owner, padding)
+                found[[i for i, _ in members[part]]] = values.double().cpu()
     policy.model.train(was_training)
     return found[[place[key] for key in keys]]
 
@@ -133,8 +138,25 @@ def _chunks(groups: Sequence[_Group], size: int) -> list[list[_Group]]:
     ordered = sorted(groups, key=lambda g: g.length)
     bare = [g for g in ordered if not g.length]
     shared = ordered[len(bare) :]
-    chunks = [shared[at : at + size] for at in range(0, len(shared), size)]
+    chunks: list[list[_Group]] = []
+    for group in shared:
+        if not chunks or len(chunks[-1]) == size or (len(chunks[-1]) + 1) * group.length > POSITIONS:
+            chunks.append([])
+        chunks[-1].append(group)
     return [bare, *chunks] if bare else chunks
+
+
+def _batches(rows: Sequence[Encoded], size: int, vocabulary: int) -> list[slice]:
+    """Rows that share a forward pass: as many as ``size``, the cached positions and the logits allow, one at least."""
+    found: list[slice] = []
+    start = longest = target = 0
+    for i, row in enumerate(rows):
+        longest, target = max(longest, len(row.prompt) + len(row.target)), max(target, len(row.target))
+        count = i + 1 - start
+        if count > 1 and (count > size or count * longest > POSITIONS or count * target * vocabulary > LOGITS):
+            found.append(slice(start, i))
+            start, longest, target = i, len(row.prompt) + len(row.target), len(row.target)
+    return [*found, slice(start, len(rows))] if rows else []
 
 
 def _prefill(policy: Policy, prefixes: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
@@ -206,10 +228,10 @@ def generate(policy: Policy, prompts: Sequence[str], *, max_new_tokens: int, bat
     unique = sorted(set(prompts), key=len)
     policy.model.eval()
     found: dict[str, str] = {}
-    for at in range(0, len(unique), batch_size):
-        texts = unique[at : at + batch_size]
-        rows = [list(policy.tokenizer(text)["input_ids"]) for text in texts]
-        for text, tokens in zip(texts, _greedy(policy, rows, max_new_tokens), strict=True):
+    rows = [Encoded(list(policy.tokenizer(text)["input_ids"]), [0] * max_new_tokens) for text in unique]
+    for part in _batches(rows, batch_size, 0):  # only the last logits of a prompt are computed
+        written = _greedy(policy, [row.prompt for row in rows[part]], max_new_tokens)
+        for text, tokens in zip(unique[part], written, strict=True):
             found[text] = policy.text(tokens)
     return [found[prompt] for prompt in prompts]
 

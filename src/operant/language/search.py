@@ -12,10 +12,14 @@ from operant.core.rng import numpy_generator
 from operant.language.relations import Candidate
 
 Floats = NDArray[np.float64]
-ScoreAll = Callable[[Sequence[Candidate]], Floats]
-"""Candidates to their log-likelihoods of every support, (C, S); -inf where a candidate cannot be run."""
+Score = Callable[[Sequence[Candidate], Sequence[int]], Floats]
+"""Candidates and numbers of supports to log p(y_i | candidate, x_i), (C, len); -inf where a candidate cannot run."""
 EXHAUSTIVE = 4000
 """Candidates up to which all are scored. Pairs of 23 programs are 383, chains of three up to 12,167."""
+NEGLIGIBLE = 30.0
+"""Nats below a known candidate from which one is not scored further: its weight is less than e^-30 = 1e-13."""
+LEADERS = 8
+"""Candidates that are scored on all supports first, to have something to compare with."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Posterior:
 
     Args:
         candidates: the scored ones.
-        log_p: (C, S) log p(y_i | candidate, x_i).
+        log_p: (C, S) log p(y_i | candidate, x_i). NaN where it was not computed, because the supports before it leave
+            the candidate a weight of less than 1e-13.
     """
 
     candidates: tuple[Candidate, ...]
@@ -32,8 +37,8 @@ class Posterior:
 
     @property
     def log_likelihood(self) -> Floats:
-        """(C,) sum over supports."""
-        return self.log_p.sum(1)
+        """(C,) sum over the supports that were scored: an upper bound where some were not."""
+        return np.nansum(self.log_p, axis=1)
 
     def weights(self, behaviors: Sequence[Hashable] | None = None) -> Floats:
         """(C,) posterior: uniform over behaviors, and over the candidates of one behavior; sums to 1.
@@ -88,13 +93,35 @@ def vote(weights: Floats, outputs: Sequence[Sequence[str | None]]) -> list[dict[
     return found
 
 
-def exhaustive(candidates: Sequence[Candidate], score: ScoreAll) -> Posterior:
-    """ScoreAll every candidate."""
-    return Posterior(tuple(candidates), score(candidates))
+def exhaustive(candidates: Sequence[Candidate], score: Score, supports: int) -> Posterior:
+    """Every candidate, support after support, as long as it can still matter.
+
+    log p is at most 0, so the sum over the first supports bounds the sum over all. A candidate whose bound lies 30 nats
+    below the total of another one is not scored on the rest. The posterior is exact to 1e-13 a candidate.
+
+    Args:
+        candidates: all of them.
+        score: log p of some supports under some candidates.
+        supports: their number.
+    """
+    log_p = np.full((len(candidates), supports), np.nan)
+    alive = np.arange(len(candidates))
+    least = -np.inf
+    for i in range(supports):
+        fresh = alive[np.isnan(log_p[alive, i])]
+        if len(fresh):
+            log_p[fresh, i] = score([candidates[k] for k in fresh], [i])[:, 0]
+        bound = np.nansum(log_p[alive], axis=1)
+        if i == 0 and supports > 1:
+            leaders = alive[np.argsort(-bound, kind="stable")[:LEADERS]]
+            log_p[leaders, 1:] = score([candidates[k] for k in leaders], range(1, supports))
+            least = float(log_p[leaders].sum(1).max()) - NEGLIGIBLE
+        alive = alive[(bound >= least) & (bound > -np.inf)]
+    return Posterior(tuple(candidates), log_p)
 
 
 def beam(
-    candidates: Sequence[Candidate], score: ScoreAll, *, width: int = 32, rounds: int = 6, seed: int = 0
+    candidates: Sequence[Candidate], score: Score, supports: int, *, width: int = 32, rounds: int = 6, seed: int = 0
 ) -> Posterior:
     """Search over slots: the best ``width`` candidates are varied in one step at a time, until none of them improves.
 
@@ -104,6 +131,7 @@ def beam(
     Args:
         candidates: all of them; only those that the search reaches are scored.
         score: as for :func:`exhaustive`.
+        supports: their number.
         width: candidates that are kept.
         rounds: at most.
         seed: of the random start.
@@ -120,7 +148,7 @@ def beam(
     scored: dict[Candidate, Floats] = {}
     fresh = start
     for _ in range(rounds):
-        scored |= dict(zip(fresh, score(fresh), strict=True))
+        scored |= dict(zip(fresh, score(fresh, range(supports)), strict=True))
         top = sorted(scored, key=lambda c: -float(scored[c].sum()))[:width]
         near = (c for t in top for key in [*_slots(t), *_longer(t, longest)] for c in slots.get(key, ()))
         fresh = [c for c in dict.fromkeys(near) if c not in scored]
@@ -129,9 +157,13 @@ def beam(
     return Posterior(tuple(scored), np.stack(list(scored.values())))
 
 
-def search(candidates: Sequence[Candidate], score: ScoreAll, *, limit: int = EXHAUSTIVE, seed: int = 0) -> Posterior:
+def search(
+    candidates: Sequence[Candidate], score: Score, supports: int, *, limit: int = EXHAUSTIVE, seed: int = 0
+) -> Posterior:
     """Exhaustive up to ``limit`` candidates, else beam search."""
-    return exhaustive(candidates, score) if len(candidates) <= limit else beam(candidates, score, seed=seed)
+    if len(candidates) <= limit:
+        return exhaustive(candidates, score, supports)
+    return beam(candidates, score, supports, seed=seed)
 
 
 def _slots(c: Candidate) -> list[tuple[tuple[str, ...], int]]:
