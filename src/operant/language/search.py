@@ -12,7 +12,7 @@ from operant.core.rng import numpy_generator
 from operant.language.relations import Candidate
 
 Floats = NDArray[np.float64]
-Score = Callable[[Sequence[Candidate], Sequence[int]], Floats]
+ScoreSome = Callable[[Sequence[Candidate], Sequence[int]], Floats]
 """Candidates and numbers of supports to log p(y_i | candidate, x_i), (C, len); -inf where a candidate cannot run."""
 EXHAUSTIVE = 4000
 """Candidates up to which all are scored. Pairs of 23 programs are 383, chains of three up to 12,167."""
@@ -93,7 +93,7 @@ def vote(weights: Floats, outputs: Sequence[Sequence[str | None]]) -> list[dict[
     return found
 
 
-def exhaustive(candidates: Sequence[Candidate], score: Score, supports: int) -> Posterior:
+def exhaustive(candidates: Sequence[Candidate], score: ScoreSome, supports: int) -> Posterior:
     """Every candidate, support after support, as long as it can still matter.
 
     log p is at most 0, so the sum over the first supports bounds the sum over all. A candidate whose bound lies 30 nats
@@ -121,7 +121,7 @@ def exhaustive(candidates: Sequence[Candidate], score: Score, supports: int) -> 
 
 
 def beam(
-    candidates: Sequence[Candidate], score: Score, supports: int, *, width: int = 32, rounds: int = 6, seed: int = 0
+    candidates: Sequence[Candidate], score: ScoreSome, supports: int, *, width: int = 32, rounds: int = 6, seed: int = 0
 ) -> Posterior:
     """Search over slots: the best ``width`` candidates are varied in one step at a time, until none of them improves.
 
@@ -158,7 +158,7 @@ def beam(
 
 
 def search(
-    candidates: Sequence[Candidate], score: Score, supports: int, *, limit: int = EXHAUSTIVE, seed: int = 0
+    candidates: Sequence[Candidate], score: ScoreSome, supports: int, *, limit: int = EXHAUSTIVE, seed: int = 0
 ) -> Posterior:
     """Exhaustive up to ``limit`` candidates, else beam search."""
     if len(candidates) <= limit:
