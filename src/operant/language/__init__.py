@@ -4,6 +4,7 @@ from operant.language.adapted import AdaptedTextTask, FewShotWarning, RankedCand
 from operant.language.bank import CannotRunError, TextBank, TextTask
 from operant.language.extrapolator import LanguageExtrapolator
 from operant.language.problems import gym_ciphers, random_words, sparse_parity, string_chains, string_programs
+from operant.language.proposer import Proposer
 from operant.language.relations import Candidate, Compose, Relation, Toggle
 from operant.language.splits import LeakError, TextSplit, hold_out_combinations, hold_out_order
 
@@ -15,6 +16,7 @@ __all__ = [
     "FewShotWarning",
     "LanguageExtrapolator",
     "LeakError",
+    "Proposer",
     "RankedCandidate",
     "Relation",
     "TextApplicability",

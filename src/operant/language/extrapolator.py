@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from operant.core.checks import ConfigError, DataError, check_int
+from operant.core.checks import DataError, check_int
 from operant.core.record import lock_folder, read_records, write_records
-from operant.hf.rollouts.policy import Policy, add_lora, byte_policy, load_policy
+from operant.hf.rollouts.policy import Policy, load_policy
 from operant.hf.train.finetune import finetune
 from operant.language.adapted import AdaptedTextTask
+from operant.language.backbone import EMBEDDED, claim, make_policy, rate_of
 from operant.language.bank import TextBank, TextTask, check_function
 from operant.language.examples import calibration_examples, draw_examples, split_lessons
 from operant.language.execute import Executor
@@ -22,7 +22,6 @@ from operant.language.relations import Candidate, Compose, Relation, check_candi
 from operant.language.score import encode_texts, log_probs
 from operant.language.search import EXHAUSTIVE, search
 
-EMBEDDED = "embedded"
 FIELDS = [
     "model",
     "lora_rank",
@@ -118,16 +117,7 @@ class LanguageExtrapolator:
         check_candidates(relation.candidates(bank), bank, held_out)
         if folder is None:
             return self._fit(bank, relation, held_out, None, progress)
-        with lock_folder(Path(folder)):
-            settings = Path(folder) / "settings.jsonl"
-            if settings.is_file() and (before := read_records(settings)[0]) != (now := self._settings(relation)):
-                changed = [k for k in now if now[k] != before.get(k)]
-                raise DataError(
-                    f"{folder} holds a run with other settings ({', '.join(changed)}). Take another folder."
-                )
-            if (Path(folder) / "bank.jsonl").is_file():
-                raise DataError(f"{folder} holds a fitted model: LanguageExtrapolator.load reads it.")
-            write_records(settings, [self._settings(relation)])
+        with claim(Path(folder), self._settings(relation), type(self).__name__):
             self._fit(bank, relation, held_out, Path(folder), progress)
             self._write(Path(folder))
         return self
@@ -151,7 +141,7 @@ class LanguageExtrapolator:
             rows,
             steps=self.steps,
             batch_size=self.batch_size,
-            learning_rate=self._learning_rate(),
+            learning_rate=rate_of(self.learning_rate, self.model, self.lora_rank),
             seed=self.seed,
             folder=None if folder is None else folder / "training",
             save_steps=0 if folder is None else self.save_steps,
@@ -269,23 +259,16 @@ class LanguageExtrapolator:
         return {"kind": "settings", **own, "relation": relation.asdict()}
 
     def _policy(self, words: Sequence[str]) -> Policy:
-        if self.model == EMBEDDED:
-            policy = byte_policy(words, seed=self.seed, hidden=self.hidden, layers=self.layers)
-            where = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-            return Policy(policy.model.to(where), policy.tokenizer)
-        dtype = None if self.lora_rank else torch.float32  # trained weights need float32 to take small steps
-        policy = load_policy(self.model, device=self.device, dtype=dtype, trainable=True)
-        if self.lora_rank == 0:
-            return policy
-        return add_lora(policy, rank=self.lora_rank, alpha=2 * self.lora_rank, seed=self.seed)
-
-    def _learning_rate(self) -> float:
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return 3e-3 if self.model == EMBEDDED else 2e-4 if self.lora_rank else 2e-5
+        return make_policy(
+            self.model,
+            words,
+            hidden=self.hidden,
+            layers=self.layers,
+            lora_rank=self.lora_rank,
+            seed=self.seed,
+            device=self.device,
+        )
 
     def _check(self) -> None:
         for name, least in {"lora_rank": 0, "steps": 1, "batch_size": 1, "max_tokens": 2, "save_steps": 0}.items():
             check_int(name, getattr(self, name), least=least)
-        if self.model == EMBEDDED and self.lora_rank:
-            raise ConfigError("the embedded model has random weights: LoRA has nothing to adapt. Set lora_rank=0.")

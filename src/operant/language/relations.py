@@ -93,6 +93,10 @@ class Relation(ABC):
         """Parts of prompts that the embedded model reads as one token each."""
         return []
 
+    def admits(self, candidate: Candidate, bank: TextBank) -> bool:
+        """Whether a proposed candidate is a hypothesis of this relation."""
+        return candidate in self.candidates(bank)
+
     def asdict(self) -> dict[str, Any]:
         """Name and fields as JSON values."""
         return {"name": type(self).__name__, **asdict(self)}
@@ -178,6 +182,10 @@ class Compose(Relation):
     def alone(self, name: str) -> Candidate | None:
         """A chain of one."""
         return Candidate((name,))
+
+    def admits(self, candidate: Candidate, bank: TextBank) -> bool:
+        """Whether it is a chain of at most ``depth`` known tasks; it may behave as another one does."""
+        return len(candidate.steps) <= self.depth and all(name in bank for name in candidate.steps)
 
     def words(self, bank: TextBank) -> list[str]:
         """The names of the tasks, in their brackets."""
