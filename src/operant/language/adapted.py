@@ -122,7 +122,7 @@ class AdaptedTextTask:
 
     def applicability(self) -> TextApplicability:
         """Compare the likelihood of the supports with that of known demonstrations which were not trained on."""
-        best = self.candidates_[0].log_p
+        best = self.candidates_[0].log_p if self.candidates_ else (-np.inf,) * len(self.supports)
         mean, size = float(np.mean(best)), len(best)
         known = [float(np.mean(values[:size])) for values in self._calibration]
         below = sum(value <= mean for value in known)
@@ -135,6 +135,8 @@ class AdaptedTextTask:
         found = self.applicability()
         if found.applies:
             return ""
+        if not self.candidates_:
+            return "no candidate was proposed"
         if found.log_p == -np.inf:
             reasons = "; ".join(self._executor.failures.values())
             return f"no candidate can be run on the supports ({reasons})"

@@ -20,7 +20,7 @@ from operant.language.examples import calibration_examples, draw_examples, split
 from operant.language.execute import Executor
 from operant.language.relations import Candidate, Compose, Relation, check_candidates, relation_from
 from operant.language.score import encode_texts, log_probs
-from operant.language.search import EXHAUSTIVE, search
+from operant.language.search import EXHAUSTIVE, Proposes, search
 
 FIELDS = [
     "model",
@@ -155,12 +155,19 @@ class LanguageExtrapolator:
         ]
         return self
 
-    def adapt(self, supports: Iterable[tuple[str, str]], *, held_out: Sequence[TextTask] = ()) -> AdaptedTextTask:
+    def adapt(
+        self,
+        supports: Iterable[tuple[str, str]],
+        *,
+        held_out: Sequence[TextTask] = (),
+        proposer: Proposes | None = None,
+    ) -> AdaptedTextTask:
         """Search for the candidates that explain the supports.
 
         Args:
             supports: (input, output) pairs of the target.
             held_out: test tasks, for an evaluation: a candidate that is one of them is refused.
+            proposer: draws the candidates that are scored. None: all of the relation's are searched.
 
         Raises:
             DataError: for no support, supports that contradict each other, or a text that is too long.
@@ -170,14 +177,16 @@ class LanguageExtrapolator:
         if not pairs:
             raise DataError("expected at least one support, got none.")
         check_function(pairs, "the target")
-        candidates = self.relation_.candidates(self.bank_)
-        check_candidates(candidates, self.bank_, held_out)
+        drawn = self.relation_.candidates(self.bank_) if proposer is None else proposer.propose(pairs)
+        candidates = list(dict.fromkeys(c for c in drawn if c is not None))
+        if candidates or proposer is None:
+            check_candidates(candidates, self.bank_, held_out)
         executor = self.executor()
         posterior = search(
             candidates,
             lambda some, which: self.score(some, [pairs[i] for i in which], executor),
             len(pairs),
-            limit=self.search_limit,
+            limit=self.search_limit if proposer is None else len(candidates),
             seed=self.seed,
         )
         return AdaptedTextTask(posterior, pairs, executor, self.calibration_)

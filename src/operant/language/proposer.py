@@ -232,6 +232,7 @@ class Proposer:
         batch_size: int = 8,
         rollouts: int = 32,
         learning_rate: float = 3e-4,
+        held_out: Sequence[TextTask] | None = None,
         extrapolator: LanguageExtrapolator | None = None,
         folder: Path | str | None = None,
         progress: Callable[[int, float], None] | None = None,
@@ -245,10 +246,19 @@ class Proposer:
             batch_size: support sets a step.
             rollouts: draws of each.
             learning_rate: after a warm-up over 5 % of the steps.
+            held_out: test tasks; those of ``fit`` if None. A proposer that was loaded does not know them.
             extrapolator: verifies candidates that cannot be run.
             folder: where checkpoints lie while it trains.
             progress: called with step and mean reward.
+
+        Raises:
+            ConfigError: for a loaded proposer without ``held_out``, or candidates that cannot be verified.
         """
+        if held_out is not None:
+            candidates = self.relation_.candidates(self.bank_)
+            self.lessons_ = proposer_lessons(self.relation_, self.bank_, candidates, held_out)
+        elif not hasattr(self, "lessons_"):
+            raise ConfigError("a loaded proposer does not know its test tasks: give held_out, [] if there are none.")
         examples = draw_proposals(
             self.lessons_, self.bank_, count=steps * batch_size, shown=self.shown, seed=self.seed + 1
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,14 @@ NEGLIGIBLE = 30.0
 """Nats below a known candidate from which one is not scored further: its weight is less than e^-30 = 1e-13."""
 LEADERS = 8
 """Candidates that are scored on all supports first, to have something to compare with."""
+
+
+class Proposes(Protocol):
+    """What draws candidates for a target: :class:`~operant.language.Proposer`, or the user's own."""
+
+    def propose(self, supports: Sequence[tuple[str, str]]) -> Sequence[Candidate | None]:
+        """Candidates that may explain the supports, one an attempt; None for an attempt without one."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""The door: proposers trained for pass@k, by SFT and by RL, against cross-entropy and against exhaustive search.
+
+    python experiments/proposer/run.py runs/proposer         (about 40 CPU minutes; started again, it goes on)
+    python experiments/proposer/table.py runs/proposer
+
+Every run is a line of results.jsonl. Development targets choose step and temperature, for every k on its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from space import BUDGETS, TEMPERATURES, Space, accuracy, build, explained
+
+from operant.language import Compose, Proposer
+
+SFT = {"cross-entropy": "pass@1", "pass@16": "pass@16", "pass@64": "pass@64", "pass@256": "pass@256"}
+SFT |= {"mixture": "mix(pass@1:0.25, pass@64:0.75)"}
+RATES = (1e-3, 2e-3, 4e-3)
+TUNED = ("cross-entropy", "pass@64")  # the other strategies take the rate of pass@64
+TUNING, SEEDS = 0, (1, 2, 3, 4, 5)
+WARM, STEPS, BATCH = 300, 400, 64
+SHAPE = {"relation": Compose(depth=3), "shown": (3, 3), "hidden": 64, "layers": 2, "batch_size": BATCH, "device": "cpu"}
+RL = {"RL pass@1 (GRPO)": ("pass@1", "grpo"), "RL pass@16": ("pass@16", "exact")}
+
+
+def values(proposer: Proposer, space: Space) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracies (K, T) on development, and (K, T, targets) on test, of two support sets a target."""
+    found = []
+    for prompts in (space.development, space.test):
+        explains, right = explained(proposer, prompts)
+        per_prompt = np.stack([accuracy(explains, right, k) for k in BUDGETS])
+        targets = np.array([p.target for p in prompts])
+        found.append(np.stack([per_prompt[..., targets == t].mean(-1) for t in np.unique(targets)], -1))
+    return found[0].mean(-1), found[1]
+
+
+class Watch:
+    """Values on the way, and what development chooses of them."""
+
+    def __init__(self, space: Space, at: Sequence[int]) -> None:
+        self.space, self.at = space, at
+        self.seen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.proposer: Proposer | None = None
+        self.seconds = 0.0  # of evaluation
+
+    def __call__(self, step: int, loss: float) -> None:
+        """A progress callback."""
+        if step in self.at and self.proposer is not None:
+            start = time.process_time()
+            self.seen[step] = values(self.proposer, self.space)
+            self.seconds += time.process_time() - start
+
+    def line(self) -> dict:
+        """For every k the step and temperature with the best development value, and the test values of the targets."""
+        chosen = {}
+        for b, k in enumerate(BUDGETS):
+            best = max((dev[b].max(), step) for step, (dev, _) in self.seen.items())
+            dev, test = self.seen[best[1]]
+            t = int(dev[b].argmax())
+            chosen[k] = {"step": best[1], "temperature": TEMPERATURES[t], "development": round(float(best[0]), 5)}
+            chosen[k]["test"] = np.round(test[b, t], 5).tolist()
+        last = self.seen[max(self.seen)]
+        at_one = {k: round(float(last[1][b, TEMPERATURES.index(1.0)].mean()), 5) for b, k in enumerate(BUDGETS)}
+        return {"chosen": chosen, "test at T = 1": at_one}
+
+
+def warm_start(space: Space, seed: int, folder: Path) -> str:
+    """Cross-entropy for ``WARM`` steps: every arm of a seed goes on from it."""
+    where = folder / f"warm{seed}"
+    if not (where / "bank.jsonl").is_file():
+        fresh = Proposer(strategy="pass@1", steps=WARM, learning_rate=4e-3, seed=seed, save_steps=100, **SHAPE)
+        fresh.fit(space.bank, held_out=space.held_out, folder=where)
+    return str(where / "model")
+
+
+def sft(space: Space, arm: str, rate: float, seed: int, folder: Path) -> dict:
+    """One arm from the warm start, on the rows that all arms of the seed see in the same order."""
+    start = warm_start(space, seed, folder)
+    watch = Watch(space, [STEPS // 2, 3 * STEPS // 4, STEPS])
+    watch.proposer = Proposer(start, strategy=SFT[arm], steps=STEPS, learning_rate=rate, seed=100 + seed, **SHAPE)
+    watch.proposer.fit(space.bank, held_out=space.held_out, progress=watch)
+    if seed != TUNING:
+        watch.proposer.save(folder / f"{arm}{seed}")
+    return watch.line()
+
+
+def rl(space: Space, arm: str, rate: float, seed: int, folder: Path, start: str) -> dict:
+    """RL from an SFT arm of the same seed."""
+    proposer = Proposer.load(folder / f"{start}{seed}", functions={task.name: task.run for task in space.bank})
+    watch = Watch(space, [40, 80])
+    watch.proposer = proposer
+    strategy, form = RL[arm]
+    proposer.reinforce(
+        strategy=strategy, form=form, steps=80, learning_rate=rate, held_out=space.held_out, progress=watch
+    )
+    return watch.line()
+
+
+def main() -> None:
+    """Run what results.jsonl lacks."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--arms", nargs="+", default=list(SFT))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    file = args.folder / "results.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    space = build()
+
+    def run(job, arm: str, rate: float, seed: int, *rest: str) -> dict:
+        key = {"arm": arm, "rate": rate, "seed": seed}
+        known = next((line for line in lines if key.items() <= line.items()), None)
+        if known is None:
+            start = time.process_time()
+            known = key | job(space, arm, rate, seed, args.folder, *rest)
+            known["cpu_seconds"] = round(time.process_time() - start, 1)
+            lines.append(known)
+            with file.open("a") as out:
+                out.write(json.dumps(known) + "\n")
+            print(arm, rate, seed, {k: c["development"] for k, c in known["chosen"].items()}, flush=True)
+        return known
+
+    def best(job, arm: str, rates: Sequence[float], k: int, *rest: str) -> float:
+        return max(rates, key=lambda r: run(job, arm, r, TUNING, *rest)["chosen"][k]["development"])
+
+    rates = {arm: best(sft, arm, RATES, 64) for arm in TUNED}
+    for seed in args.seeds:
+        for arm in args.arms:
+            run(sft, arm, rates.get(arm, rates["pass@64"]), seed)
+
+
+if __name__ == "__main__":
+    main()
