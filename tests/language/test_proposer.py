@@ -65,7 +65,7 @@ def test_what_is_rendered_is_parsed():
 def test_the_byte_model_reads_a_name_as_one_token():
     tokenizer = byte_policy(["<no vowels>", "<up>"], hidden=16, layers=1).tokenizer
     tokens = tokenizer(render_candidate(Candidate(("no vowels", "up"))))["input_ids"]
-    assert len(tokens) == 2 and tokenizer.decode(tokens, skip_special_tokens=True) == "<no vowels><up>"
+    assert len(tokens) == 2 and tokenizer.decode(tokens, skip_special_tokens=True) == "<up><no vowels>"
 
 
 @pytest.mark.parametrize("name", ["a><b", "a\nb"])
