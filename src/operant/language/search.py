@@ -121,7 +121,7 @@ def exhaustive(candidates: Sequence[Candidate], score: ScoreSome, supports: int)
         if len(fresh):
             log_p[fresh, i] = score([candidates[k] for k in fresh], [i])[:, 0]
         bound = np.nansum(log_p[alive], axis=1)
-        if i == 0 and supports > 1:
+        if i == 0 and supports > 1 and candidates:
             leaders = alive[np.argsort(-bound, kind="stable")[:LEADERS]]
             log_p[leaders, 1:] = score([candidates[k] for k in leaders], range(1, supports))
             least = float(log_p[leaders].sum(1).max()) - NEGLIGIBLE
