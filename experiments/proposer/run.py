@@ -23,9 +23,9 @@ from operant.language import Compose, Proposer
 SFT = {"cross-entropy": "pass@1", "pass@16": "pass@16", "pass@64": "pass@64", "pass@256": "pass@256"}
 SFT |= {"mixture": "mix(pass@1:0.25, pass@64:0.75)"}
 RATES = (1e-3, 2e-3, 4e-3)
-TUNED = ("cross-entropy", "pass@64")  # the other strategies take the rate of pass@64
-TUNING, SEEDS = 0, (1, 2, 3, 4, 5)
-WARM, STEPS, BATCH = 300, 400, 64
+TUNED = {"cross-entropy": (64, 256), "pass@256": (256,)}  # k at which development chooses; others take pass@256's rate
+TUNING, SEEDS = 1, (1, 2, 3, 4, 5)
+WARM, STEPS, BATCH = 800, 700, 32
 SHAPE = {"relation": Compose(depth=3), "shown": (3, 3), "hidden": 64, "layers": 2, "batch_size": BATCH, "device": "cpu"}
 RL = {"RL pass@1 (GRPO)": ("pass@1", "grpo"), "RL pass@16": ("pass@16", "exact")}
 
@@ -64,10 +64,10 @@ class Watch:
             best = max((dev[b].max(), step) for step, (dev, _) in self.seen.items())
             dev, test = self.seen[best[1]]
             t = int(dev[b].argmax())
-            chosen[k] = {"step": best[1], "temperature": TEMPERATURES[t], "development": round(float(best[0]), 5)}
-            chosen[k]["test"] = np.round(test[b, t], 5).tolist()
+            chosen[str(k)] = {"step": best[1], "temperature": TEMPERATURES[t], "development": round(float(best[0]), 5)}
+            chosen[str(k)]["test"] = np.round(test[b, t], 5).tolist()
         last = self.seen[max(self.seen)]
-        at_one = {k: round(float(last[1][b, TEMPERATURES.index(1.0)].mean()), 5) for b, k in enumerate(BUDGETS)}
+        at_one = {str(k): round(float(last[1][b, TEMPERATURES.index(1.0)].mean()), 5) for b, k in enumerate(BUDGETS)}
         return {"chosen": chosen, "test at T = 1": at_one}
 
 
@@ -86,8 +86,8 @@ def sft(space: Space, arm: str, rate: float, seed: int, folder: Path) -> dict:
     watch = Watch(space, [STEPS // 2, 3 * STEPS // 4, STEPS])
     watch.proposer = Proposer(start, strategy=SFT[arm], steps=STEPS, learning_rate=rate, seed=100 + seed, **SHAPE)
     watch.proposer.fit(space.bank, held_out=space.held_out, progress=watch)
-    if seed != TUNING:
-        watch.proposer.save(folder / f"{arm}{seed}")
+    if not (where := folder / f"{arm} {rate:g} {seed}").is_dir():
+        watch.proposer.save(where)
     return watch.line()
 
 
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--arms", nargs="+", default=list(SFT))
+    parser.add_argument("--arms", nargs="+", default=["cross-entropy", "pass@256", "pass@64"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -129,13 +129,14 @@ def main() -> None:
             print(arm, rate, seed, {k: c["development"] for k, c in known["chosen"].items()}, flush=True)
         return known
 
-    def best(job, arm: str, rates: Sequence[float], k: int, *rest: str) -> float:
-        return max(rates, key=lambda r: run(job, arm, r, TUNING, *rest)["chosen"][k]["development"])
-
-    rates = {arm: best(sft, arm, RATES, 64) for arm in TUNED}
+    rates: dict[str, set[float]] = {}
+    for arm, budgets in TUNED.items():
+        tried = {rate: run(sft, arm, rate, TUNING)["chosen"] for rate in RATES}
+        rates[arm] = {max(RATES, key=lambda r: tried[r][str(k)]["development"]) for k in budgets}
     for seed in args.seeds:
         for arm in args.arms:
-            run(sft, arm, rates.get(arm, rates["pass@64"]), seed)
+            for rate in sorted(rates.get(arm, rates["pass@256"])):
+                run(sft, arm, rate, seed)
 
 
 if __name__ == "__main__":

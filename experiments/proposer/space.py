@@ -10,10 +10,10 @@ import torch
 
 from operant.language import Proposer, TextBank, TextTask, random_words, string_programs
 
-BUDGETS = (1, 4, 16, 64, 256)
+BUDGETS = (1, 4, 16, 64, 256, 1024)
 TEMPERATURES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5)
 LONGEST = 14
-"""Characters of a target's output: two doublings of a word of six make prompts of 115 tokens and the steps twice as slow."""
+"""Characters of a target's output. Longer ones, of two doublings, make a training step twice as slow."""
 LETTERS = (4, 6)
 
 
@@ -71,7 +71,7 @@ def explained(proposer: Proposer, prompts: Sequence[Prompt]) -> tuple[np.ndarray
     policy, names = proposer.policy_, [task.name for task in proposer.bank_]
     token = np.array([policy.tokenizer(f"<{name}>")["input_ids"][0] for name in names])
     rows = [
-        (p, [*policy.tokenizer(_text(prompt))["input_ids"], *token[chain].tolist()])
+        (p, [*policy.tokenizer(_text(prompt))["input_ids"], *token[chain[::-1]].tolist()])
         for p, prompt in enumerate(prompts)
         for chain in prompt.chains
     ]
