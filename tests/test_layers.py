@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "verify": {"core"},
     "hf": {"verify", "objectives", "published", "estimators", "strategies", "core"},
     "language": {"hf", "estimators", "objectives", "strategies", "core"},
-    "plugins": {"objectives", "strategies", "core"},
+    "plugins": {"objectives", "estimators", "strategies", "core"},
     "report": {"core"},
     "cli": {"report", "hf", "relational", "published", "strategies", "core"},
 }

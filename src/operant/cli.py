@@ -138,7 +138,7 @@ def audit(config: Any) -> None:
     from operant.published import audit_records
 
     folder = config.output_dir
-    records = audit_records(config.rules, strategy=config.strategy, n=config.n, m=config.m)
+    records = audit_records(config.rules, strategy=config.strategy, transform=config.transform, n=config.n, m=config.m)
     with claim_folder(folder, "audit", asdict(config) | {"output_dir": str(folder)}):
         write_records(folder / "audit.jsonl", records)
     _report(folder, open_page=config.open)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from operant import BestOf, Majority, Outcomes, PassAt, credit
 from operant.core.checks import BudgetError, InputError
+from operant.estimators import Transform
 from operant.plugins import encode_vote, skyrl, token_advantages, verl
 from operant.plugins.votes import decode_votes
 from operant.strategies import Strategy, parse
@@ -195,6 +196,16 @@ def test_the_estimator_of_verl_reads_the_strategy_from_the_configuration() -> No
     for missing in (None, {}):
         with pytest.raises(InputError, match=r"\+algorithm.operant_strategy=pass@16"):
             verl.operant(tokens, mask, prompts, missing)
+
+
+def test_both_estimators_take_a_transform() -> None:
+    tokens, mask, prompts, _ = flat(seed=6)
+    want, _ = token_advantages(tokens, mask, prompts, PassAt(2), transform=Transform("log", 0.02))
+    config = {"operant_strategy": "pass@2", "operant_transform": "log:0.02"}
+    assert torch.equal(verl.operant(tokens, mask, prompts, config)[0], want)
+    got = skyrl.operant(tokens, mask, prompts, strategy=PassAt(2), transform=Transform("log", 0.02), gamma=1.0)
+    assert torch.equal(got[0], want)
+    assert not torch.allclose(want, token_advantages(tokens, mask, prompts, PassAt(2))[0])
 
 
 def test_the_estimator_of_skyrl_is_the_same_function() -> None:

@@ -47,6 +47,8 @@ class TrainConfig:
         rollouts: rollouts per prompt that measure the success rate, for level answer.
         refresh_steps: steps between these measurements.
         margin: weight of the token-margin term, for sft; 0 leaves it out.
+        transform: g of the objective: log:0.02, arcsin or logit:0.1. For grpo and rloo it is E g(V) in the place of
+            E V, for sft g(S) in the place of log S. Empty: none.
         verifier: "math", "exact", "regex:PATTERN", "code", "gym", or the dotted path of your own function.
         reward_model: for grpo and rloo, folder or Hub id of a sequence-classification model. best@N chooses by its
             score. With verifier "" the score is also the reward.
@@ -104,6 +106,7 @@ class TrainConfig:
     rollouts: int = 16
     refresh_steps: int = 100
     margin: float = 0.0
+    transform: str = ""
     verifier: str = "math"
     reward_model: str = ""
     num_generations: int | None = None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError
 from operant.estimators.extrapolated import Extrapolation
+from operant.estimators.transform import Transform
 from operant.objectives.rl import credit
 from operant.published.paper import Recipe
 from operant.published.rules import RULES, PublishedRule
@@ -70,6 +71,7 @@ def advantage(
     score: Tensor | None = None,
     *,
     instead: Extrapolation | PublishedRule | None = None,
+    transform: Transform | None = None,
     center: Center = "loo",
     log_ratio: Tensor | None = None,
 ) -> Advantages:
@@ -82,6 +84,7 @@ def advantage(
         score: (B, M) what the deployed selector ranks by, default the reward; NaN as for ``reward``.
         instead: None takes the exact credit, which needs M >= N. An ``Extrapolation`` is for a budget N > M, biased
             across prompts. A rule of ``operant.published.RULES``, with budget N, is to compare with.
+        transform: g of the objective E g(V), for the exact credit on-policy, M >= N + 1.
         center: "loo" multiplies the weights by M: unbiased; "mean" by M - 1, which for pass@1 is r - mean, GRPO's own
             scale.
         log_ratio: (B, M) log pi - log mu of whole rollouts that were sampled from mu; for the exact credit, M >= N + 1.
@@ -102,14 +105,14 @@ def advantage(
     first = (~scored).long().argsort(dim=-1, stable=True)  # scored rollouts first, in their order
     sizes = scored.sum(-1)
     for size in sizes.unique().tolist():
-        if size < least_group(strategy, instead, off_policy=log_ratio is not None):
+        if size < least_group(strategy, instead, spare=log_ratio is not None or transform is not None):
             continue
         rows = sizes == size
         kept = first[rows, :size]
         r, a, s, ratio = (None if x is None else x[rows].gather(-1, kept) for x in (reward, answer, score, log_ratio))
         assert r is not None
         o = Outcomes(r.double(), a, None if s is None else s.double())
-        weights, value[rows] = _weights(strategy, o, instead, ratio)
+        weights, value[rows] = _weights(strategy, o, instead, ratio, transform)
         found[rows] = torch.zeros_like(found[rows]).scatter(-1, kept, weights)
     found *= m if center == "loo" else m - 1
     largest = torch.where(scored, reward, 0.0).abs().amax(-1, keepdim=True)
@@ -117,10 +120,10 @@ def advantage(
     return Advantages(found.masked_fill(dead, 0.0), value, dead[:, 0], ~scored)
 
 
-def least_group(strategy: Strategy, instead: Substitute | None = None, *, off_policy: bool = False) -> int:
-    """The least number of scored rollouts with which a group can be used."""
+def least_group(strategy: Strategy, instead: Substitute | None = None, *, spare: bool = False) -> int:
+    """The least number of scored rollouts with which a group can be used; ``spare``: N + 1, for a jackknife."""
     if instead is None:
-        return max(strategy.n + off_policy, 2)
+        return max(strategy.n + spare, 2)
     return _least_of_rule(instead, strategy.n) if isinstance(instead, PublishedRule) else 2
 
 
@@ -137,14 +140,14 @@ def _least_of_rule(rule: PublishedRule, n: int) -> int:
     return n + 2
 
 
-def check_group(strategy: Strategy, m: int, instead: Substitute | None = None, *, off_policy: bool = False) -> None:
+def check_group(strategy: Strategy, m: int, instead: Substitute | None = None, *, spare: bool = False) -> None:
     """Say before training that groups of this size cannot be used for a strategy.
 
     Raises:
         BudgetError: if groups of ``m`` rollouts can give no weights for ``strategy``.
         InputError: for an extrapolation with a strategy that does not count successes, or with N <= M.
     """
-    least = least_group(strategy, instead, off_policy=off_policy)
+    least = least_group(strategy, instead, spare=spare)
     if m < least:
         raise BudgetError(
             f"{strategy} needs groups of at least {least} rollouts, better {2 * strategy.n}, got {m}. Sample more "
@@ -158,12 +161,18 @@ def check_group(strategy: Strategy, m: int, instead: Substitute | None = None, *
 
 
 def _weights(
-    strategy: Strategy, o: Outcomes, instead: Extrapolation | PublishedRule | None, log_ratio: Tensor | None
+    strategy: Strategy,
+    o: Outcomes,
+    instead: Extrapolation | PublishedRule | None,
+    log_ratio: Tensor | None,
+    transform: Transform | None,
 ) -> tuple[Tensor, Tensor]:
     """(b, m) weights and (b,) value."""
+    if transform is not None and instead is not None:
+        raise InputError("a transform is of the exact credit: leave out instead=, or transform=.")
     if isinstance(instead, Extrapolation):
         return instead.credit(strategy, o), instead.estimate(strategy, o)
     value = estimate(strategy, o).value if o.m >= strategy.n else torch.full_like(o.reward[:, 0], torch.nan)
     if instead is not None:
         return instead.make(strategy.n)(o.reward), value
-    return credit(strategy, o, log_ratio=log_ratio), value
+    return credit(strategy, o, log_ratio=log_ratio, transform=transform), value

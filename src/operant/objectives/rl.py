@@ -11,6 +11,7 @@ from operant.core.checks import FewRolloutsWarning, InputError
 from operant.core.logmath import log_binomial
 from operant.estimators.extrapolated import Extrapolation
 from operant.estimators.offpolicy import estimate_offpolicy
+from operant.estimators.transform import Transform
 from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy
 from operant.strategies.outcomes import Outcomes
@@ -26,6 +27,7 @@ def credit(
     *,
     log_ratio: Tensor | None = None,
     extrapolate: Extrapolation | None = None,
+    transform: Transform | None = None,
     route: Route | None = None,
     draws: int = 2048,
     seed: int = 0,
@@ -48,6 +50,7 @@ def credit(
         log_ratio: (..., M) log pi(y_i) - log mu(y_i): the rollouts came from mu, and the weights are those of
             :func:`~operant.estimators.estimate_offpolicy`, M >= N + 1. Clip it beforehand to trade bias for variance.
         extrapolate: for N > M, with a strategy that counts successes.
+        transform: g of the objective E g(V), M >= N + 1; see :meth:`~operant.estimators.Transform.credit`.
         route: how the on-policy weights are computed; default the cheapest exact one, see
             :func:`~operant.strategies.route_of`. M = N has one route only.
         draws: blocks of N rollouts per prompt, for Monte Carlo only (still unbiased and centered).
@@ -57,18 +60,23 @@ def credit(
         (..., M), dtype and device of the rewards, detached.
 
     Raises:
-        BudgetError: if M < N without ``extrapolate``, M = N = 1, M <= N with ``log_ratio``, or M >= N with
-            ``extrapolate``.
-        InputError: for ``log_ratio`` together with ``extrapolate``, or a route that does not exist.
-        NotDefinedError: for a route that the strategy does not have.
+        BudgetError: if M < N without ``extrapolate``, M = N = 1, M <= N with ``log_ratio`` or ``transform``, or
+            M >= N with ``extrapolate``.
+        InputError: for two of ``log_ratio``, ``extrapolate`` and ``transform``, a value outside the domain of the
+            transform, or a route that does not exist.
+        NotDefinedError: for a route that the strategy does not have, or a transform without an exact route.
 
     >>> from operant import PassAt
     >>> credit(PassAt(2), Outcomes(torch.tensor([[1.0, 0.0, 0.0, 0.0]])))
     tensor([[ 0.5000, -0.1667, -0.1667, -0.1667]])
     """
+    if sum(x is not None for x in (log_ratio, extrapolate, transform)) > 1:
+        raise InputError(
+            "log_ratio, extrapolate and transform exclude each other: each has weights of its own. Give one of them."
+        )
+    if transform is not None:
+        return transform.credit(strategy, outcomes, route=route)
     if extrapolate is not None:
-        if log_ratio is not None:
-            raise InputError("log_ratio and extrapolate exclude each other: extrapolated weights are on-policy.")
         return extrapolate.credit(strategy, outcomes)
     if log_ratio is not None:
         return estimate_offpolicy(strategy, outcomes, log_ratio).weights

@@ -14,6 +14,7 @@ from torch import Tensor
 from operant.core.checks import InputError, check_log_p
 from operant.core.logmath import log1mexp
 from operant.estimators.population import TOLERANCE, check_log_q, expected_value, log_expected_value
+from operant.estimators.transform import Transform
 from operant.strategies.base import Strategy
 from operant.strategies.outcomes import Outcomes
 
@@ -23,8 +24,15 @@ _TINY_LOG_P = -1e4
 _TINY_REMAINDER = 1e-15
 
 
-def sft_loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None = None, power: float = 0.0) -> Tensor:
-    """The loss to minimize, one value per example: ``-log S(p)``.
+def sft_loss(
+    strategy: Strategy,
+    log_p: Tensor,
+    *,
+    success_rate: Tensor | None = None,
+    power: float = 0.0,
+    transform: Transform | None = None,
+) -> Tensor:
+    """The loss to minimize, one value per example: ``-log S(p)``, or ``g(1) - g(S(p))`` with a transform g.
 
     The choice of p is part of the objective:
 
@@ -40,26 +48,32 @@ def sft_loss(strategy: Strategy, log_p: Tensor, *, success_rate: Tensor | None =
         success_rate: (...) in [0, 1], from rollouts of the current model.
         power: a in ``(1 - S^a) / a``, sequence level only. 0 is -log S; 1 is 1 - S, whose gradient is small on
             examples that cannot be learned (ambiguous labels).
+        transform: g, in the place of the logarithm and of ``power``. "log:0.02" is -log(S + 0.02) up to a constant: an
+            example with S << 0.02 has little weight.
 
     Returns:
         (...) losses >= 0, float32 or float64. With pass@1 exactly ``-log_p``.
 
     Raises:
-        InputError: for NaN, infinite or positive ``log_p``, or a success rate outside [0, 1].
+        InputError: for NaN, infinite or positive ``log_p``, a success rate outside [0, 1], or ``power`` beside a
+            transform.
         NotDefinedError: if the strategy has no S(p).
 
     >>> from operant import PassAt
     >>> sft_loss(PassAt(16), torch.tensor([0.5, 0.1]).log())
     tensor([1.5259e-05, 2.0494e-01])
     """
+    if transform is not None and power:
+        raise InputError("a transform takes the place of power: give one of them.")
     if success_rate is not None:
         if power:
             raise InputError("power applies at sequence level only; leave it at 0 with success_rate.")
         cross_entropy = -check_log_p(log_p)
         if log_p.dtype in (torch.float16, torch.bfloat16):
             cross_entropy = cross_entropy.float()
-        return elasticity_at(strategy, success_rate).to(cross_entropy) * cross_entropy
-    return _from_log(strategy.log_success(log_p), power)
+        return elasticity_at(strategy, success_rate, transform).to(cross_entropy) * cross_entropy
+    log_s = strategy.log_success(log_p)
+    return _from_log(log_s, power) if transform is None else transform.loss(log_s)
 
 
 def answer_loss(
@@ -139,15 +153,18 @@ def _with_remainder(log_q: Tensor, kinds: Outcomes) -> tuple[Tensor, Outcomes]:
     return torch.cat([log_q, left], -1), Outcomes(torch.cat([kinds.reward, blank], -1), answer)
 
 
-def elasticity(strategy: Strategy, log_p: Tensor) -> Tensor:
+def elasticity(strategy: Strategy, log_p: Tensor, transform: Transform | None = None) -> Tensor:
     """f = p S'(p) / S(p), the factor that ``-log S`` puts on the cross-entropy gradient; (...) -> (...).
 
-    1 for p << 1/N and near 0 for p >> log(N)/N with pass@N; 1 everywhere for pass@1.
+    1 for p << 1/N and near 0 for p >> log(N)/N with pass@N; 1 everywhere for pass@1. With a transform it is the factor
+    of g(S), f dg/dlog S.
     """
-    return strategy.success(check_log_p(log_p.detach()).double()).elasticity.to(log_p.dtype)
+    success = strategy.success(check_log_p(log_p.detach()).double())
+    factor = 1.0 if transform is None else transform.slope(success.log_s)
+    return (success.elasticity * factor).to(log_p.dtype)
 
 
-def elasticity_at(strategy: Strategy, success_rate: Tensor) -> Tensor:
+def elasticity_at(strategy: Strategy, success_rate: Tensor, transform: Transform | None = None) -> Tensor:
     """The same from a success rate in [0, 1]; at 0 it is the limit p -> 0.
 
     Raises:
@@ -155,4 +172,4 @@ def elasticity_at(strategy: Strategy, success_rate: Tensor) -> Tensor:
     """
     if not bool(((success_rate >= 0) & (success_rate <= 1)).all()):
         raise InputError("success_rate must lie in [0, 1]: the share of rollouts that succeeded.")
-    return elasticity(strategy, success_rate.log().clamp(min=_TINY_LOG_P))
+    return elasticity(strategy, success_rate.log().clamp(min=_TINY_LOG_P), transform)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import InputError
+from operant.estimators.transform import Transform
 from operant.objectives.groups import advantage, check_group
 from operant.plugins.votes import decode_votes
 from operant.strategies.base import Strategy
@@ -26,6 +27,7 @@ def token_advantages(
     *,
     answers: Iterable[Hashable | None] | None = None,
     votes_in_reward: bool = False,
+    transform: Transform | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A_i = M w_i on every token of response i; positive = more likely.
 
@@ -42,6 +44,7 @@ def token_advantages(
         strategy: what is deployed, budget N.
         answers: (bs,) the answer of every rollout, None without one; for votes.
         votes_in_reward: the rewards are those of :func:`~operant.plugins.encode_vote`.
+        transform: g of the objective E g(V), for groups of N + 1 rollouts or more; None is E V.
 
     Returns:
         advantages and returns, both (bs, L) and equal, dtype of the rewards.
@@ -68,17 +71,19 @@ def token_advantages(
                 "the answers are given and in the rewards: leave out one of answers= and votes_in_reward=."
             )
         reward, classes = decode_votes(reward)
-    per_rollout = _by_group(reward, equivalence_classes([groups])[0].to(reward.device), strategy, classes)
+    per_rollout = _by_group(reward, equivalence_classes([groups])[0].to(reward.device), strategy, classes, transform)
     spread = per_rollout[:, None].to(token_level_rewards.dtype) * response_mask.to(token_level_rewards.dtype)
     return spread, spread.clone()
 
 
-def _by_group(reward: Tensor, group: Tensor, strategy: Strategy, classes: Tensor | None) -> Tensor:
+def _by_group(
+    reward: Tensor, group: Tensor, strategy: Strategy, classes: Tensor | None, transform: Transform | None
+) -> Tensor:
     """(bs,) advantages, all groups of one size at once."""
     order = group.argsort(stable=True)
     sizes = group.bincount()
     starts = sizes.cumsum(0) - sizes
-    check_group(strategy, int(sizes.max()))
+    check_group(strategy, int(sizes.max()), spare=transform is not None)
     if classes is None and strategy.traits.answers:
         raise InputError(
             f"{strategy} votes, and the framework passes no answers to an advantage estimator. Return "
@@ -87,7 +92,7 @@ def _by_group(reward: Tensor, group: Tensor, strategy: Strategy, classes: Tensor
     result, unscored, idle = torch.zeros_like(reward), 0, 0
     for m in sizes.unique().tolist():
         rows = order[starts[sizes == m][:, None] + torch.arange(m, device=reward.device)]  # (groups of size m, m)
-        found = advantage(strategy, reward[rows], None if classes is None else classes[rows])
+        found = advantage(strategy, reward[rows], None if classes is None else classes[rows], transform=transform)
         result[rows] = found.advantage
         unscored, idle = unscored + int(found.unscored.sum()), idle + int(found.value.isnan().sum())
     if unscored or idle:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from operant.core.checks import InputError
+from operant.estimators.transform import Transform
 from operant.plugins.group import token_advantages
 from operant.strategies.parse import parse
 
@@ -40,7 +41,8 @@ def operant(
         token_level_rewards: (bs, L).
         response_mask: (bs, L).
         index: (bs,) verl's uid of the prompt.
-        config: holds ``operant_strategy``, and for votes ``operant_votes_in_reward=true``.
+        config: holds ``operant_strategy``, for votes ``operant_votes_in_reward=true``, and if wanted a transform,
+            ``operant_transform=log:0.02``.
         others: what verl passes to every estimator; not used.
 
     Raises:
@@ -58,7 +60,15 @@ def operant(
             "a reward that carries a vote takes no KL penalty: set algorithm.use_kl_in_reward=false, and "
             "actor_rollout_ref.actor.use_kl_loss=true for one in the loss."
         )
-    return token_advantages(token_level_rewards, response_mask, index, parse(strategy), votes_in_reward=votes)
+    text = config.get("operant_transform")
+    return token_advantages(
+        token_level_rewards,
+        response_mask,
+        index,
+        parse(strategy),
+        votes_in_reward=votes,
+        transform=Transform.parse(text) if text else None,
+    )
 
 
 # The plugin is importable without verl, for its tests and its documentation.

@@ -25,6 +25,7 @@ from operant.core.logmath import log_binomial
 from operant.core.rng import torch_generator
 from operant.estimators.extrapolated import Extrapolation
 from operant.estimators.semivalue import shapley
+from operant.estimators.transform import Transform
 from operant.published.rules import RULES, credit_of
 from operant.strategies.base import Strategy
 from operant.strategies.counts import CountStrategy, PassAt
@@ -47,6 +48,7 @@ class AuditConfig:
         n: budget N of the rules that have one. Default: the strategy's budget, else 4.
         m: rollouts per group, M. Default: 2 N.
         strategy: deployed strategy, any that counts successes. Default: pass@N.
+        transform: g of the objective E g(V), such as log:0.1, arcsin or logit:0.1: one more rule, the jackknife of g.
         rules: published rules to audit; all: those and cat-log, dr-grpo, grpo-passk-std, pkpo-sloo,
             pkpo-sloo-centered.
         output_dir: folder of the audit. It must be new.
@@ -56,6 +58,7 @@ class AuditConfig:
     n: int | None = None
     m: int | None = None
     strategy: str = ""
+    transform: str = ""
     rules: list[str] = field(
         default_factory=lambda: [
             *("grpo", "rloo", "maxrl", "pkpo", "pkpo-sloo-1", "pkpo-centered", "pkpo-sloo-1-centered"),
@@ -168,13 +171,14 @@ def audit(
 
 
 def audit_records(
-    rules: Sequence[str], *, strategy: str = "", n: int | None = None, m: int | None = None
+    rules: Sequence[str], *, strategy: str = "", transform: str = "", n: int | None = None, m: int | None = None
 ) -> list[dict[str, Any]]:
     """Audits of published rules and of our credit as plain records: the target, the rules, and those left out.
 
     Args:
         rules: names in :data:`~operant.published.rules.RULES`.
         strategy: the deployed strategy as a string; default pass@n.
+        transform: g of the objective E g(V) as a string: one more rule; default none.
         n: budget of the rules that have one; default that of the strategy, or 4.
         m: rollouts per group; default 2 n.
 
@@ -191,6 +195,9 @@ def audit_records(
     budget = check_int("n", target.n if n is None else n, least=1)
     m = check_int("m", 2 * budget if m is None else m, least=1)
     made = {"operant": (lambda: credit_of(target), "ours", f"credit of {target}")}
+    if transform:
+        g = Transform.parse(transform)
+        made[f"operant {g}"] = (lambda: lambda r: g.credit(target, Outcomes(r)), "ours", f"jackknife of {g}")
     made |= {k: (lambda k=k: RULES[k].make(budget), RULES[k].family, RULES[k].source) for k in rules}
     shares = "Shapley value of pass@: all budgets up to M"
     made["operant-shapley"] = (lambda: lambda r: shapley(PassAt(1), Outcomes(r)), "set estimators", shares)

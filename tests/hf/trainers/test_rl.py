@@ -16,7 +16,7 @@ from trl import GRPOConfig
 
 from operant import Outcomes, credit, estimate, parse
 from operant.core.checks import BudgetError, ConfigError, FewRolloutsWarning, InputError
-from operant.estimators import estimate_offpolicy
+from operant.estimators import Transform, estimate_offpolicy
 from operant.hf.trainers.rewards import AnsweredReward
 from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
 from operant.published import RECIPES, Quantiles, Recipe
@@ -303,6 +303,17 @@ def test_fewer_rollouts_than_twice_the_budget_warn_once(tmp_path) -> None:
     assert len(texts) == 1 and "pass@6 from M = 8" in texts[0]
 
 
+@pytest.mark.parametrize("strategy", ["pass@3", "maj@3"])
+def test_a_transform_of_the_value(tmp_path, strategy: str) -> None:
+    own = trained(AlignedGRPOTrainer, tmp_path, strategy=strategy, transform="log:0.1", max_steps=1)
+    o = Outcomes(groups(own.rewards[0]), digits(own.texts[0][1]))
+    want = M * credit(parse(strategy), o, transform=Transform("log", 0.1))
+    assert torch.equal(own.rollouts[0]["advantages"], want.view(-1).float())
+    assert not torch.allclose(want, M * credit(parse(strategy), o))
+    with pytest.raises(BudgetError, match="groups of at least 9 rollouts"):
+        build(AlignedGRPOTrainer, tmp_path, strategy="pass@8", transform="log:0.1")
+
+
 # the paper's forms
 
 
@@ -369,6 +380,8 @@ def test_the_quantiles_of_best_of_n_survive_a_kill(tmp_path) -> None:
         ({"recipe": {"clip": 2.0}}, "recipe needs form='paper-log'"),
         ({"form": "paper-log", "recipe": {"clips": 2.0}}, "recipe takes form, probability, clip"),
         ({"form": "paper-log", "off_policy": True}, "off_policy=True needs form='exact'"),
+        ({"transform": "log:0.1", "off_policy": True}, "set form='exact' and off_policy=False, got 'exact' and True"),
+        ({"transform": "arcsin", "form": "grpo"}, "set form='exact' and off_policy=False, got 'grpo' and False"),
         ({"log_ratio_clip": 0.0}, "log_ratio_clip must be positive"),
         ({"resample_dead": -1}, "resample_dead at least 0"),
         ({"score_func": "size"}, "score_func must name a reward function, one of even; got 'size'"),

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
-from operant.core.checks import ConfigError, DataError, InputError, NotDefinedError
+from operant.core.checks import ConfigError, DataError, InputError, NotDefinedError, ParseError
 from operant.hf.rollouts.logprobs import answer_log_probs, collate
 from operant.hf.rollouts.policy import load_policy
 from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
@@ -29,7 +29,7 @@ def dataset(encoded):
     return Dataset.from_list(rows)
 
 
-def trained(tmp_path, encoded, strategy, *, batch=8, accumulation=1, steps=4, resume=None, save=False, until=None):
+def trained(tmp_path, encoded, strategy, *, batch=8, accumulation=1, steps=4, resume=None, save=False, transform=""):
     policy = load_policy("embedded", seed=3, device="cpu")
     trainer = AlignedSFTTrainer(
         model=policy.model,
@@ -38,6 +38,7 @@ def trained(tmp_path, encoded, strategy, *, batch=8, accumulation=1, steps=4, re
         args=AlignedSFTConfig(
             output_dir=str(tmp_path),
             strategy=strategy,
+            transform=transform,
             max_steps=steps,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=accumulation,
@@ -131,6 +132,19 @@ def test_the_loss_is_the_mean_of_the_strategy_loss(tmp_path, policy, encoded):
     expected = -torch.log1p(-((1 - p) ** 16)).mean()
     assert logged == pytest.approx(expected.item(), abs=2e-3)  # transformers rounds the logged loss
     assert math.isfinite(logged)
+
+
+def test_a_transform_takes_the_place_of_the_logarithm(tmp_path, policy, encoded):
+    log_p = answer_log_probs(policy, encoded, batch_size=16)
+    trainer = trained(tmp_path, encoded, "pass@16", batch=64, steps=1, transform="log:0.001")
+    logged = trainer.state.log_history[0]
+    s = 1 - (1 - log_p.double().exp()) ** 16
+    assert logged["loss"] == pytest.approx((math.log(1.001) - (s + 0.001).log()).mean().item(), abs=2e-3)
+    assert logged["weight_mean"] == pytest.approx((s / (s + 0.001)).mean().item(), rel=0.01)  # elasticity about 1
+    plain = trained(tmp_path, encoded, "pass@16", batch=64, steps=1)
+    assert not torch.equal(parameters(trainer), parameters(plain))
+    with pytest.raises(ParseError, match="expected a transform"):
+        trained(tmp_path, encoded, "pass@16", transform="root")
 
 
 def test_evaluation_reports_the_strategy_loss(tmp_path, policy, encoded):

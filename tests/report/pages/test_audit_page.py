@@ -104,6 +104,14 @@ def test_our_other_rules_stand_beside_the_credit() -> None:
     assert slope == pytest.approx([(1 - (1 - x) ** 8) / x for x in p], rel=1e-9)  # sum_{n<=8} (1-p)^(n-1)
 
 
+def test_a_transform_is_one_more_rule() -> None:
+    """For pass@1 its slope tends to 1 / (p + eps), that of log(p + eps)."""
+    records = audit_records([], strategy="pass@1", transform="log:0.1", m=256)
+    assert [r["name"] for r in records[1:]] == ["operant", "operant log:0.1", "operant-shapley"]
+    p, slope = records[0]["p"], records[2]["slope"]
+    assert slope[9:] == pytest.approx([1 / (x + 0.1) for x in p[9:]], rel=0.02)
+
+
 def test_a_folder_that_is_no_audit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="that `operant audit` wrote, found no record of kind target or rule"):
         load_audit(tmp_path)

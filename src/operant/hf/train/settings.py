@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from operant.core.checks import BudgetError, ConfigError, DataError, check_int
+from operant.estimators import Transform
 from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, TrainConfig
 from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
 from operant.hf.workers import cores, launched
@@ -93,6 +94,8 @@ def _all_strategies(config: TrainConfig) -> list[str]:
 def _check_sft(config: TrainConfig) -> None:
     for text in config.strategies:
         sft_loss(parse(text), torch.zeros(1))  # raises for a strategy without S(p)
+    if config.transform:
+        Transform.parse(config.transform)
 
 
 def _check_rl(config: TrainConfig) -> None:
@@ -102,7 +105,7 @@ def _check_rl(config: TrainConfig) -> None:
         raise ConfigError('no reward is defined: set verifier (math, exact, ...), or reward_model with verifier "".')
     for text in _all_strategies(config):
         strategy = parse(text)
-        check_group(strategy, m, instead, off_policy=config.off_policy)
+        check_group(strategy, m, instead, spare=config.off_policy or bool(config.transform))
         if strategy.traits.binary and not config.verifier:
             raise ConfigError(f"{text} counts successes, but a reward model gives scores: set a verifier as well.")
     for step in config.strategy_schedule or {}:

@@ -25,6 +25,7 @@ def arguments(job: Job, config: TrainConfig) -> AlignedSFTConfig:
     ours: dict[str, Any] = {"strategy": job.strategy}
     if job.role == "branch" and not job.baseline:
         ours |= {"level": config.level, "refresh_steps": config.refresh_steps, "margin": config.margin}
+        ours["transform"] = config.transform
     return build(AlignedSFTConfig, job, config, size, **ours)
 
 

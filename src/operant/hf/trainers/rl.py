@@ -26,6 +26,7 @@ from torch import Tensor
 from trl import GRPOTrainer, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from operant.core.checks import ConfigError
+from operant.estimators.transform import Transform
 from operant.hf.rollouts.logprobs import completion_log_probs
 from operant.hf.trainers.off_policy import refresh
 from operant.hf.trainers.resample import resample
@@ -72,6 +73,7 @@ class AlignedMixin(_Trainer):
         self._recipe = published_recipe(args, self.strategies[0])
         instead = substitute(args.form)
         self._instead = None if isinstance(instead, Recipe) else instead
+        self._transform = Transform.parse(args.transform) if args.transform else None
         history = 0 if self._recipe is None else self._recipe.history
         self._quantiles = Quantiles(history) if history else None
         self._batch: Batch | None = None
@@ -115,12 +117,13 @@ class AlignedMixin(_Trainer):
         answer = None if self._equivalent is None else blank.long()
         score = None if self._score_column is None else blank
         for strategy in self.strategies.values():
-            check_group(strategy, m, substitute(self.args.form), off_policy=self.args.off_policy)
+            spare = self.args.off_policy or self._transform is not None
+            check_group(strategy, m, substitute(self.args.form), spare=spare)
             if self._recipe is not None:
                 scratch = None if self._quantiles is None else Quantiles(self._quantiles.length)
                 self._recipe.weights(strategy, Outcomes(blank, answer, score), log_p=blank - 1, quantiles=scratch)
             else:
-                advantage(strategy, blank, answer, score, instead=self._instead, center=self.args.center)
+                self._advantage(strategy, blank, answer, score)
             if self.args.form == EXACT:
                 warn_of_dead_groups(strategy, m)
 
@@ -195,12 +198,18 @@ class AlignedMixin(_Trainer):
         """The advantages of a batch, in the form that the settings name."""
         if self._recipe is not None:
             return published_groups(self._recipe, self._quantiles, batch)
+        return self._advantage(batch.strategy, batch.reward, batch.answer, batch.score, log_ratio=log_ratio)
+
+    def _advantage(
+        self, strategy: Strategy, reward: Tensor, *more: Tensor | None, log_ratio: Tensor | None = None
+    ) -> Advantages:
+        """:func:`~operant.objectives.advantage` with the settings; ``more`` are answer and score."""
         return advantage(
-            batch.strategy,
-            batch.reward,
-            batch.answer,
-            batch.score,
+            strategy,
+            reward,
+            *more,
             instead=self._instead,
+            transform=self._transform,
             center=self.args.center,
             log_ratio=log_ratio,
         )

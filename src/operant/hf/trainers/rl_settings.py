@@ -27,6 +27,8 @@ class AlignedArguments:
         strategy_schedule: step -> strategy from that step on, {"0": "pass@1", "200": "pass@16"}.
         form: "exact"; "extrapolated" for N > M; "paper-log" or "paper-raw" (arXiv 2604.24957 as printed); or a
             published rule of ``operant.published.RULES``, such as "grpo", "pkpo" or "maxrl", to compare with.
+        transform: g of the objective E g(V), such as "log:0.02", "arcsin" or "logit:0.1" (see
+            ``operant.estimators.Transform``). Needs form="exact", M >= N + 1 and off_policy=False. "" is E V.
         center: "loo" takes M w_i, "mean" (M-1) w_i.
         score_func: name of the reward function whose values rank the rollouts (best@N, top4@N>maj, wmaj@N). Its entry
             in ``reward_weights`` should be 0, unless it is part of the reward.
@@ -46,6 +48,7 @@ class AlignedArguments:
     form: str = field(
         default=EXACT, metadata={"help": "exact, extrapolated, paper-log, paper-raw, or a published rule."}
     )
+    transform: str = field(default="", metadata={"help": "g of the objective E g(V): log:0.02, arcsin, logit:0.1."})
     center: Center = field(default="loo", metadata={"help": "loo: M w. mean: (M-1) w, for pass@1 r - mean."})
     score_func: str | None = field(default=None, metadata={"help": "Reward function whose values rank rollouts."})
     off_policy: bool = field(default=False, metadata={"help": "Off-policy credit for later steps on a batch."})
@@ -117,6 +120,11 @@ def check_settings(args: Any) -> None:
             raise ConfigError(f"{name} must be {wanted!r} ({why}), got {getattr(args, name)!r}.")
     if args.recipe and not args.form.startswith("paper-"):
         raise ConfigError(f"recipe needs form='paper-log' or 'paper-raw', got form={args.form!r}.")
+    if args.transform and (args.form != EXACT or args.off_policy):
+        raise ConfigError(
+            f"transform={args.transform!r} changes the exact on-policy credit: set form='exact' and off_policy=False, "
+            f"got {args.form!r} and {args.off_policy}."
+        )
     if args.off_policy and args.form != EXACT:
         raise ConfigError(f"off_policy=True needs form='exact', got {args.form!r}.")
     if args.off_policy and issubclass(type(args), RLOOConfig) and args.beta:

@@ -23,6 +23,7 @@ from trl.data_utils import pack_dataset
 
 from operant.core.checks import ConfigError, DataError
 from operant.core.rng import torch_generator
+from operant.estimators import Transform
 from operant.hf.trainers.rates import Rates, with_prompt_index
 from operant.hf.trainers.sft_settings import AlignedSFTConfig, Level, check_settings, default_folder
 from operant.hf.trainers.targets import Targets, add, model_inputs, sequences, target_tokens
@@ -48,6 +49,8 @@ ADVICE: Mapping[Level, str] = {
 
 class AlignedSFTTrainer(SFTTrainer):
     """Minimize -log S(p) of a test-time strategy. ``pass@1`` is cross-entropy, summed within a sequence.
+
+    With a transform g the loss is g(1) - g(S(p)).
 
     The data set has ``input_ids`` and ``labels`` (-100 outside the target), or any columns that TRL makes them from.
     For level "answer" it also has ``prompt_index``, the index of the prompt in the result of ``measure``.
@@ -90,6 +93,7 @@ class AlignedSFTTrainer(SFTTrainer):
         self.strategy: Strategy = strategy or parse(args.strategy)
         self.strategy.log_success(torch.zeros(1))  # raises for a strategy without an S(p)
         args.strategy = str(self.strategy)
+        self.transform = Transform.parse(args.transform) if args.transform else None
         self.level: Level = args.level
         self.rates: Rates | None = None
         self._newline = torch.ones(0)
@@ -185,8 +189,8 @@ class AlignedSFTTrainer(SFTTrainer):
         share = log_p.new_ones(())
         if self.rates is not None and training:
             rates, share = self.rates.of(inputs["prompt_index"])
-            losses = sft_loss(self.strategy, log_p, success_rate=rates)
-            weights = elasticity_at(self.strategy, rates)
+            losses = sft_loss(self.strategy, log_p, success_rate=rates, transform=self.transform)
+            weights = elasticity_at(self.strategy, rates, self.transform)
         elif self.rates is not None:
             losses = weights = -log_p
         else:
@@ -194,8 +198,8 @@ class AlignedSFTTrainer(SFTTrainer):
             units = int(unit[-1]) + 1
             unit_log_p = add(tokens.log_p, unit, units)
             of_unit = torch.zeros(units, dtype=torch.long, device=unit.device).scatter_(0, unit, owner)
-            losses = add(sft_loss(self.strategy, unit_log_p), of_unit, count)
-            weights = elasticity(self.strategy, unit_log_p) if training else losses
+            losses = add(sft_loss(self.strategy, unit_log_p, transform=self.transform), of_unit, count)
+            weights = elasticity(self.strategy, unit_log_p, self.transform) if training else losses
         if not training:
             return self._returned(losses.mean().float(), model, inputs, return_outputs)
         if margin:
@@ -274,7 +278,7 @@ class AlignedSFTTrainer(SFTTrainer):
         result = super().train(*args, **kwargs)
         logs = [log for log in self.state.log_history if "weight_sd" in log]
         constant = [log["weight_sd"] <= CONSTANT * abs(log["weight_mean"]) for log in logs]
-        if logs and all(constant) and self.strategy != PassAt(1):
+        if logs and all(constant) and (self.strategy != PassAt(1) or self.transform is not None):
             logging.getLogger(__name__).warning(
                 "the weights of %s are constant: this run is cross-entropy up to a scale, %s",
                 self.strategy,

@@ -30,6 +30,8 @@ class AlignedSFTConfig(SFTConfig):
               solutions that a search or a verifier checks line by line.
             - "token": sum over tokens of -log S(p_t). For targets whose tokens can be sampled again one by one;
               elsewhere a heuristic that gives little weight to tokens that the model knows.
+        transform: g in g(1) - g(S), in the place of -log S: "log:0.02", "arcsin" or "logit:0.1" (see
+            ``operant.estimators.Transform``). "" is -log S.
         refresh_steps: optimizer steps between measurements of the success rates; 0 = measure only at the start.
         margin: lambda in (1 - lambda) loss + lambda sum_t token_margin, in [0, 1]; 0.5 in the paper's appendix A.7.
         rivals: sampled rivals per token for the margin; 0 = their expectation, which has no sampling noise.
@@ -39,6 +41,7 @@ class AlignedSFTConfig(SFTConfig):
 
     strategy: str = field(default="pass@16", metadata={"help": "Strategy string, for example pass@16."})
     level: Level = field(default="sequence", metadata={"help": "The event whose probability is p."})
+    transform: str = field(default="", metadata={"help": "g in the place of the logarithm: log:0.02, arcsin."})
     refresh_steps: int = field(default=0, metadata={"help": "Steps between measurements; 0 = at the start only."})
     margin: float = field(default=0.0, metadata={"help": "Share of the token margin in the loss."})
     rivals: int = field(default=4, metadata={"help": "Rivals per token for the margin; 0 = their expectation."})
