@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "language": {"hf", "estimators", "objectives", "strategies", "core"},
     "plugins": {"objectives", "estimators", "strategies", "core"},
     "report": {"core"},
-    "cli": {"report", "hf", "relational", "published", "strategies", "core"},
+    "cli": {"report", "hf", "relational", "language", "published", "strategies", "core"},
 }
 EXTRAS = {
     **dict.fromkeys(["transformers", "trl", "peft", "datasets", "accelerate"], "hf"),

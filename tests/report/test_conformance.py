@@ -23,7 +23,7 @@ from operant.report.formats import ILLEGIBLE
 from operant.report.kinds import KINDS, kind_of, page_of
 from operant.report.theme import Figure
 from tests.hf.rollouts.plan_data import planned, successes
-from tests.report.pages import report_runs, test_extrapolation_page
+from tests.report.pages import report_runs, test_extrapolation_page, test_text_page
 from tests.report.reading import LOADING, Elements, charts
 
 MARKUP = "<script>alert(1)</script>"
@@ -66,11 +66,17 @@ def extrapolation_folder(folder: Path) -> Path:
     return test_extrapolation_page.make(folder, targets, test_extrapolation_page.bank(outputs=2))
 
 
+def text_folder(folder: Path) -> Path:
+    targets = [test_text_page.target(), test_text_page.target("other", **test_text_page.ALIEN)]
+    return test_text_page.make(folder, targets, test_text_page.COMPARISON)
+
+
 ROWS: dict[str, Callable[[Path], Path]] = {
     "train": run_folder,
     "plan": plan_folder,
     "audit": audit_folder,
     "extrapolation": extrapolation_folder,
+    "text": text_folder,
 }
 """Kind of page -> what writes a small folder of it."""
 

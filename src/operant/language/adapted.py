@@ -46,7 +46,7 @@ class RankedCandidate:
     @property
     def explained(self) -> int:
         """Supports whose output is more probable than all others together."""
-        return sum(value > np.log(0.5) for value in self.log_p)
+        return int(sum(value > np.log(0.5) for value in self.log_p))
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,21 @@ class Vote:
     shares: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Hypothesis:
+    """Candidates that give the same outputs on supports and queries: what the posterior tells apart.
+
+    Args:
+        candidates: most likely first.
+        weight: posterior probability of all of them together.
+        outputs: of each query; None where they cannot be run.
+    """
+
+    candidates: tuple[RankedCandidate, ...]
+    weight: float
+    outputs: tuple[str | None, ...]
+
+
 class AdaptedTextTask:
     """What :meth:`LanguageExtrapolator.adapt` returns.
 
@@ -115,6 +130,11 @@ class AdaptedTextTask:
         return [
             RankedCandidate(self.posterior.candidates[i], float(weights[i]), tuple(log_p[i].tolist())) for i in order
         ]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Known tasks whose function failed, and how: candidates with them were left out where it did."""
+        return dict(self._executor.failures)
 
     @cached_property
     def _voters(self) -> Posterior:
@@ -175,6 +195,27 @@ class AdaptedTextTask:
             Vote(*next(iter(s.items())), s) if s else Vote(next(rest), float("nan"), {})  # no voter runs on this input
             for s in shares
         ]
+
+    def hypotheses(self, inputs: Sequence[str] = (), *, execute: Execute = "model") -> list[Hypothesis]:
+        """What the candidates that vote say, the heaviest first; the weights sum to 1.
+
+        Args:
+            inputs: queries.
+            execute: as for :meth:`predict`.
+        """
+        weights, outputs = self._outputs(inputs, execute)
+        merged: dict[tuple[str | None, ...], list[int]] = {}
+        for i, behavior in enumerate(self._behaviors(inputs, outputs, execute)):
+            merged.setdefault(tuple(behavior), []).append(i)
+        ranked = [
+            RankedCandidate(c, float(w), tuple(p))
+            for c, w, p in zip(self._voters.candidates, weights, self._voters.log_p.tolist(), strict=True)
+        ]
+        found = [
+            Hypothesis(tuple(ranked[i] for i in rows), float(weights[rows].sum()), tuple(outputs[rows[0]]))
+            for rows in merged.values()
+        ]
+        return sorted(found, key=lambda h: -h.weight)
 
     def effective_number(self, inputs: Sequence[str] = (), *, execute: Execute = "model") -> float:
         """1 / sum of squared weights of the hypotheses that differ on supports and inputs; 1 if one is certain."""

@@ -120,7 +120,9 @@ class TextBank:
             object.__setattr__(self, "probes", tuple(list(inputs)[:PROBES]))
 
     @classmethod
-    def from_rows(cls, rows: Any, *, task: str = "task", input: str = "x", output: str = "y") -> TextBank:
+    def from_rows(
+        cls, rows: Any, *, task: str = "task", input: str = "x", output: str = "y", parts: str | None = None
+    ) -> TextBank:
         """A bank from a table with a row a demonstration.
 
         Args:
@@ -129,9 +131,10 @@ class TextBank:
             task: column of the task's name.
             input: column of the inputs.
             output: column of the outputs; "" is an output, a missing one is an error.
+            parts: column with the elements that the row's task is built of, a list of texts; constant within a task.
 
         Raises:
-            DataError: for a missing column or value, or a task that gives one input two outputs.
+            DataError: for a missing column or value, a task that gives one input two outputs, or parts that vary.
         """
         cells = [_column(rows, name) for name in (task, input, output)]
         found: dict[str, dict[tuple[str, str], None]] = {}
@@ -142,7 +145,8 @@ class TextBank:
             found.setdefault(str(name), {})[x, y] = None
         if not found:
             raise DataError("expected at least one row, got none.")
-        return cls(tuple(TextTask(name, tuple(pairs)) for name, pairs in found.items()))
+        elements = {} if parts is None else _parts(cells[0], _column(rows, parts), parts)
+        return cls(tuple(TextTask(k, tuple(pairs), None, elements.get(k, ())) for k, pairs in found.items()))
 
     @classmethod
     def from_functions(
@@ -275,6 +279,17 @@ def _column(rows: Any, name: str) -> list[Any]:
     except KeyError as error:
         columns = ", ".join(map(str, getattr(rows, "columns", rows)))
         raise DataError(f"the table has no column {name!r}. Its columns: {columns}.") from error
+
+
+def _parts(names: Sequence[Any], values: Sequence[Any], column: str) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for number, (name, value) in enumerate(zip(names, values, strict=True), start=1):
+        listed = isinstance(value, Iterable) and not isinstance(value, str)
+        if not listed or not all(isinstance(part, str) for part in value):
+            raise DataError(f"row {number}: column {column!r} must hold a list of texts, got {value!r}.")
+        if found.setdefault(str(name), tuple(value)) != tuple(value):
+            raise DataError(f"row {number}: column {column!r} must be constant within task {str(name)!r}.")
+    return found
 
 
 def _short(text: str) -> str:

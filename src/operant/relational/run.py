@@ -27,7 +27,7 @@ _PREDICTIONS = "predictions.csv"
 
 @dataclass(frozen=True)
 class ExtrapolateConfig:
-    """Settings of an extrapolation.
+    """Settings for curves (CSV).
 
     Args:
         bank: CSV file of the known tasks with a header, a row a point.

@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
-
-import yaml
 
 try:
     from jsonargparse import (
@@ -23,64 +21,15 @@ try:
         ArgumentParser,
         DefaultHelpFormatter,
     )
+
+    from operant.cli.arguments import check_arguments
 except ImportError as error:
     sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
 
+from operant.cli.texts import AUDIT, DEMO, EVALUATE, EXTRAPOLATE, PLAN, REPORT, TRAIN
 from operant.core.checks import DataError, ParseError
 from operant.core.stop import Terminated, interrupt_of, terminable
 from operant.core.trouble import told
-
-LARGEST = 1_000_000
-"""Bytes of the largest configuration that is read: a larger file is a data file that was passed by mistake."""
-DEEPEST = 20
-"""Deepest nesting of a configuration. PyYAML recurses, and deep nesting ends the process."""
-
-TRAIN = """Train a language model for the strategy that it will be deployed with. A baseline is trained from the
-same weights on the same prompts: cross-entropy for --method sft, TRL's own trainer for grpo and rloo.
-The result is RUN/report/index.html.
-
-  operant train --model MODEL_DIR --data.train train.jsonl --data.test test.jsonl --lora_rank 16
-  operant train --strategies '[pass@16, pass@64]' --warm_steps 500 --steps 350 --learning_rate 4e-3 \\
-      --per_device_train_batch_size 200 --output_dir runs/first     (the embedded model, two minutes)
-  operant train --method grpo --output_dir runs/rl                (pass@16 by sampling, the embedded model)
-  operant train --method grpo --model MODEL_DIR --data.train train.jsonl --strategies '[maj@8]' \\
-      --num_generations 16 --verifier math --eval_rollouts 32 --lora_rank 16 --trainer '{loss_type: dapo}'
-  accelerate launch -m operant.cli train --config run.yaml   (several GPUs; any configuration of accelerate)
-  operant train --config run.yaml --learning_rate 2e-5       (flags override the file)
-  operant train ... --print_config > run.yaml                (writes such a file)
-"""
-EVALUATE = """Sample a model M times per prompt, verify the answers, and print pass@k, maj@k and best@k with standard
-errors. Or read rollouts from a file.
-
-  operant evaluate --model RUN/seed0/pass@16/model --rollouts 64 --output_dir runs/eval
-  operant evaluate --rollouts_file rollouts.jsonl --output_dir runs/eval2
-"""
-PLAN = """Recommend what to train for, from saved rollouts and without training: what each strategy and budget is
-worth, which prompts carry the gradient, how many groups are dead, and a strategy with N, M and the reason.
-
-  operant plan runs/eval/rollouts.jsonl --output_dir runs/plan
-  operant plan rollouts.jsonl --strategies '[pass@16, maj@16, "mix(pass@1:0.25, pass@16:0.75)"]' --price 0.001
-"""
-AUDIT = """Compute what an advantage rule optimizes on groups of M binary rewards: the slope of its exact objective
-and of the deployed strategy, dead groups and noise, for the published rules and for operant's credit.
-
-  operant audit --n 4 --m 8
-  operant audit --strategy 'mix(pass@1:0.25, pass@16:0.75)' --m 32 --rules '[grpo, maxrl, passk-training]'
-"""
-EXTRAPOLATE = """Predict an unseen task from a few of its points and a bank of known tasks. The result names the known
-task and the transformation that explain it, an interval, and whether the method applies. Files are CSV with a row
-per point; in the target's file an empty y asks for a prediction.
-
-  operant extrapolate bank.csv --target target.csv --task T --x log_t --y log_E --params T
-  operant extrapolate bank.csv --target target.csv --task cell --x '[cycle, load]' --y capacity --query query.csv
-"""
-REPORT = """Write one self-contained page, RUN/report/index.html, and its charts as PNG and SVG.
-
-  operant report runs/first
-"""
-DEMO = """Train the embedded model, a transformer with 100k parameters, on two-digit multiplication: with cross-entropy,
-for pass@16, for pass@64 and for a mixture, with three seeds. A few minutes on two cores.
-"""
 
 
 class _Formatter(DefaultHelpFormatter):
@@ -146,12 +95,21 @@ def audit(config: Any) -> None:
 
 def extrapolate(config: Any) -> None:
     """Explain and predict the targets, then show the page."""
-    from rich.console import Console
+    from operant.cli.kinds import of_kind
+    from operant.hf.text_config import TextConfig
 
-    from operant.relational.run import extrapolate as run
+    chosen = of_kind(config)
+    if isinstance(chosen, TextConfig):
+        from operant.language.run import extrapolate as run_text
 
-    with Console(stderr=True).status("reading") as status:
-        folder = run(config, status.update)
+        folder = run_text(chosen)
+    else:
+        from rich.console import Console
+
+        from operant.relational.run import extrapolate as run
+
+        with Console(stderr=True).status("reading") as status:
+            folder = run(chosen, status.update)
     _report(folder, open_page=config.open)
 
 
@@ -172,7 +130,7 @@ def main(args: list[str] | None = None) -> int:
     """Run the command line. A fault that is no bug of operant is one line on stderr and exit code 2."""
     given = sys.argv[1:] if args is None else args
     parser, verbs = parser_of_verbs()
-    verb, config_class = "", None
+    verb, config = "", None
     try:
         check_arguments(given)
         chosen = parser.parse_args(given)
@@ -180,7 +138,8 @@ def main(args: list[str] | None = None) -> int:
         config_class, function = verbs[chosen.verb]
         settings = settings_of(parser, chosen, config_class)
         with terminable():
-            function(config_class(**settings))
+            config = config_class(**settings)
+            function(config)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -194,7 +153,7 @@ def main(args: list[str] | None = None) -> int:
             line = text if isinstance(error, ParseError) else " ".join(text.split())
             print(f"operant{verb}: {line}", file=sys.stderr)
             return 2
-        again = " Continue with --resume true." if hasattr(config_class, "resume") else ""
+        again = " Continue with --resume true." if getattr(config, "resumable", hasattr(config, "resume")) else ""
         print(f"operant{verb}: stopped.{again}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
     return 0
@@ -221,9 +180,9 @@ class _Parser(ArgumentParser):
 
 def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
     """The parser, and verb -> (its config, its function)."""
+    from operant.cli.kinds import ExtrapolateConfig, groups
     from operant.hf.config import DemoConfig, EvaluateConfig, PlanConfig, TrainConfig
     from operant.published.audit import AuditConfig
-    from operant.relational.run import ExtrapolateConfig
 
     parser = _Parser(
         prog="operant",
@@ -243,7 +202,7 @@ def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
     }
     positional = {
         "plan": ("rollouts", "JSON lines of rollouts, as operant evaluate writes them."),
-        "extrapolate": ("bank", "CSV file of the known tasks, with a header and a row per point."),
+        "extrapolate": ("bank", "CSV (curves) or JSON lines (text tasks) of the known tasks."),
         "report": ("run_dir", "folder of a run of train, evaluate, plan, audit, extrapolate or demo."),
     }
     for verb, (config, _, text) in actions.items():
@@ -251,7 +210,9 @@ def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
         sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below.")
         if verb in positional:
             sub.add_argument(positional[verb][0], type=Path, help=positional[verb][1])
-        sub.add_class_arguments(config, skip={positional[verb][0]} if verb in positional else set())
+        parts = groups() if config is ExtrapolateConfig else [(config, set[str]())]
+        for part, elsewhere in parts:
+            sub.add_class_arguments(part, skip={*elsewhere, *positional.get(verb, ())[:1]})
         verbs.add_subcommand(verb, sub, help=text.split(". ")[0].split(".\n")[0] + ".")
     return parser, {verb: (config, function) for verb, (config, function, _) in actions.items()}
 
@@ -283,37 +244,6 @@ def _check_nulls(config_class: Any, settings: Mapping[str, Any], group: str = ""
             raise DataError(f"{group}{name} cannot be null. Leave the setting out for its default.")
 
 
-def check_arguments(args: Sequence[str]) -> None:
-    """Reject YAML that would end the process or exhaust its memory: deep nesting, and aliases of aliases.
-
-    Raises:
-        DataError: for a configuration that is not UTF-8, too large, nested too deeply, or has aliases.
-    """
-    for before, arg in zip(("", *args), args, strict=False):
-        name, _, value = arg.partition("=") if arg.startswith("--") else (before, "", arg)
-        if name in ("--config", "--data") and os.path.isfile(value):
-            if os.path.getsize(value) > LARGEST:
-                raise DataError(f"{value}: expected a configuration of at most {LARGEST} bytes. Is it the right file?")
-            try:
-                _check_yaml(value, Path(value).read_text(encoding="utf-8-sig"))
-            except UnicodeDecodeError as error:
-                raise DataError(f"{value}: expected YAML in UTF-8 ({error}). Convert the file.") from error
-        elif len(value) > DEEPEST:
-            _check_yaml(name, value)
-
-
-def _check_yaml(name: str, text: str) -> None:
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
-                what = "aliases" if depth <= DEEPEST else f"values nested deeper than {DEEPEST}"
-                raise DataError(f"{name}: a configuration has no {what}. Write the settings out.")
-    except yaml.YAMLError:
-        return  # jsonargparse reports the position; other arguments need not be YAML
-
-
 def _report(folder: Path, *, open_page: bool, out_dir: Path | None = None) -> None:
     from operant.report import summary_table, write_report
 
@@ -328,7 +258,3 @@ def _has_browser() -> bool:
     """Whether a page can be shown: on Linux without a display, Python would start a text browser in the terminal."""
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     return sys.stdout.isatty() and (not sys.platform.startswith("linux") or bool(display))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,268 @@
+"""``operant extrapolate`` for text tasks: fit the bank, explain and predict every target; records and predictions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import operant.hf.workers as workers
+from operant.core.checks import ConfigError, DataError, OperantError, check_int
+from operant.core.record import append_record, claim_folder, extend_records, read_records, write_records
+from operant.hf.rollouts.prompts import EMBEDDED
+from operant.hf.text_config import TextConfig
+from operant.hf.train.checkpoints import newest, step_of
+from operant.language.bank import TextBank
+from operant.language.extrapolator import LanguageExtrapolator
+from operant.language.reading import Columns, TextTarget, read_bank, read_targets
+from operant.language.records import bank_record, target_record
+from operant.language.relations import Relation, Toggle, check_candidates, relation_from
+from operant.language.usercode import functions_of, relation_of
+
+PREDICTIONS = "predictions.jsonl"
+RECORD = "record.jsonl"
+MODEL = "model"
+"""Folder of the fitted model in that of the run."""
+_BANK = "bank.jsonl"
+LOOSE = ("resume", "open", "threads", "output_dir")
+"""Settings that may differ when a run is resumed, because they do not change its results."""
+TRAINING = (
+    *("relation", "depth", "shots", "lora_rank", "steps", "batch_size", "learning_rate", "max_tokens", "hidden"),
+    *("layers", "save_steps"),
+)
+"""Settings that a fitted model has already."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs before it trains: read and checked.
+
+    Args:
+        bank: the known tasks, each behavior once.
+        given: their number in the file.
+        relation: what relates targets to them.
+        targets: in the order of their file.
+        notes: what a reader of the results should know of the data.
+    """
+
+    bank: TextBank
+    given: int
+    relation: Relation
+    targets: Sequence[TextTarget]
+    notes: Sequence[str]
+
+
+def extrapolate(config: TextConfig) -> Path:
+    """Fit or load the model, explain and predict every target, write record.jsonl and predictions.jsonl.
+
+    Returns:
+        The folder of the run, with the fitted model in ``model``.
+
+    Raises:
+        ConfigError: for settings that cannot work.
+        DataError: for a folder in use, a file or column that is missing, a target without supports or queries.
+    """
+    known = prepare(config)
+    settings = json.loads(json.dumps(asdict(config), default=str))
+    with claim_folder(
+        config.output_dir, "extrapolate text", settings, resume=config.resume, loose=LOOSE, outputs=(PREDICTIONS,)
+    ):
+        if is_finished(config.output_dir, known.targets):
+            Console().print(f"{config.output_dir} is finished: no target is left.", soft_wrap=True)
+        else:
+            with _undone(config.output_dir):
+                run_watched(work, config, steps=0 if is_fitted(config) else config.steps, targets=len(known.targets))
+    return config.output_dir
+
+
+def prepare(config: TextConfig) -> Prepared:
+    """Read the files and check everything that can be checked before training.
+
+    Raises:
+        ConfigError, DataError: as :func:`extrapolate`.
+    """
+    for name, least in {"steps": 1, "batch_size": 1, "max_tokens": 2, "save_steps": 0, "lora_rank": 0}.items():
+        check_int(name, getattr(config, name), least=least)
+    columns = Columns(config.task, config.x, config.y)
+    if len({*asdict(columns).values(), "confidence", "shares", "few_shot"}) < 6:
+        raise ConfigError(f"the columns must have three names other than those of the predictions, got {columns}.")
+    saved = is_saved(config.model)
+    relation = _saved_relation(config.model) if saved else relation_of(config)
+    bank = read_bank(config.bank, columns, config.parts if isinstance(relation, Toggle) else "")
+    targets = read_targets(config.target, columns, config.query)
+    functions = functions_of(config.functions)
+    bank, given = bank.with_functions(functions), len(bank)
+    notes = _notes(bank, functions, targets)
+    if saved:
+        _check_saved(config, bank)
+        bank = TextBank.load(Path(config.model) / _BANK).with_functions(functions)
+    bank = bank.distinct()
+    check_candidates(relation.candidates(bank), bank)
+    return Prepared(bank, given, relation, targets, notes)
+
+
+def work(config: TextConfig) -> None:
+    """Fit, adapt and write, in the process that trains; what a run that was stopped has done is not done again."""
+    known, record = prepare(config), config.output_dir / RECORD
+    fit(config, known, lambda step, loss: append_record(record, "step", step=step, loss=loss))
+    place = Path(config.model) if is_saved(config.model) else config.output_dir / MODEL
+    model = LanguageExtrapolator.load(place, functions=functions_of(config.functions))
+    before = read_records(record)
+    if not any(r["kind"] == "bank" for r in before):
+        size = sum(p.numel() for p in model.policy_.model.parameters())
+        about = {
+            "kind": "model",
+            "name": config.model,
+            "relation": model.relation_.asdict(),
+            "parameters": size,
+            "trained": not is_saved(config.model),
+            "history": model.history_,
+        }
+        offered = len(model.relation_.candidates(model.bank_))
+        notes = [{"kind": "note", "text": text} for text in known.notes]
+        extend_records(record, [*notes, about, bank_record(model.bank_, known.given, offered)])
+    done = {r["key"] for r in before if r["kind"] == "target"}
+    for target in known.targets:
+        if target.key not in done:
+            try:
+                found = target_record(model.adapt(target.supports), target, config.execute)
+            except OperantError as error:
+                raise type(error)(f"target {target.key!r}: {error}") from error
+            append_record(record, found.pop("kind"), **found)
+    targets = [r for r in read_records(record) if r["kind"] == "target"]
+    write_records(config.output_dir / PREDICTIONS, predictions(targets, config))
+
+
+def fit(config: TextConfig, known: Prepared, progress: Callable[[int, float], None]) -> None:
+    """Train, unless there is a fitted model; checkpoints and the model lie in the folder ``model`` of the run."""
+    if is_fitted(config):
+        return
+    model = LanguageExtrapolator(
+        config.model,
+        relation=known.relation,
+        **{name: getattr(config, name) for name in (*TRAINING[3:], "seed")},
+    )
+    model.fit(known.bank, folder=config.output_dir / MODEL, progress=progress)
+
+
+def predictions(targets: Sequence[Mapping[str, Any]], config: TextConfig) -> list[dict[str, Any]]:
+    """A line a query: task, input, output, confidence, the other outputs with their shares, few-shot or not."""
+    return [
+        {
+            config.task: t["key"],
+            config.x: p["input"],
+            config.y: p["output"],
+            "confidence": p["confidence"],
+            "shares": {s["output"]: s["share"] for s in p["shares"]},
+            "few_shot": p["few_shot"],
+        }
+        for t in targets
+        for p in t["predictions"]
+    ]
+
+
+def is_saved(model: str) -> bool:
+    """Whether a model is a folder that LanguageExtrapolator saved."""
+    return (Path(model) / _BANK).is_file()
+
+
+def is_fitted(config: TextConfig) -> bool:
+    """Whether nothing is left to train."""
+    return is_saved(config.model) or is_saved(str(config.output_dir / MODEL))
+
+
+def is_finished(folder: Path, targets: Sequence[TextTarget]) -> bool:
+    """Whether every target is recorded and the predictions are written."""
+    done = {r["key"] for r in read_records(folder / RECORD) if r["kind"] == "target"}
+    return {t.key for t in targets} <= done and (folder / PREDICTIONS).is_file()
+
+
+def _saved_relation(model: str) -> Relation:
+    return relation_from(read_records(Path(model) / "settings.jsonl", torn=False)[0]["relation"])
+
+
+def _check_saved(config: TextConfig, bank: TextBank) -> None:
+    """Refuse training settings beside a fitted model, and another bank than its own."""
+    given = [f.name for f in fields(config) if f.name in TRAINING and getattr(config, f.name) != f.default]
+    if given:
+        raise ConfigError(f"{config.model} is a fitted model: leave out {', '.join(f'--{name}' for name in given)}.")
+    for task in TextBank.load(Path(config.model) / _BANK):
+        if task.name not in bank or set(bank[task.name].demonstrations) != set(task.demonstrations):
+            raise DataError(
+                f"{config.model} was fitted on another bank than {config.bank}: task {task.name!r} differs. Give its "
+                "bank, or train again."
+            )
+
+
+def _notes(bank: TextBank, functions: Mapping[str, Any], targets: Sequence[TextTarget]) -> list[str]:
+    notes: list[str] = []
+    if strange := [name for name in functions if name not in bank]:
+        notes.append(f"Functions of no task of the bank were not used: {', '.join(strange)}.")
+    first: dict[str, str] = {}
+    for task in bank:
+        other = first.setdefault(bank.behaviors[task.name], task.name)
+        if other != task.name:
+            notes.append(f"The task {task.name!r} behaves as {other!r} does and was left out.")
+    if both := [t.key for t in targets if t.key in bank]:
+        notes.append(f"The bank has tasks with the names of targets: {', '.join(both)}.")
+    if any(y == "" for task in bank for _, y in task.demonstrations):
+        return notes
+    for t in targets:
+        if empty := sum(y == "" for _, y in t.supports):
+            notes.append(
+                f"{empty} supports of {t.key!r} have an empty output, which no task of the bank gives. A query has no "
+                "output, or null."
+            )
+    return notes
+
+
+def run_watched(job: Callable[[Any], None], config: Any, *, steps: int, targets: int) -> None:
+    """Run a job in a process of its own, and show the progress that it records.
+
+    Args:
+        job: takes the settings; it appends records of the kinds "step" (step, loss) and "target".
+        config: the settings, with ``output_dir``, ``model`` and ``threads``.
+        steps: steps of training; 0 if there are none.
+        targets: number of targets.
+    """
+    record = config.output_dir / RECORD
+    at = step_of(newest(config.output_dir / MODEL / "training"))
+    kept = [r for r in read_records(record) if r["kind"] != "step" or not steps or r["step"] <= at]
+    write_records(record, kept)
+    threads = config.threads or (1 if config.model == EMBEDDED else None)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with workers.worker_pool(1, threads=threads) as pool, Progress(*columns, TextColumn("{task.fields[loss]}")) as bars:
+        train = bars.add_task("training", total=steps, loss="", visible=bool(steps))
+        adapt = bars.add_task("targets", total=targets, loss="", visible=False)
+        future: Future[None] = pool.submit(job, config)
+        while True:
+            done, _ = wait([future], timeout=0.5)
+            records = read_records(record)
+            losses = [r for r in records if r["kind"] == "step"]
+            if losses and steps:
+                bars.update(train, completed=losses[-1]["step"], loss=f"loss {losses[-1]['loss']:.3f}")
+            if any(r["kind"] == "bank" for r in records):
+                bars.update(adapt, completed=sum(r["kind"] == "target" for r in records), visible=True)
+            if done:
+                break
+        future.result()
+
+
+@contextmanager
+def _undone(folder: Path) -> Generator[None]:
+    """Remove the folder of a model that was not trained a step, so that a run that failed at its data starts over."""
+    try:
+        yield
+    except BaseException:
+        begun = newest(folder / MODEL / "training") or any(r["kind"] == "step" for r in read_records(folder / RECORD))
+        if not begun and not is_saved(str(folder / MODEL)):
+            shutil.rmtree(folder / MODEL, ignore_errors=True)
+        raise
