@@ -26,7 +26,7 @@ try:
 except ImportError as error:
     sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
 
-from operant.cli.texts import AUDIT, DEMO, EVALUATE, EXTRAPOLATE, PLAN, REPORT, TRAIN
+from operant.cli.texts import AUDIT, DEMO, EVALUATE, EXTRAPOLATE, PLAN, REPORT, TRAIN, WHAT
 from operant.core.checks import DataError, ParseError
 from operant.core.stop import Terminated, interrupt_of, terminable
 from operant.core.trouble import told
@@ -119,7 +119,12 @@ def report(config: ReportConfig) -> None:
 
 
 def demo(config: Any) -> None:
-    """Train the embedded model four ways, and show the page."""
+    """Train the embedded model four ways, or on text tasks, and show the page."""
+    if config.what == "language":
+        from operant.language.demo import language_demo
+
+        _report(language_demo(config), open_page=config.open)
+        return
     from operant.hf.train.demo import demo_config
     from operant.hf.train.run import run_training
 
@@ -180,7 +185,7 @@ class _Parser(ArgumentParser):
 
 def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
     """The parser, and verb -> (its config, its function)."""
-    from operant.cli.kinds import ExtrapolateConfig, groups
+    from operant.cli.kinds import ExtrapolateSettings, groups
     from operant.hf.config import DemoConfig, EvaluateConfig, PlanConfig, TrainConfig
     from operant.published.audit import AuditConfig
 
@@ -196,21 +201,25 @@ def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
         "evaluate": (EvaluateConfig, evaluate, EVALUATE),
         "plan": (PlanConfig, plan, PLAN),
         "audit": (AuditConfig, audit, AUDIT),
-        "extrapolate": (ExtrapolateConfig, extrapolate, EXTRAPOLATE),
+        "extrapolate": (ExtrapolateSettings, extrapolate, EXTRAPOLATE),
         "report": (ReportConfig, report, REPORT),
         "demo": (DemoConfig, demo, DEMO),
     }
     positional = {
         "plan": ("rollouts", "JSON lines of rollouts, as operant evaluate writes them."),
         "extrapolate": ("bank", "CSV (curves) or JSON lines (text tasks) of the known tasks."),
+        "demo": ("what", ""),
         "report": ("run_dir", "folder of a run of train, evaluate, plan, audit, extrapolate or demo."),
     }
     for verb, (config, _, text) in actions.items():
         sub = _Parser(description=text, formatter_class=_Formatter)
         sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below.")
-        if verb in positional:
+        if verb == "demo":
+            kinds = get_args(get_type_hints(DemoConfig)["what"])
+            sub.add_argument("what", nargs="?", choices=kinds, default=DemoConfig.what, help=WHAT)
+        elif verb in positional:
             sub.add_argument(positional[verb][0], type=Path, help=positional[verb][1])
-        parts = groups() if config is ExtrapolateConfig else [(config, set[str]())]
+        parts = groups() if config is ExtrapolateSettings else [(config, set[str]())]
         for part, elsewhere in parts:
             sub.add_class_arguments(part, skip={*elsewhere, *positional.get(verb, ())[:1]})
         verbs.add_subcommand(verb, sub, help=text.split(". ")[0].split(".\n")[0] + ".")

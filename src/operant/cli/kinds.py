@@ -44,7 +44,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class ExtrapolateConfig(Files, TextConfig, CurveConfig):  # pyright: ignore[reportIncompatibleVariableOverride]
+class ExtrapolateSettings(Files, TextConfig, CurveConfig):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Every setting of the verb, for curves and for text tasks."""
 
     @property
@@ -59,7 +59,7 @@ def groups() -> list[tuple[type, set[str]]]:
     return [(Files, {"bank"}), (CurveConfig, shared), (TextConfig, shared)]
 
 
-def of_kind(config: ExtrapolateConfig) -> CurveConfig | TextConfig:
+def of_kind(config: ExtrapolateSettings) -> CurveConfig | TextConfig:
     """The settings of the kind that the files have.
 
     Raises:

@@ -49,4 +49,8 @@ REPORT = """Write one self-contained page, RUN/report/index.html, and its charts
 """
 DEMO = """Train the embedded model, a transformer with 100k parameters, on two-digit multiplication: with cross-entropy,
 for pass@16, for pass@64 and for a mixture, with three seeds. A few minutes on two cores.
+
+  operant demo
+  operant demo language     (combinations of spreadsheet steps that were never seen, a few minutes on two cores)
 """
+WHAT = "training (strategies, on multiplication) or language (text tasks outside a bank)."

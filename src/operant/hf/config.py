@@ -272,19 +272,21 @@ class DemoConfig:
     """The settings of the demo.
 
     Args:
-        output_dir: folder of the run.
+        output_dir: folder of the run. Default for language: runs/demo-language.
         seeds: number of seeds, with one warm start and four branches each.
         warm_steps: cross-entropy steps before the branches.
-        steps: steps of each branch.
+        steps: steps of each branch (default 350); for language, of each of both models (default 2000).
         jobs: branches trained at once, each in its own process with one thread. Default: one per CPU core.
         resume: continue a demo that was stopped, or show one that is finished.
         open: whether to open the page in a browser at the end.
+        what: training (strategies, on multiplication) or language (text tasks outside a bank).
     """
 
     output_dir: Path = Path("runs/demo")
     seeds: int = 3
     warm_steps: int = 500
-    steps: int = 350
+    steps: int | None = None
     jobs: int | None = None
     resume: bool = True
     open: bool = True
+    what: Literal["training", "language"] = "training"

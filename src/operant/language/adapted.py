@@ -94,11 +94,13 @@ class Hypothesis:
     Args:
         candidates: most likely first.
         weight: posterior probability of all of them together.
+        given: supports whose output they give when they are executed.
         outputs: of each query; None where they cannot be run.
     """
 
     candidates: tuple[RankedCandidate, ...]
     weight: float
+    given: int
     outputs: tuple[str | None, ...]
 
 
@@ -211,9 +213,15 @@ class AdaptedTextTask:
             RankedCandidate(c, float(w), tuple(p))
             for c, w, p in zip(self._voters.candidates, weights, self._voters.log_p.tolist(), strict=True)
         ]
+        wanted = [y for _, y in self.supports]
         found = [
-            Hypothesis(tuple(ranked[i] for i in rows), float(weights[rows].sum()), tuple(outputs[rows[0]]))
-            for rows in merged.values()
+            Hypothesis(
+                tuple(ranked[i] for i in rows),
+                float(weights[rows].sum()),
+                sum(a == b for a, b in zip(behavior, wanted, strict=False)),
+                tuple(outputs[rows[0]]),
+            )
+            for behavior, rows in merged.items()
         ]
         return sorted(found, key=lambda h: -h.weight)
 

@@ -11,13 +11,13 @@ from operant.core.checks import DataError
 from operant.core.record import read_records
 from operant.language.bank import TextBank, check_function
 
-Row = Mapping[str, Any]
+Line = Mapping[str, Any]
 ONLY = "target"
 """What a target is called whose file has no column of the task."""
 
 
 @dataclass(frozen=True)
-class Columns:
+class TextColumns:
     """Names of the columns.
 
     Args:
@@ -48,7 +48,7 @@ class TextTarget:
     truth: Mapping[str, str]
 
 
-def read_bank(path: Path, columns: Columns, parts: str = "") -> TextBank:
+def read_bank(path: Path, columns: TextColumns, parts: str = "") -> TextBank:
     """The bank of a file.
 
     Raises:
@@ -63,7 +63,7 @@ def read_bank(path: Path, columns: Columns, parts: str = "") -> TextBank:
         raise DataError(f"{path}: {error}") from error
 
 
-def read_targets(path: Path, columns: Columns, query: Path | None = None) -> list[TextTarget]:
+def read_targets(path: Path, columns: TextColumns, query: Path | None = None) -> list[TextTarget]:
     """The targets of a file, with the queries of another one.
 
     Raises:
@@ -79,7 +79,7 @@ def read_targets(path: Path, columns: Columns, query: Path | None = None) -> lis
     return [_target(path, key, own, [*asked.get("", ()), *asked.get(key, ())], columns) for key, own in rows.items()]
 
 
-def _target(path: Path, key: str, rows: Sequence[Row], asked: Sequence[Row], columns: Columns) -> TextTarget:
+def _target(path: Path, key: str, rows: Sequence[Line], asked: Sequence[Line], columns: TextColumns) -> TextTarget:
     x, y = columns.x, columns.y
     supports = tuple(dict.fromkeys((r[x], r[y]) for r in rows if r.get(y) is not None))
     queries = dict.fromkeys(r[x] for r in (*(r for r in rows if r.get(y) is None), *asked))
@@ -100,19 +100,19 @@ def _target(path: Path, key: str, rows: Sequence[Row], asked: Sequence[Row], col
     return TextTarget(key, supports, tuple(queries), dict(truth))
 
 
-def _by_task(path: Path, rows: Sequence[Row], columns: Columns, *, alone: str = ONLY) -> dict[str, list[Row]]:
+def _by_task(path: Path, rows: Sequence[Line], columns: TextColumns, *, alone: str = ONLY) -> dict[str, list[Line]]:
     """The lines of each task; all of them under ``alone`` if the file has no column of the task."""
     named = [columns.task in r for r in rows]
     if any(named) and not all(named):
         raise DataError(f"{path}, row {named.index(False) + 1}: no column {columns.task!r}, which other rows have.")
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[Line]] = {}
     for number, row in enumerate(rows, start=1):
         _check(f"{path}, row {number}", row, columns)
         found.setdefault(str(row.get(columns.task, alone)), []).append(row)
     return found
 
 
-def _check(where: str, row: Row, columns: Columns) -> None:
+def _check(where: str, row: Line, columns: TextColumns) -> None:
     if columns.x not in row:
         raise DataError(f"{where}: no column {columns.x!r}. Its columns: {', '.join(row)}. Name it by --x.")
     task = row.get(columns.task, "")

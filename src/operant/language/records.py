@@ -76,6 +76,7 @@ def _hypothesis(found: Hypothesis) -> dict[str, Any]:
         "candidates": len(found.candidates),
         "weight": found.weight,
         "explained": best.explained,
+        "given": found.given,
         "log_p": list(best.log_p),
     }
 

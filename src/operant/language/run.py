@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import operant.hf.workers as workers
 from operant.core.checks import ConfigError, DataError, OperantError, check_int
 from operant.core.record import append_record, claim_folder, extend_records, read_records, write_records
 from operant.hf.rollouts.prompts import EMBEDDED
@@ -22,10 +19,11 @@ from operant.hf.text_config import TextConfig
 from operant.hf.train.checkpoints import newest, step_of
 from operant.language.bank import TextBank
 from operant.language.extrapolator import LanguageExtrapolator
-from operant.language.reading import Columns, TextTarget, read_bank, read_targets
+from operant.language.reading import TextColumns, TextTarget, read_bank, read_targets
 from operant.language.records import bank_record, target_record
 from operant.language.relations import Relation, Toggle, check_candidates, relation_from
 from operant.language.usercode import functions_of, relation_of
+from operant.language.watch import Watched, go_back, watch
 
 PREDICTIONS = "predictions.jsonl"
 RECORD = "record.jsonl"
@@ -79,8 +77,16 @@ def extrapolate(config: TextConfig) -> Path:
             Console().print(f"{config.output_dir} is finished: no target is left.", soft_wrap=True)
         else:
             with _undone(config.output_dir):
-                run_watched(work, config, steps=0 if is_fitted(config) else config.steps, targets=len(known.targets))
+                _run(config, len(known.targets))
     return config.output_dir
+
+
+def _run(config: TextConfig, targets: int) -> None:
+    record, steps = config.output_dir / RECORD, 0 if is_fitted(config) else config.steps
+    if steps:
+        go_back(record, step_of(newest(config.output_dir / MODEL / "training")))
+    threads = config.threads or (1 if config.model == EMBEDDED else None)
+    watch([Watched(Path(config.model).name, work, config, record, steps, targets)], threads=threads)
 
 
 def prepare(config: TextConfig) -> Prepared:
@@ -91,7 +97,7 @@ def prepare(config: TextConfig) -> Prepared:
     """
     for name, least in {"steps": 1, "batch_size": 1, "max_tokens": 2, "save_steps": 0, "lora_rank": 0}.items():
         check_int(name, getattr(config, name), least=least)
-    columns = Columns(config.task, config.x, config.y)
+    columns = TextColumns(config.task, config.x, config.y)
     if len({*asdict(columns).values(), "confidence", "shares", "few_shot"}) < 6:
         raise ConfigError(f"the columns must have three names other than those of the predictions, got {columns}.")
     saved = is_saved(config.model)
@@ -222,38 +228,6 @@ def _notes(bank: TextBank, functions: Mapping[str, Any], targets: Sequence[TextT
                 "output, or null."
             )
     return notes
-
-
-def run_watched(job: Callable[[Any], None], config: Any, *, steps: int, targets: int) -> None:
-    """Run a job in a process of its own, and show the progress that it records.
-
-    Args:
-        job: takes the settings; it appends records of the kinds "step" (step, loss) and "target".
-        config: the settings, with ``output_dir``, ``model`` and ``threads``.
-        steps: steps of training; 0 if there are none.
-        targets: number of targets.
-    """
-    record = config.output_dir / RECORD
-    at = step_of(newest(config.output_dir / MODEL / "training"))
-    kept = [r for r in read_records(record) if r["kind"] != "step" or not steps or r["step"] <= at]
-    write_records(record, kept)
-    threads = config.threads or (1 if config.model == EMBEDDED else None)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with workers.worker_pool(1, threads=threads) as pool, Progress(*columns, TextColumn("{task.fields[loss]}")) as bars:
-        train = bars.add_task("training", total=steps, loss="", visible=bool(steps))
-        adapt = bars.add_task("targets", total=targets, loss="", visible=False)
-        future: Future[None] = pool.submit(job, config)
-        while True:
-            done, _ = wait([future], timeout=0.5)
-            records = read_records(record)
-            losses = [r for r in records if r["kind"] == "step"]
-            if losses and steps:
-                bars.update(train, completed=losses[-1]["step"], loss=f"loss {losses[-1]['loss']:.3f}")
-            if any(r["kind"] == "bank" for r in records):
-                bars.update(adapt, completed=sum(r["kind"] == "target" for r in records), visible=True)
-            if done:
-                break
-        future.result()
 
 
 @contextmanager

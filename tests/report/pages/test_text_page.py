@@ -22,7 +22,7 @@ FALLBACK = {"fallback": "the best candidate gives a support a mean log-probabili
 def hypothesis(*steps: str, weight: float, log_p: tuple[float, ...], candidates: int = 1) -> dict[str, Any]:
     equals = [["same", s] for s in steps[: candidates - 1]]
     explained = sum(p > -0.7 for p in log_p)
-    about = {"steps": list(steps), "equals": equals, "candidates": candidates, "weight": weight}
+    about = {"steps": list(steps), "equals": equals, "candidates": candidates, "weight": weight, "given": explained}
     return about | {"explained": explained, "log_p": list(log_p)}
 
 
@@ -123,7 +123,7 @@ def test_cautions_and_headlines() -> None:
     assert cautions(sure) == []
     assert headline(sure) == "names: swap > title (75 %), explains 2 of 2 supports; predictions with confidence 90 %."
     weak = target(effective_number=1.0, hypotheses=[hypothesis("swap", weight=1.0, log_p=(-9.0, -8.0))])
-    assert cautions(weak)[0][0] == "names: no candidate makes a support more probable than not."
+    assert cautions(weak)[0][0] == "names: executed, the best candidate gives 0 of 2 supports."
     none = target(hypotheses=[], predictions=[prediction("q", "y", few=True)], effective_number=0.0)
     assert "no candidate can be run" in cautions(none)[0][0]
     assert headline(none).startswith("names: no combination of known tasks is trusted")

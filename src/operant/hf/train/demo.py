@@ -21,7 +21,7 @@ def demo_config(config: DemoConfig) -> TrainConfig:
         output_dir=config.output_dir,
         strategies=STRATEGIES,
         warm_steps=config.warm_steps,
-        steps=config.steps,
+        steps=350 if config.steps is None else config.steps,
         learning_rate=4e-3,  # with 350 steps of 200 the demo takes four minutes on two cores
         warmup_steps=20,
         per_device_train_batch_size=200,

@@ -18,4 +18,4 @@ def _page(saved: SavedText) -> Page:
     return build(saved)
 
 
-register(PageKind("text", commands=("extrapolate text",), load=load_text, table=text_table, page=_page))
+register(PageKind("text", commands=("extrapolate text", "demo language"), load=load_text, table=text_table, page=_page))

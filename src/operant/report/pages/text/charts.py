@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from operant.report.charts import Datum, chart, color
 from operant.report.pages.text.load import SavedText, chain
 from operant.report.records import Record
-from operant.report.theme import DARK, GRAY, LIGHT, PALE, Figure, SeriesStyle, alt, cycle, panel
+from operant.report.theme import DARK, GRAY, LIGHT, Figure, SeriesStyle, alt, cycle, panel
 
 ALL, SOME, NONE = "explains every support", "explains some supports", "explains no support"
 _STYLES = {ALL: SeriesStyle(LIGHT[2], DARK[2]), SOME: SeriesStyle(LIGHT[0], DARK[0]), NONE: GRAY}
@@ -35,7 +35,7 @@ def _label(place: int, steps: Sequence[str]) -> str:
 
 
 def _bars(rows: Sequence[Datum], keys: Mapping[str, SeriesStyle]) -> list[alt.Chart]:
-    axis = alt.Axis(labelLimit=260, ticks=False, labelPadding=8)
+    axis = alt.Axis(labelLimit=220, ticks=False, labelPadding=8)
     y = alt.Y("candidate:N", title=None, sort=[r["candidate"] for r in rows], axis=axis)
     x = alt.X("posterior:Q", title="posterior probability, %", scale=alt.Scale(domain=[0, 100]))
     tips = [alt.Tooltip("candidate:N"), alt.Tooltip("posterior:Q", title="posterior, %", format=".1f")]
@@ -77,5 +77,5 @@ def comparison_figure(run: SavedText) -> Figure | None:
     base = chart(rows).encode(y=y, color=color(keys))
     tips = [alt.Tooltip("series:N", title="method"), alt.Tooltip("value:Q", title="right, %", format=".1f")]
     bar = base.mark_bar(height={"band": 0.6}, cornerRadiusEnd=2).encode(x=x, tooltip=tips)
-    ends = chart(rows).mark_rule(strokeWidth=2, color=PALE.light).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q")
+    ends = chart(rows).mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q")
     return Figure("comparison", "Held-out combinations", (panel("", bar, ends),), keys)

@@ -140,12 +140,12 @@ def cautions(target: Record) -> list[tuple[str, str]]:
         advice = "Do not rely on them: give other supports, add tasks to the bank, or train longer."
         return [(f"{key}: the predictions come from few-shot prompting ({why}).", advice)]
     told: list[tuple[str, str]] = []
-    if not any(h["explained"] for h in found):
+    if found[0]["given"] < len(target["supports"]):
         told.append(
             (
-                f"{key}: no candidate makes a support more probable than not.",
-                "The ranking of the candidates may still be right; the model that writes outputs is not. Train longer, "
-                "or run the steps (--execute run).",
+                f"{key}: executed, the best candidate gives {found[0]['given']} of {len(target['supports'])} supports.",
+                "It is wrong, or the model cannot execute its last step: train longer, run the steps (--execute run), "
+                "or add the missing step to the bank.",
             )
         )
     if target["effective_number"] > SEVERAL:

@@ -75,7 +75,8 @@ def _caption(target: Record) -> str:
     trust = "Not trusted: predictions come from few-shot prompting. " if target["fallback"] else ""
     return (
         f"{trust}Candidates with the same outputs on supports and queries are one bar. A support is explained if its "
-        "output is more probable under the candidate than all others together."
+        "output is more probable under the candidate than all others together, and given if the candidate, executed, "
+        "writes it."
     )
 
 

@@ -27,11 +27,12 @@ def target_rows(run: SavedText) -> list[list[str]]:
 
 def hypothesis_rows(target: Record) -> list[list[str]]:
     """Head and rows of the hypotheses, the heaviest first."""
-    rows = [["candidate", "posterior", "explained", "log p of the supports", "same outputs"]]
+    rows = [["candidate", "posterior", "explained", "given", "log p of the supports", "same outputs"]]
     for h in target["hypotheses"]:
-        explained = f"{h['explained']} of {len(h['log_p'])}"
+        count = len(h["log_p"])
+        explained, given = f"{h['explained']} of {count}", f"{h['given']} of {count}"
         more = str(h["candidates"] - 1) if h["candidates"] > 1 else MISSING
-        rows.append([chain(h["steps"]), share(h["weight"]), explained, number(sum(h["log_p"]), 3), more])
+        rows.append([chain(h["steps"]), share(h["weight"]), explained, given, number(sum(h["log_p"]), 3), more])
     return rows
 
 
