@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import operant.hf.workers
-import operant.language.demo as demo
+import operant.language.command.demo as demo
 from operant.core.checks import ConfigError
 from operant.core.record import read_records
 from operant.hf.config import DemoConfig
-from operant.language.reading import TextTarget
+from operant.language.command.reading import TextTarget
+from operant.language.command.spreadsheet import STEPS, cells, spreadsheet_steps
 from operant.language.relations import BankRun, Compose
-from operant.language.spreadsheet import STEPS, cells, spreadsheet_steps
 from operant.report import summary_table
 from tests import inline
 from tests.report.reading import rendered

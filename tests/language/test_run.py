@@ -10,14 +10,14 @@ import torch
 
 import operant.cli
 import operant.hf.workers
-import operant.language.run
+import operant.language.command.run
 from operant.cli.kinds import ExtrapolateSettings, of_kind
 from operant.core.checks import ConfigError, DataError, OperantError
 from operant.core.record import read_records
 from operant.hf.text_config import TextConfig
 from operant.language import Compose, Toggle
-from operant.language.run import prepare
-from operant.language.usercode import functions_of, relation_of
+from operant.language.command.run import prepare
+from operant.language.command.usercode import functions_of, relation_of
 from tests import inline
 
 WORDS = ["ab", "cde", "fa", "bcd", "eef", "dad", "cab", "fed", "be", "ace", "face", "deaf"]
@@ -139,7 +139,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(files, whole, tmp_path
     folder, out = whole[0], tmp_path / "stopped"
     asked = command(files, out, f"--query={files / 'query.jsonl'}")
     monkeypatch.setattr(operant.cli, "_report", lambda *_, **__: None)
-    append = operant.language.run.append_record
+    append = operant.language.command.run.append_record
 
     def stop_at(kind, step):
         def record(path, what, **fields):
@@ -147,7 +147,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(files, whole, tmp_path
                 raise KeyboardInterrupt
             append(path, what, **fields)
 
-        monkeypatch.setattr(operant.language.run, "append_record", record)
+        monkeypatch.setattr(operant.language.command.run, "append_record", record)
 
     stop_at("step", 7)
     run = inline.run(*asked)
@@ -162,7 +162,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(files, whole, tmp_path
     assert inline.run(*asked, "--resume=true").returncode == 130  # the training is done, no target is
     assert not every(out, "target") and (out / "model" / "bank.jsonl").is_file()
 
-    monkeypatch.setattr(operant.language.run, "append_record", append)
+    monkeypatch.setattr(operant.language.command.run, "append_record", append)
     run = inline.run(*asked, "--resume=true")
     assert run.returncode == 0, run.stderr
     for kind in ("step", "model", "bank", "target", "note"):

@@ -100,7 +100,7 @@ def extrapolate(config: Any) -> None:
 
     chosen = of_kind(config)
     if isinstance(chosen, TextConfig):
-        from operant.language.run import extrapolate as run_text
+        from operant.language.command.run import extrapolate as run_text
 
         folder = run_text(chosen)
     else:
@@ -121,7 +121,7 @@ def report(config: ReportConfig) -> None:
 def demo(config: Any) -> None:
     """Train the embedded model four ways, or on text tasks, and show the page."""
     if config.what == "language":
-        from operant.language.demo import language_demo
+        from operant.language.command.demo import language_demo
 
         _report(language_demo(config), open_page=config.open)
         return

@@ -19,17 +19,17 @@ from operant.hf.rollouts.policy import EMBEDDED, Policy, byte_policy, load_polic
 from operant.hf.train.checkpoints import newest, step_of
 from operant.hf.train.finetune import finetune
 from operant.language.bank import TextTask
+from operant.language.command.reading import TextTarget
+from operant.language.command.records import bank_record, target_record
+from operant.language.command.spreadsheet import cells, spreadsheet_steps
+from operant.language.command.watch import Watched, go_back, watch
 from operant.language.execute import Execute
 from operant.language.extrapolator import LanguageExtrapolator
 from operant.language.problems import string_chains
-from operant.language.reading import TextTarget
-from operant.language.records import bank_record, target_record
 from operant.language.relations import BankRun, Compose
 from operant.language.score import encode_texts, generate
 from operant.language.search import Posterior, vote
 from operant.language.splits import TextSplit
-from operant.language.spreadsheet import cells, spreadsheet_steps
-from operant.language.watch import Watched, go_back, watch
 
 HIDDEN, LAYERS, BATCH, RATE = 96, 3, 32, 3e-3
 """A Llama of 360,000 parameters. At width 64 and 400 steps the pair was found for 5 of 6 hand-made targets, and the

@@ -18,12 +18,12 @@ from operant.hf.rollouts.prompts import EMBEDDED
 from operant.hf.text_config import TextConfig
 from operant.hf.train.checkpoints import newest, step_of
 from operant.language.bank import TextBank
+from operant.language.command.reading import TextColumns, TextTarget, read_bank, read_targets
+from operant.language.command.records import bank_record, target_record
+from operant.language.command.usercode import functions_of, relation_of
+from operant.language.command.watch import Watched, go_back, watch
 from operant.language.extrapolator import LanguageExtrapolator
-from operant.language.reading import TextColumns, TextTarget, read_bank, read_targets
-from operant.language.records import bank_record, target_record
 from operant.language.relations import Relation, Toggle, check_candidates, relation_from
-from operant.language.usercode import functions_of, relation_of
-from operant.language.watch import Watched, go_back, watch
 
 PREDICTIONS = "predictions.jsonl"
 RECORD = "record.jsonl"

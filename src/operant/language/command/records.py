@@ -7,8 +7,8 @@ from typing import Any
 
 from operant.language.adapted import AdaptedTextTask, FewShotWarning, Hypothesis, Vote
 from operant.language.bank import TextBank
+from operant.language.command.reading import TextTarget
 from operant.language.execute import Execute
-from operant.language.reading import TextTarget
 
 SHOWN = 10
 """Hypotheses of a target that are written, the heaviest first; outputs of a query likewise."""

@@ -1,0 +1,1 @@
+"""The command line of text tasks: files in, records out, and the demo."""
