@@ -175,7 +175,7 @@ def _flat_examples(tasks: Sequence[TextTask], inputs: Sequence[str], count: int)
     rng, found = numpy_generator(0, "flat"), list[tuple[str, str]]()
     for _ in range(count):
         task = tasks[int(rng.integers(len(tasks)))]
-        drawn = [inputs[i] for i in rng.integers(len(inputs), size=SUPPORTS + 1).tolist()]
+        drawn = [inputs[i] for i in map(int, rng.integers(len(inputs), size=SUPPORTS + 1))]
         pairs = [(x, str(task.output(x))) for x in drawn]
         found.append((_examples(pairs[:-1], pairs[-1][0]), pairs[-1][1]))
     return found
