@@ -38,7 +38,8 @@ class TextTask:
     parts: tuple[str, ...] = ()
 
     @cached_property
-    def _table(self) -> dict[str, str]:
+    def table(self) -> dict[str, str]:
+        """Outputs of the demonstrations, by input."""
         return dict(self.demonstrations)
 
     @property
@@ -53,7 +54,7 @@ class TextTask:
             CannotRunError: if the function raises, or returns something that is not text.
         """
         if self.run is None:
-            return self._table.get(x)
+            return self.table.get(x)
         try:
             y = self.run(x)
         except Exception as error:  # the user's function: anything may come
@@ -82,11 +83,11 @@ class TextTask:
         if self.run is not None and other.run is not None:
             return self.behavior(probes) == other.behavior(probes)
         if self.run is None and other.run is None:
-            shared = self._table.keys() & other._table.keys()
-            return bool(shared) and all(self._table[x] == other._table[x] for x in shared)
+            shared = self.table.keys() & other.table.keys()
+            return bool(shared) and all(self.table[x] == other.table[x] for x in shared)
         known, shown = (self, other) if self.run is not None else (other, self)
         try:
-            return bool(shown._table) and all(known.output(x) == y for x, y in shown.demonstrations)
+            return bool(shown.table) and all(known.output(x) == y for x, y in shown.demonstrations)
         except CannotRunError:
             return False
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 
 from operant.core.checks import DataError
 from operant.core.rng import numpy_generator
-from operant.language.bank import CannotRunError, TextBank
+from operant.language.bank import CannotRunError, TextBank, TextTask
 from operant.language.relations import Lesson, Relation, Run
 
-CHAINED = 0.6
-"""Share of examples whose anchor is not the input itself, where there are both kinds. From a sketch on the 23 string
-programs, not tuned: with none, the last step never sees digits, brackets or capitals."""
+CHAINED = 0.8
+"""Share of examples whose anchor is not the input itself, where there are both kinds. Not tuned: a target is a chain,
+and with none of them the last step never sees digits, brackets or capitals."""
+RAMP = 0.5
+"""Share of the examples in which inputs grow from the shortest to all of them. On the string programs, with words of 2
+to 14 letters, Muon and width 96, 85 % of the tokens were right after 105 CPU seconds; in random order, with AdamW and
+width 128, after 500. Muon's share of it: a third of the steps."""
 KEPT = 0.1
 """Share of the lessons (of the demonstrations, for a task alone) that calibrates likelihoods and is not trained on."""
 CALIBRATED = 64
@@ -48,7 +54,9 @@ def split_lessons(lessons: Sequence[Lesson], bank: TextBank, *, seed: int) -> tu
 def draw_examples(
     relation: Relation, bank: TextBank, lessons: Sequence[Lesson], run: Run, *, count: int, seed: int
 ) -> list[tuple[str, str]]:
-    """``count`` (prompt, target) pairs of random lessons and inputs.
+    """``count`` (prompt, target) pairs of random lessons and inputs, short inputs first.
+
+    Example i takes an input among the shortest i / (RAMP count) of its lesson.
 
     Raises:
         DataError: if there is no lesson, or none of them can be run.
@@ -62,6 +70,7 @@ def draw_examples(
     rng = numpy_generator(seed, "examples")
     share = CHAINED if all(kinds) else float(bool(kinds[1]))
     found: list[tuple[str, str]] = []
+    inputs: dict[str, _Inputs] = {}
     failures = 0
     while len(found) < count:
         if failures > 100 + 10 * len(found):
@@ -69,8 +78,10 @@ def draw_examples(
             raise DataError(f"{failures} of {tried} examples of the bank cannot be run: mend its functions.")
         kind = kinds[int(rng.random() < share)]
         lesson = kind[int(rng.integers(len(kind)))]
-        example = _example(relation, lesson, bank, run, rng)
-        if example is None:
+        if lesson.task.name not in inputs:
+            inputs[lesson.task.name] = _inputs(lesson.task, bank)
+        x = inputs[lesson.task.name].draw(rng, min(1.0, (len(found) + 1) / (RAMP * count)))
+        if (example := _example(relation, lesson, x, run)) is None:
             failures += 1
         else:
             found.append(example)
@@ -84,26 +95,37 @@ def calibration_examples(
     rng = numpy_generator(seed, "calibration")
     found: list[list[tuple[str, str]]] = []
     for i in rng.permutation(len(lessons))[:CALIBRATED].tolist():
-        drawn = (_example(relation, lessons[i], bank, run, rng) for _ in range(SHOWN))
+        inputs = _inputs(lessons[i].task, bank)
+        drawn = (_example(relation, lessons[i], inputs.draw(rng, 1.0), run) for _ in range(SHOWN))
         if pairs := [pair for pair in drawn if pair is not None]:
             found.append(pairs)
     return found
 
 
-def _example(
-    relation: Relation, lesson: Lesson, bank: TextBank, run: Run, rng: np.random.Generator
-) -> tuple[str, str] | None:
-    """A random demonstration as prompt and target, None if it cannot be run.
-
-    A task without demonstrations gives its output for a random input of the bank.
-    """
-    pairs = lesson.task.demonstrations
+def _example(relation: Relation, lesson: Lesson, x: str, run: Run) -> tuple[str, str] | None:
+    """The lesson's output for ``x`` as prompt and target, None if it cannot be run."""
+    known = lesson.task.table.get(x)
     try:
-        if pairs:
-            x, y = pairs[int(rng.integers(len(pairs)))]
-        else:
-            x = bank.inputs[int(rng.integers(len(bank.inputs)))]
-            y = lesson.task.output(x)
+        y = lesson.task.output(x) if known is None else known
         return None if y is None else (relation.prompt(lesson.candidate, x, run), y)
     except CannotRunError:
         return None
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """A task's inputs, shortest first, and their lengths."""
+
+    texts: tuple[str, ...]
+    lengths: tuple[int, ...]
+
+    def draw(self, rng: np.random.Generator, share: float) -> str:
+        """A random one of the shortest ``share``, and of those that are as long as the longest of them."""
+        longest = self.lengths[ceil(share * len(self.lengths)) - 1]
+        return self.texts[int(rng.integers(bisect_right(self.lengths, longest)))]
+
+
+def _inputs(task: TextTask, bank: TextBank) -> _Inputs:
+    """Inputs of its demonstrations; those of the bank for a task without any."""
+    texts = sorted((x for x, _ in task.demonstrations) if task.demonstrations else bank.inputs, key=len)
+    return _Inputs(tuple(texts), tuple(map(len, texts)))

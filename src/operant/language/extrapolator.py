@@ -142,6 +142,8 @@ class LanguageExtrapolator:
             steps=self.steps,
             batch_size=self.batch_size,
             learning_rate=rate_of(self.learning_rate, self.model, self.lora_rank),
+            muon=self.model == EMBEDDED,
+            in_order=True,  # the examples are drawn at random, short ones first
             seed=self.seed,
             folder=None if folder is None else folder / "training",
             save_steps=0 if folder is None else self.save_steps,

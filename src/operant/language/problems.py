@@ -58,15 +58,23 @@ def random_words(count: int, *, seed: int, lengths: tuple[int, int] = LENGTHS) -
     return list(words)
 
 
-def string_programs(inputs: int = 256, *, seed: int = 0) -> TextBank:
+def string_programs(inputs: int = 256, *, seed: int = 0, shortest: int = LENGTHS[0]) -> TextBank:
     """The 23 string programs as a bank, with demonstrations on random words.
+
+    Args:
+        inputs: words of 6 to 14 letters.
+        seed: of the words.
+        shortest: letters. Below 6, a quarter as many words again are shorter: a model learns from them first.
 
     >>> bank = string_programs(100)
     >>> len(bank), len(bank.distinct()), bank["mirror"].run("paper")
     (23, 23, 'paperrepap')
     """
     parts = {name: (name,) for name in PROGRAMS}
-    return TextBank.from_functions(PROGRAMS, random_words(inputs, seed=seed), parts=parts)
+    words = random_words(inputs, seed=seed)
+    if shortest < LENGTHS[0]:
+        words += random_words(inputs // 4, seed=seed, lengths=(shortest, LENGTHS[0] - 1))
+    return TextBank.from_functions(PROGRAMS, words, parts=parts)
 
 
 def string_chains(bank: TextBank, *, depth: int = 2, share: float = 1.0, seed: int = 0) -> TextSplit:

@@ -8,6 +8,7 @@ import torch
 
 from operant.hf.rollouts.policy import Encoded, byte_policy
 from operant.hf.train.finetune import finetune, sorted_batches
+from operant.hf.train.muon import MuonAdamW
 
 
 def test_a_policy_learns_its_rows_and_leaves_nothing_behind(tmp_path):
@@ -29,14 +30,15 @@ def test_a_policy_learns_its_rows_and_leaves_nothing_behind(tmp_path):
     assert torch.equal(torch.get_rng_state(), state) and not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_batches_are_random_rows_sorted_by_length():
+def test_batches_are_rows_in_order_sorted_by_length():
     lengths = np.random.default_rng(0).integers(5, 100, 400).tolist()
-    order = sorted_batches(lengths, 100, 8, seed=1)
-    assert np.bincount(order, minlength=len(lengths)).tolist() == [2] * len(lengths)  # two epochs
-    batches = np.array(lengths)[np.array(order).reshape(-1, 8)]
-    assert (np.diff(batches, axis=1) >= 0).all()
-    assert np.std(batches.mean(1)) == pytest.approx(np.std(lengths) / 8**0.5, rel=0.2)  # drawn at random all the same
-    assert order != sorted_batches(lengths, 100, 8, seed=2)
+    order = np.array(sorted_batches(lengths, 100, 8, seed=1, in_order=True)).reshape(100, 8)
+    assert (np.diff(np.array(lengths)[order], axis=1) >= 0).all()
+    assert np.sort(order[:50]).tolist() == np.arange(400).reshape(50, 8).tolist()  # the first epoch is as given
+    assert np.bincount(order[50:].ravel()).tolist() == [1] * 400 and np.ptp(order[50:].mean(1)) > 50  # shuffled
+    shuffled = sorted_batches(lengths, 100, 8, seed=1)
+    assert np.bincount(shuffled[:400]).tolist() == [1] * 400 and shuffled != sorted_batches(lengths, 100, 8, seed=2)
+    assert np.ptp(np.array(shuffled[:400]).reshape(50, 8).mean(1)) > 50
     assert len(sorted_batches([3, 1, 2], 5, 2, seed=0)) == 10  # fewer rows than a batch
 
 
@@ -63,3 +65,35 @@ def test_a_copy_of_a_trained_model_has_weights_of_its_own():
         for p in again.parameters():
             p.zero_()
         assert again(input_ids=torch.tensor([[40]])).logits.abs().max() == 0
+
+
+def test_muon_steps_matrices_of_layers_and_resumes():
+    """Its update has singular values near 1 whatever the gradient; the embedding takes AdamW's step."""
+
+    def steps(count, model, optimizer):
+        for seed in count:
+            torch.manual_seed(seed)
+            loss = model(input_ids=torch.randint(9, (2, 5)), labels=torch.randint(9, (2, 5))).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    first, again = (byte_policy(seed=1, hidden=16, layers=1).model for _ in range(2))
+    before = {name: p.detach().clone() for name, p in first.named_parameters()}
+    optimizer = MuonAdamW(first, lr=1e-3)
+    steps([0], first, optimizer)
+    for name, p in first.named_parameters():
+        change = p.detach() - before[name]
+        if "embed" in name or p.ndim == 1:
+            assert change.abs().max() <= 1.01e-3
+        else:
+            sizes = torch.linalg.svdvals(change) / (1e-2 * max(1, p.shape[0] / p.shape[1]) ** 0.5)
+            assert 0.5 < sizes.max() < 1.5
+    state = copy.deepcopy(optimizer.state_dict())
+    again.load_state_dict(first.state_dict())
+    resumed = MuonAdamW(again, lr=1e-3)
+    resumed.load_state_dict(state)
+    steps([1, 2], first, optimizer)
+    steps([1, 2], again, resumed)
+    for a, b in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)

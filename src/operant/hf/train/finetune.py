@@ -17,6 +17,7 @@ from operant.core.rng import numpy_generator
 from operant.hf.folder import quiet
 from operant.hf.rollouts.policy import Encoded, Policy
 from operant.hf.train.checkpoints import clear, go_back, newest
+from operant.hf.train.muon import MuonAdamW
 from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
 
 LOGS = 100
@@ -46,6 +47,8 @@ def finetune(
     steps: int,
     batch_size: int,
     learning_rate: float,
+    muon: bool = False,
+    in_order: bool = False,
     strategy: str = "pass@1",
     seed: int = 0,
     folder: Path | None = None,
@@ -60,6 +63,8 @@ def finetune(
         steps: optimizer steps, with a linear warm-up over 5 % of them and a cosine decay.
         batch_size: rows a step.
         learning_rate: the largest.
+        muon: whether :class:`MuonAdamW` takes the steps, which suits random weights; else AdamW.
+        in_order: whether the first epoch keeps the order of the rows.
         strategy: what the loss aims at; pass@1 is cross-entropy.
         seed: of the order of the rows.
         folder: where checkpoints lie. A run that is started again there goes on from its newest whole checkpoint.
@@ -96,7 +101,9 @@ def finetune(
             gradient_checkpointing=False,
             use_cpu=not cuda,
         )
-        order = sorted_batches([len(r.prompt) + len(r.target) for r in rows], steps, batch_size, seed=seed)
+        order = sorted_batches(
+            [len(r.prompt) + len(r.target) for r in rows], steps, batch_size, seed=seed, in_order=in_order
+        )
         data = Dataset.from_list(
             [
                 {"input_ids": r.prompt + r.target, "labels": [-100] * len(r.prompt) + r.target}
@@ -109,6 +116,7 @@ def finetune(
             processing_class=policy.tokenizer,
             train_dataset=data,
             callbacks=[_Report(progress)] if progress else None,
+            optimizers=(MuonAdamW(policy.model, lr=learning_rate) if muon else None, None),
         )
         trainer.remove_callback(PrinterCallback)
         start = None
@@ -125,7 +133,9 @@ def finetune(
     return history
 
 
-def sorted_batches(lengths: Sequence[int], steps: int, batch_size: int, *, seed: int) -> list[int]:
+def sorted_batches(
+    lengths: Sequence[int], steps: int, batch_size: int, *, seed: int, in_order: bool = False
+) -> list[int]:
     """Indices of the rows of every batch, (steps * batch_size,): epochs in random order, each batch sorted by length.
 
     The whole order is known before the first step, so that a resumed run skips exactly what it has seen.
@@ -135,9 +145,13 @@ def sorted_batches(lengths: Sequence[int], steps: int, batch_size: int, *, seed:
         steps: batches.
         batch_size: rows a batch.
         seed: of the order.
+        in_order: whether the first epoch keeps the order of the rows.
     """
     rng = numpy_generator(seed, "order of rows")
     size, total = np.array(lengths), steps * batch_size
     epochs = -(-total // len(size))
-    drawn = np.concatenate([rng.permutation(len(size)) for _ in range(epochs)])[:total].reshape(steps, batch_size)
+    order = [rng.permutation(len(size)) for _ in range(epochs)]
+    if in_order:
+        order[0] = np.arange(len(size))
+    drawn = np.concatenate(order)[:total].reshape(steps, batch_size)
     return np.take_along_axis(drawn, np.argsort(size[drawn], axis=1, kind="stable"), axis=1).ravel().tolist()
