@@ -218,6 +218,15 @@ def test_a_saved_proposer_draws_as_before(proposer, tmp_path):
         again.reinforce(steps=1)
 
 
+def test_an_adapter_is_loaded_such_that_it_can_go_on(bank, tmp_path):
+    byte_policy([], hidden=16, layers=1).save(tmp_path / "base")
+    small = SMALL | {"hidden": 16, "learning_rate": None}
+    Proposer(str(tmp_path / "base"), lora_rank=2, steps=1, **small).fit(bank).save(tmp_path / "saved")
+    again = Proposer.load(tmp_path / "saved", functions=FUNCTIONS)
+    assert any(p.requires_grad for p in again.policy_.model.parameters())
+    assert again.longest_ > 2 and len(again.propose(SHOWN, attempts=3)) == 3  # names are bytes here
+
+
 def test_killed_and_resumed_equals_uninterrupted(bank, tmp_path):
     def make():
         return Proposer(steps=8, save_steps=4, **SMALL)

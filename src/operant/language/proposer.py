@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from operant.core.checks import ConfigError, DataError, check_int
 from operant.core.record import lock_folder, read_records, write_records
@@ -316,7 +317,9 @@ class Proposer:
         proposer.shown = tuple(settings["shown"])
         proposer.relation_ = relation
         proposer.bank_ = TextBank.load(folder / BANK).with_functions(functions or {})
-        proposer.policy_ = load_policy(str(folder / "model"), device=proposer.device, dtype=None)
+        dtype = None if proposer.lora_rank else torch.float32  # it may go on by RL, see make_policy
+        place = str(folder / "model")
+        proposer.policy_ = load_policy(place, device=proposer.device, dtype=dtype, trainable=True)
         proposer.policy_.model.eval()
         proposer.longest_ = fitted["longest"]
         proposer.history_ = [(int(step), float(loss)) for step, loss in fitted["history"]]
