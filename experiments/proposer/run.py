@@ -23,10 +23,11 @@ from operant.language import Compose, Proposer
 SFT = {"cross-entropy": "pass@1", "pass@16": "pass@16", "pass@64": "pass@64", "pass@256": "pass@256"}
 SFT |= {"mixture": "mix(pass@1:0.25, pass@64:0.75)"}
 RATES = (1e-3, 2e-3, 4e-3)
-TUNED = {"cross-entropy": (64, 256), "pass@256": (256,)}  # k at which development chooses; others take pass@256's rate
+TUNED = {"cross-entropy": 64, "pass@256": 256}  # k at which development chooses the rate; others take pass@256's
 TUNING, SEEDS = 1, (1, 2, 3, 4, 5)
 WARM, STEPS, BATCH = 800, 700, 32
 SHAPE = {"relation": Compose(depth=3), "shown": (3, 3), "hidden": 64, "layers": 2, "batch_size": BATCH, "device": "cpu"}
+RL_STEPS, RL_RATES = 60, (1e-4, 3e-4, 1e-3)
 RL = {"RL pass@1 (GRPO)": ("pass@1", "grpo"), "RL pass@16": ("pass@16", "exact")}
 
 
@@ -93,12 +94,12 @@ def sft(space: Space, arm: str, rate: float, seed: int, folder: Path) -> dict:
 
 def rl(space: Space, arm: str, rate: float, seed: int, folder: Path, start: str) -> dict:
     """RL from an SFT arm of the same seed."""
-    proposer = Proposer.load(folder / f"{start}{seed}", functions={task.name: task.run for task in space.bank})
-    watch = Watch(space, [40, 80])
+    proposer = Proposer.load(folder / f"{start} {seed}", functions={task.name: task.run for task in space.bank})
+    watch = Watch(space, [RL_STEPS // 2, RL_STEPS])
     watch.proposer = proposer
     strategy, form = RL[arm]
     proposer.reinforce(
-        strategy=strategy, form=form, steps=80, learning_rate=rate, held_out=space.held_out, progress=watch
+        strategy=strategy, form=form, steps=RL_STEPS, learning_rate=rate, held_out=space.held_out, progress=watch
     )
     return watch.line()
 
@@ -108,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--arms", nargs="+", default=["cross-entropy", "pass@256", "pass@64"])
+    parser.add_argument("--arms", nargs="+", default=["cross-entropy", "pass@64"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -129,14 +130,19 @@ def main() -> None:
             print(arm, rate, seed, {k: c["development"] for k, c in known["chosen"].items()}, flush=True)
         return known
 
-    rates: dict[str, set[float]] = {}
-    for arm, budgets in TUNED.items():
-        tried = {rate: run(sft, arm, rate, TUNING)["chosen"] for rate in RATES}
-        rates[arm] = {max(RATES, key=lambda r: tried[r][str(k)]["development"]) for k in budgets}
+    def best(job, arm: str, rates: Sequence[float], k: int, *rest) -> float:
+        tried = {rate: run(job, arm, rate, TUNING, *rest)["chosen"][str(k)]["development"] for rate in rates}
+        return max(rates, key=tried.__getitem__)
+
+    rates = {arm: best(sft, arm, RATES, k) for arm, k in TUNED.items()}
+    start = f"cross-entropy {rates['cross-entropy']:g}"
+    rl_rates = {arm: best(rl, arm, RL_RATES, 16, start) for arm in RL}
     for seed in args.seeds:
         for arm in args.arms:
-            for rate in sorted(rates.get(arm, rates["pass@256"])):
-                run(sft, arm, rate, seed)
+            run(sft, arm, rates.get(arm, rates["pass@256"]), seed)
+    for seed in args.seeds:
+        for arm, rate in rl_rates.items():
+            run(rl, arm, rate, seed, start)
 
 
 if __name__ == "__main__":

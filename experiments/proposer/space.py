@@ -35,12 +35,12 @@ class Space:
     held_out: list[TextTask]
     development: list[Prompt]
     test: list[Prompt]
-    searched: float  # seconds in which all chains are run on three supports
     behaviors: dict[str, int]
 
 
-def build(development: int = 200, test: int = 400, *, supports: int = 3, sets: int = 2, seed: int = 0) -> Space:
-    """Hold behaviors out at random; all chains of a held-out behavior are out."""
+def build(taught: int = 10**6, *, development: int = 200, test: int = 400, supports: int = 3, sets: int = 2) -> Space:
+    """Hold behaviors out at random, all chains of each; teach ``taught`` of the others and all chains of up to two."""
+    seed = 0
     programs = {task.name: task.run for task in string_programs()}
     bank = TextBank.from_functions(programs, random_words(1000, seed=seed, lengths=LETTERS))
     bank = TextBank(bank.tasks, bank.probes[:32])
@@ -61,9 +61,10 @@ def build(development: int = 200, test: int = 400, *, supports: int = 3, sets: i
         [_prompt(t, i, flat, behavior, words, supports, rng) for t, i in enumerate(split) for _ in range(sets)]
         for split in splits
     ]
-    out = [task[i] for i in [*splits[0], *splits[1], *np.array(new)[sizes > LONGEST]]]
-    counts = {"depth 3": len(new), "short": len(short), "taught": len(short) - development - test}
-    return Space(bank, out, *prompts, 0.0, counts)
+    rest = short[development + test :]
+    out = [task[i] for i in [*splits[0], *splits[1], *rest[taught:], *np.array(new)[sizes > LONGEST]]]
+    counts = {"depth 3": len(new), "short": len(short), "taught": len(rest[:taught])}
+    return Space(bank, out, *prompts, counts)
 
 
 def explained(proposer: Proposer, prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +105,16 @@ def explained(proposer: Proposer, prompts: Sequence[Prompt]) -> tuple[np.ndarray
 def accuracy(explains: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
     """P(the first of k draws that explains the supports is the target), elementwise."""
     return np.divide(right, explains, out=np.zeros_like(right), where=explains > 0) * -np.expm1(k * np.log1p(-explains))
+
+
+def blind(space: Space, k: int) -> float:
+    """Accuracy of a search that runs k random chains of the 12,167 and returns the first that explains, in points."""
+    return 100 * float(np.mean([p.right.mean() * (1 - _none(len(p.chains), k)) for p in space.test]))
+
+
+def _none(good: int, k: int, space: int = 23**3) -> float:
+    """P(no good chain among k drawn without replacement)."""
+    return float(np.prod(1 - good / (space - np.arange(min(k, space - good + 1)))))
 
 
 _NUMBER: dict[str, int] = {}
