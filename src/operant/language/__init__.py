@@ -1,11 +1,18 @@
 """Text tasks outside the known ones: a target is a known anchor task plus a known transformation."""
 
-from operant.language.adapted import AdaptedTextTask, FewShotWarning, RankedCandidate, TextApplicability, Vote
+from operant.language.adapted import (
+    AdaptedTextTask,
+    FewShotWarning,
+    Hypothesis,
+    RankedCandidate,
+    TextApplicability,
+    Vote,
+)
 from operant.language.bank import CannotRunError, TextBank, TextTask
 from operant.language.extrapolator import LanguageExtrapolator
 from operant.language.problems import gym_ciphers, random_words, sparse_parity, string_chains, string_programs
 from operant.language.proposer import Proposer
-from operant.language.relations import Candidate, Compose, Relation, Toggle
+from operant.language.relations import Candidate, Compose, Lesson, Relation, Toggle
 from operant.language.splits import LeakError, TextSplit, hold_out_combinations, hold_out_order
 
 __all__ = [
@@ -14,8 +21,10 @@ __all__ = [
     "CannotRunError",
     "Compose",
     "FewShotWarning",
+    "Hypothesis",
     "LanguageExtrapolator",
     "LeakError",
+    "Lesson",
     "Proposer",
     "RankedCandidate",
     "Relation",

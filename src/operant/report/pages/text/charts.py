@@ -41,7 +41,7 @@ def _bars(rows: Sequence[Datum], keys: Mapping[str, SeriesStyle]) -> list[alt.Ch
     tips = [alt.Tooltip("candidate:N"), alt.Tooltip("posterior:Q", title="posterior, %", format=".1f")]
     tips += [alt.Tooltip("explained:N", title="supports explained"), alt.Tooltip("candidates:Q", title="same outputs")]
     base = chart(rows).encode(y=y, color=color(keys))
-    return [base.mark_bar(height={"band": 0.66}, cornerRadiusEnd=2).encode(x=x, tooltip=tips)]
+    return [base.mark_bar(size=24, cornerRadiusEnd=2).encode(x=x, tooltip=tips)]
 
 
 def loss_figure(run: SavedText) -> Figure | None:
@@ -76,6 +76,6 @@ def comparison_figure(run: SavedText) -> Figure | None:
     x = alt.X("value:Q", title="right predictions, %", scale=alt.Scale(domain=[0, 100]))
     base = chart(rows).encode(y=y, color=color(keys))
     tips = [alt.Tooltip("series:N", title="method"), alt.Tooltip("value:Q", title="right, %", format=".1f")]
-    bar = base.mark_bar(height={"band": 0.6}, cornerRadiusEnd=2).encode(x=x, tooltip=tips)
+    bar = base.mark_bar(size=24, cornerRadiusEnd=2).encode(x=x, tooltip=tips)
     ends = chart(rows).mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q")
     return Figure("comparison", "Held-out combinations", (panel("", bar, ends),), keys)
