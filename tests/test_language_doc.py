@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/language.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^(<!-- trained -->\n)?```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 LONG = "steps=2000"
-"""Settings of the training that takes two minutes."""
+"""The setting of the training that takes two and a half minutes."""
 
 
 def run(page, folder, *, trained):
