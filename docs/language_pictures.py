@@ -25,16 +25,16 @@ from operant.report.theme import DARK, GRAY, LIGHT, Figure, Panel, SeriesStyle, 
 
 DOCS = Path(__file__).parent
 QUERY = "TURNER, helen"
-RIGHT, PART, NONE = "gives all rows", "gives some rows", "gives no row"
-KEYS = {RIGHT: SeriesStyle(LIGHT[2], DARK[2]), PART: SeriesStyle(LIGHT[0], DARK[0]), NONE: GRAY}
+RIGHT, WRONG = "gives the rows that were shown", "does not"
+KEYS = {RIGHT: SeriesStyle(LIGHT[2], DARK[2]), WRONG: GRAY}
 MOST = 5
 
 
 def bars(title: str, task: Any) -> Panel:
-    """The heaviest hypotheses, each with its prediction; colored by the rows that it gives when it is executed."""
+    """The heaviest hypotheses, each with its prediction; colored by whether it gives the rows when it is executed."""
     rows = []
     for place, h in enumerate(task.hypotheses([QUERY], execute="run")[:MOST]):
-        series = RIGHT if h.given == len(task.supports) else PART if h.given else NONE
+        series = RIGHT if h.given == len(task.supports) else WRONG
         label = f"{h.candidates[0].candidate}: {h.outputs[0]}"
         rows.append({"series": series, "candidate": label, "posterior": 100 * h.weight, "place": place})
     names = [r["candidate"] for r in rows]
