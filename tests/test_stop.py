@@ -16,7 +16,9 @@ from operant.core.record import LOCK, lock_folder, read_records
 from operant.hf.config import DemoConfig, EvaluateConfig, PlanConfig, TrainConfig
 from operant.hf.rollouts.evaluate import evaluate
 from operant.hf.rollouts.plan import plan
+from operant.hf.text_config import TextConfig
 from operant.hf.train.run import run_training
+from operant.language.command.run import extrapolate as extrapolate_text
 from operant.published.audit import AuditConfig
 from operant.relational.run import ExtrapolateConfig, extrapolate
 
@@ -33,6 +35,13 @@ def bank(folder):
     return path
 
 
+def known(folder):
+    """A bank that is its own target."""
+    path = folder / "bank.jsonl"
+    path.write_text('{"task": "a", "input": "x", "output": "y"}\n' * 2 + '{"task": "a", "input": "z", "output": "w"}\n')
+    return path
+
+
 def audited(folder):
     """A folder that can be reported on."""
     cli.audit(AuditConfig(n=2, m=4, rules=["grpo"], output_dir=folder / "audit"))
@@ -45,6 +54,8 @@ VERBS = {
     "plan": lambda out, d: plan(PlanConfig(rollouts(d), out)),
     "audit": lambda out, d: cli.audit(AuditConfig(output_dir=out)),
     "extrapolate": lambda out, d: extrapolate(ExtrapolateConfig(bank(d), bank(d), "T", "x", "y", output_dir=out)),
+    "extrapolate text": lambda out, d: extrapolate_text(TextConfig(known(d), known(d), known(d), output_dir=out)),
+    "demo language": lambda out, d: cli.demo(DemoConfig(out, what="language")),
     "report": lambda out, d: cli.report(ReportConfig(audited(d), out)),
     "demo": lambda out, d: cli.demo(DemoConfig(out)),
 }

@@ -14,6 +14,7 @@ import operant.language.command.run
 from operant.cli.kinds import ExtrapolateSettings, of_kind
 from operant.core.checks import ConfigError, DataError, OperantError
 from operant.core.record import read_records
+from operant.hf.rollouts.policy import byte_policy
 from operant.hf.text_config import TextConfig
 from operant.language import Compose, Toggle
 from operant.language.command.run import prepare
@@ -169,6 +170,17 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(files, whole, tmp_path
         assert every(out, kind) == every(folder, kind), kind
     assert (out / "predictions.jsonl").read_bytes() == (folder / "predictions.jsonl").read_bytes()
     assert "no target is left" in inline.run(*asked, "--resume=true").stdout
+
+
+def test_a_model_folder_is_trained_with_an_adapter(files, tmp_path, monkeypatch):
+    byte_policy([], hidden=16, layers=1).save(tmp_path / "base")
+    monkeypatch.setattr(operant.cli, "_report", lambda *_, **__: None)
+    small = ["--steps=2", "--batch_size=4", "--lora_rank=2", f"--model={tmp_path / 'base'}", "--save_steps=0"]
+    first = command(files, tmp_path / "out")[:3]
+    run = inline.run(*first, "--functions=mine_of_run.FUNCTIONS", *small, f"--output_dir={tmp_path / 'out'}")
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "out" / "model" / "model" / "adapter_config.json").is_file()
+    assert len(read_records(tmp_path / "out" / "predictions.jsonl")) == 3
 
 
 def test_a_run_that_fails_at_its_data_leaves_nothing(files, tmp_path):

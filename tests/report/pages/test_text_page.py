@@ -124,6 +124,7 @@ def test_cautions_and_headlines() -> None:
     assert headline(sure) == "names: swap > title (75 %), explains 2 of 2 supports; predictions with confidence 90 %."
     weak = target(effective_number=1.0, hypotheses=[hypothesis("swap", weight=1.0, log_p=(-9.0, -8.0))])
     assert cautions(weak)[0][0] == "names: executed, the best candidate gives 0 of 2 supports."
+    assert headline(weak) == "names: no candidate explains a support; the most probable one is swap (100 %)."
     none = target(hypotheses=[], predictions=[prediction("q", "y", few=True)], effective_number=0.0)
     assert "no candidate can be run" in cautions(none)[0][0]
     assert headline(none).startswith("names: no combination of known tasks is trusted")

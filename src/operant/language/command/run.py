@@ -85,7 +85,7 @@ def _run(config: TextConfig, targets: int) -> None:
     record, steps = config.output_dir / RECORD, 0 if is_fitted(config) else config.steps
     if steps:
         go_back(record, step_of(newest(config.output_dir / MODEL / "training")))
-    threads = config.threads or (1 if config.model == EMBEDDED else None)
+    threads = config.threads or (1 if _is_embedded(config.model) else None)
     watch([Watched(Path(config.model).name, work, config, record, steps, targets)], threads=threads)
 
 
@@ -192,7 +192,15 @@ def is_finished(folder: Path, targets: Sequence[TextTarget]) -> bool:
 
 
 def _saved_relation(model: str) -> Relation:
-    return relation_from(read_records(Path(model) / "settings.jsonl", torn=False)[0]["relation"])
+    return relation_from(_saved_settings(model)["relation"])
+
+
+def _saved_settings(model: str) -> dict[str, Any]:
+    return read_records(Path(model) / "settings.jsonl", torn=False)[0]
+
+
+def _is_embedded(model: str) -> bool:
+    return model == EMBEDDED or (is_saved(model) and _saved_settings(model)["model"] == EMBEDDED)
 
 
 def _check_saved(config: TextConfig, bank: TextBank) -> None:

@@ -96,6 +96,11 @@ def headline(target: Record) -> str:
     if target["fallback"] or not found:
         return f"{key}: no combination of known tasks is trusted; the model answered from the supports alone."
     best = found[0]
+    if not best["explained"] and not best["given"]:
+        return (
+            f"{key}: no candidate explains a support; the most probable one is {chain(best['steps'])} "
+            f"({share(best['weight'])})."
+        )
     told = f"{key}: {chain(best['steps'])} ({share(best['weight'])}), explains {_of(best, target)}"
     return f"{told}; predictions {confidences(target)}."
 
@@ -119,8 +124,8 @@ def explanation(target: Record) -> list[str]:
             f"against {verdict['lessons']} known lessons that were not trained on: {number(verdict['p_value'], 2)}."
         )
     told.append(
-        f"{target['scored']} candidates were scored; {target['left']} hypothes{'i' if target['left'] == 1 else 'e'}s "
-        f"vote, an effective number of {number(target['effective_number'], 2)}."
+        f"Of {target['scored']} scored candidates the likely ones vote. Different hypotheses among them: "
+        f"{target['left']}; effective number: {number(target['effective_number'], 2)}."
     )
     if found and (equal := found[0]["equals"]):
         told.append(f"The same outputs: {', '.join(chain(steps) for steps in equal[:3])}.")

@@ -119,7 +119,8 @@ def _reading() -> str:
         "inside the bank. Every candidate is scored by the probability of the target's supports: the steps before the "
         "last are run, and the model reads their output and gives the probability of the support's. The posterior is "
         "uniform over behaviors before the supports are seen. Each query gets the output with the largest share of the "
-        "posterior, which is its confidence. The last step is written by the model, or run where it has a function and "
-        "that was asked for. If every known lesson is explained clearly better than the supports, no candidate is "
-        "trusted, and the model answers from the supports as a plain few-shot prompt, without a confidence."
+        "posterior. That share is its confidence: how sure the combination is, not how well the model executes it. The "
+        "last step is written by the model, or run where it has a function and that was asked for. If every known "
+        "lesson is explained clearly better than the supports, no candidate is trusted, and the model answers from the "
+        "supports as a plain few-shot prompt, without a confidence."
     )
