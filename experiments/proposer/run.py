@@ -21,6 +21,7 @@ from space import BUDGETS, TEMPERATURES, Space, accuracy, build, explained
 from operant.language import Compose, Proposer
 
 SFT = {"cross-entropy": "pass@1", "pass@16": "pass@16", "pass@64": "pass@64", "pass@256": "pass@256"}
+SFT |= {f"pass@64, log(S + {e})": f"pass@64 / log:{e}" for e in (0.1, 0.3)}  # strategy / transform
 SFT |= {"mixture": "mix(pass@1:0.25, pass@64:0.75)"}
 RATES = (1e-3, 2e-3, 4e-3)
 TUNED = {"cross-entropy": 64, "pass@256": 256}  # k at which development chooses the rate; others take pass@256's
@@ -85,7 +86,9 @@ def sft(space: Space, arm: str, rate: float, seed: int, folder: Path) -> dict:
     """One arm from the warm start, on the rows that all arms of the seed see in the same order."""
     start = warm_start(space, seed, folder)
     watch = Watch(space, [STEPS // 2, 3 * STEPS // 4, STEPS])
-    watch.proposer = Proposer(start, strategy=SFT[arm], steps=STEPS, learning_rate=rate, seed=100 + seed, **SHAPE)
+    strategy, _, transform = SFT[arm].partition(" / ")
+    goal = {"strategy": strategy, "transform": transform}
+    watch.proposer = Proposer(start, **goal, steps=STEPS, learning_rate=rate, seed=100 + seed, **SHAPE)
     watch.proposer.fit(space.bank, held_out=space.held_out, progress=watch)
     if not (where := folder / f"{arm} {rate:g} {seed}").is_dir():
         watch.proposer.save(where)

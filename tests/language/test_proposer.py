@@ -160,6 +160,12 @@ def test_training_for_pass_at_k_differs_from_cross_entropy(bank, proposer):
     assert len(set(draws[1])) > len(set(draws[0]))
 
 
+def test_a_transform_of_the_value_reaches_the_loss(bank):
+    """g(1) - g(S) is bounded where -log S is not: untrained, an example has S of about 1e-4."""
+    plain, bounded = (Proposer(steps=1, strategy="pass@4", transform=g, **SMALL).fit(bank) for g in ("", "log:0.5"))
+    assert plain.history_[0][1] > 2 and 0 < bounded.history_[0][1] <= np.log(3)
+
+
 def test_the_extrapolator_searches_among_proposals(bank, proposer):
     model = LanguageExtrapolator(steps=20, hidden=32, layers=1, batch_size=16, device="cpu").fit(bank)
     task = model.adapt(SHOWN, proposer=proposer)

@@ -33,8 +33,8 @@ from operant.language.score import encode_texts
 from operant.strategies import Sampler
 
 FIELDS = (
-    *("model", "lora_rank", "strategy", "shown", "steps", "batch_size", "learning_rate", "attempts", "temperature"),
-    *("max_tokens", "hidden", "layers", "seed", "device", "save_steps"),
+    *("model", "lora_rank", "strategy", "transform", "shown", "steps", "batch_size", "learning_rate", "attempts"),
+    *("temperature", "max_tokens", "hidden", "layers", "seed", "device", "save_steps"),
 )
 """The settings that a saved proposer has; the relation is written beside them."""
 
@@ -50,6 +50,7 @@ class Proposer:
         model: "embedded" (a small Llama over bytes), a Hub id or a folder.
         relation: what candidates are; chains of two tasks if None.
         strategy: that the fine-tuning aims at.
+        transform: g in the place of the logarithm of -log S, such as "log:0.1", see ``operant.estimators.Transform``.
         shown: smallest and largest number of supports in an example.
         steps: optimizer steps of ``fit``.
         batch_size: examples a step.
@@ -76,6 +77,7 @@ class Proposer:
         *,
         relation: Relation | None = None,
         strategy: str = "pass@16",
+        transform: str = "",
         shown: tuple[int, int] = (2, 5),
         steps: int = 1200,
         batch_size: int = 64,
@@ -91,6 +93,7 @@ class Proposer:
         save_steps: int = 200,
     ) -> None:
         self.model, self.relation, self.strategy, self.shown = model, relation, strategy, shown
+        self.transform = transform
         self.steps, self.batch_size, self.learning_rate = steps, batch_size, learning_rate
         self.attempts, self.temperature, self.lora_rank = attempts, temperature, lora_rank
         self.max_tokens, self.hidden, self.layers = max_tokens, hidden, layers
@@ -154,6 +157,7 @@ class Proposer:
             batch_size=self.batch_size,
             learning_rate=rate_of(self.learning_rate, self.model, self.lora_rank),
             strategy=self.strategy,
+            transform=self.transform,
             seed=self.seed,
             folder=None if folder is None else folder / "training",
             save_steps=0 if folder is None else self.save_steps,
@@ -317,9 +321,8 @@ class Proposer:
         proposer.shown = tuple(settings["shown"])
         proposer.relation_ = relation
         proposer.bank_ = TextBank.load(folder / BANK).with_functions(functions or {})
-        dtype = None if proposer.lora_rank else torch.float32  # it may go on by RL, see make_policy
-        place = str(folder / "model")
-        proposer.policy_ = load_policy(place, device=proposer.device, dtype=dtype, trainable=True)
+        dtype = None if proposer.lora_rank else torch.float32  # it may be trained further, see make_policy
+        proposer.policy_ = load_policy(f"{folder}/model", device=proposer.device, dtype=dtype, trainable=True)
         proposer.policy_.model.eval()
         proposer.longest_ = fitted["longest"]
         proposer.history_ = [(int(step), float(loss)) for step, loss in fitted["history"]]
@@ -342,7 +345,6 @@ class Proposer:
     def _check(self) -> None:
         for name, least in {"lora_rank": 0, "steps": 1, "batch_size": 1, "attempts": 1, "save_steps": 0}.items():
             check_int(name, getattr(self, name), least=least)
-        low, high = self.shown
-        if not 1 <= low <= high:
+        if not 1 <= self.shown[0] <= self.shown[1]:
             raise ConfigError(f"shown must be (smallest, largest) numbers of supports, 1 or more, got {self.shown}.")
         Sampler(self.temperature)  # refuses a temperature that is not positive

@@ -50,6 +50,7 @@ def finetune(
     muon: bool = False,
     in_order: bool = False,
     strategy: str = "pass@1",
+    transform: str = "",
     seed: int = 0,
     folder: Path | None = None,
     save_steps: int = 0,
@@ -66,6 +67,7 @@ def finetune(
         muon: whether :class:`MuonAdamW` takes the steps, which suits random weights; else AdamW.
         in_order: whether the first epoch keeps the order of the rows.
         strategy: what the loss aims at; pass@1 is cross-entropy.
+        transform: g in the place of the logarithm of -log S, such as "log:0.1".
         seed: of the order of the rows.
         folder: where checkpoints lie. A run that is started again there goes on from its newest whole checkpoint.
         save_steps: steps between checkpoints; 0 for none.
@@ -81,6 +83,7 @@ def finetune(
         args = AlignedSFTConfig(
             output_dir=str(place),
             strategy=strategy,
+            transform=transform,
             max_steps=steps,
             per_device_train_batch_size=batch_size // parts,
             gradient_accumulation_steps=parts,
