@@ -227,6 +227,7 @@ ASK = {"task": "t", "input": "be"}
         (BANK, [UP, {"task": "t", "input": 5}], "row 2: column 'input' must hold text, got 5"),
         (BANK, [UP, ASK, {**UP, "output": 5}], "row 3: column 'output' must hold text or null, got 5"),
         (BANK, [{**UP, "task": True}, ASK], "row 1: column 'task' must hold a name, got True"),
+        (BANK, [UP, {"task": "t", "input": "x" * 600}], "has a text of 600 bytes, the embedded model reads 512"),
     ],
 )
 def test_files_that_cannot_be(tmp_path, bank, target, message):

@@ -104,6 +104,7 @@ def prepare(config: TextConfig) -> Prepared:
     relation = _saved_relation(config.model) if saved else relation_of(config)
     bank = read_bank(config.bank, columns, config.parts if isinstance(relation, Toggle) else "")
     targets = read_targets(config.target, columns, config.query)
+    _check_lengths(config, targets)
     functions = functions_of(config.functions)
     bank, given = bank.with_functions(functions), len(bank)
     notes = _notes(bank, functions, targets)
@@ -189,6 +190,20 @@ def is_finished(folder: Path, targets: Sequence[TextTarget]) -> bool:
     """Whether every target is recorded and the predictions are written."""
     done = {r["key"] for r in read_records(folder / RECORD) if r["kind"] == "target"}
     return {t.key for t in targets} <= done and (folder / PREDICTIONS).is_file()
+
+
+def _check_lengths(config: TextConfig, targets: Sequence[TextTarget]) -> None:
+    """Refuse texts that the embedded model, which reads bytes, cannot hold: it would notice after its training only."""
+    if not _is_embedded(config.model):
+        return
+    most = int(_saved_settings(config.model)["max_tokens"]) if is_saved(config.model) else config.max_tokens
+    for t in targets:
+        for x, y in (*t.supports, *((x, "") for x in t.queries)):
+            if (size := len(x.encode(errors="replace")) + len(y.encode(errors="replace"))) > most:
+                raise DataError(
+                    f"{config.target}: target {t.key!r} has a text of {size} bytes, the embedded model reads "
+                    f"{most}: {x[:40]!r}. Raise --max_tokens, or shorten it."
+                )
 
 
 def _saved_relation(model: str) -> Relation:
