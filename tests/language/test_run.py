@@ -97,7 +97,8 @@ def test_a_run_explains_predicts_and_draws(whole):
         *(("odd", x) for x in ("fa", "deaf", "be")),
     ]
     for r in rows:
-        assert r.keys() == {"task", "input", "output", "confidence", "shares", "few_shot"}
+        assert r.keys() == {"task", "input", "output", "confidence", "shares", "few_shot", "given", "supports"}
+        assert 0 <= r["given"] <= r["supports"] == (2 if r["task"] == "loud" else 1)
         if not r["few_shot"]:
             assert sum(r["shares"].values()) == pytest.approx(1, abs=1e-6) and r["shares"][r["output"]] == max(
                 r["shares"].values()
@@ -117,8 +118,9 @@ def test_a_run_explains_predicts_and_draws(whole):
     assert (folder / "report" / "target-0.png").stat().st_size > 1000
 
 
-def test_a_fitted_model_is_not_trained_again(files, whole, tmp_path):
+def test_a_fitted_model_is_not_trained_again(files, whole, tmp_path, monkeypatch):
     folder, _ = whole
+    monkeypatch.setattr(operant.cli, "_report", lambda *_, **__: None)
     again = [f"--target={files / 'target.jsonl'}", f"--model={folder / 'model'}", f"--output_dir={tmp_path / 'out'}"]
     more = ["--functions=mine_of_run.FUNCTIONS", "--execute=run", f"--query={files / 'query.jsonl'}"]
     run = inline.run("extrapolate", files / "bank.jsonl", *again, *more)

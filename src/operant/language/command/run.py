@@ -98,7 +98,7 @@ def prepare(config: TextConfig) -> Prepared:
     for name, least in {"steps": 1, "batch_size": 1, "max_tokens": 2, "save_steps": 0, "lora_rank": 0}.items():
         check_int(name, getattr(config, name), least=least)
     columns = TextColumns(config.task, config.x, config.y)
-    if len({*asdict(columns).values(), "confidence", "shares", "few_shot"}) < 6:
+    if len({*asdict(columns).values(), "confidence", "shares", "few_shot", "given", "supports"}) < 8:
         raise ConfigError(f"the columns must have three names other than those of the predictions, got {columns}.")
     saved = is_saved(config.model)
     relation = _saved_relation(config.model) if saved else relation_of(config)
@@ -161,7 +161,10 @@ def fit(config: TextConfig, known: Prepared, progress: Callable[[int, float], No
 
 
 def predictions(targets: Sequence[Mapping[str, Any]], config: TextConfig) -> list[dict[str, Any]]:
-    """A line a query: task, input, output, confidence, the other outputs with their shares, few-shot or not."""
+    """A line a query: task, input, output, confidence, shares of all outputs, few-shot or not, and the supports given.
+
+    A best candidate that gives fewer supports than there are is wrong, or was executed wrongly, however sure it is.
+    """
     return [
         {
             config.task: t["key"],
@@ -170,6 +173,8 @@ def predictions(targets: Sequence[Mapping[str, Any]], config: TextConfig) -> lis
             "confidence": p["confidence"],
             "shares": {s["output"]: s["share"] for s in p["shares"]},
             "few_shot": p["few_shot"],
+            "given": t["hypotheses"][0]["given"] if t["hypotheses"] else 0,
+            "supports": len(t["supports"]),
         }
         for t in targets
         for p in t["predictions"]
