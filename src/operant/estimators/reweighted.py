@@ -22,7 +22,7 @@ from operant.strategies.outcomes import Outcomes
 from operant.strategies.ranking import BestOf
 from operant.strategies.slowroutes import multisets, types
 from operant.strategies.votes.majority import Majority, Quorum
-from operant.strategies.votes.plurality import tie_nodes
+from operant.strategies.votes.product import tie_nodes
 
 ValueOfRatios = Callable[[Tensor], Tensor]
 """U_w from rho in [0, 1]: (V, B, M) -> (V, B), V settings of rho for each prompt; differentiable."""

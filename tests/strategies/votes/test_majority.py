@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from operant import Majority, Outcomes, credit, curve, estimate
 from operant.core.checks import BudgetError, InputError
 from operant.strategies import Quorum
-from operant.strategies.votes.majority import plurality
+from operant.strategies.votes.ballots import Ballots, Counts
 from tests import slow
 
 Ties = Literal["random", "fail"]
@@ -37,6 +37,25 @@ def from_counts(right: int, *wrong: int, invalid: int = 0) -> Outcomes:
     sizes = [right, *wrong, invalid]
     label = torch.tensor([*range(len(wrong) + 1), -1]).repeat_interleave(torch.tensor(sizes))
     return Outcomes((label == 0).double(), label)
+
+
+def plurality(
+    own: torch.Tensor,
+    rivals: torch.Tensor,
+    invalid: torch.Tensor,
+    budgets: list[int],
+    ties: Ties,
+    *,
+    least: int = 1,
+    most: int | None = None,
+) -> torch.Tensor:
+    """P(a class wins with ``least`` to ``most`` votes), (R, budgets), from its votes and those of the others."""
+    rows = torch.cat([own[:, None], rivals, invalid[:, None]], 1)
+    label = torch.tensor([*range(rows.shape[1] - 1), -1])
+    answer = torch.stack([label.repeat_interleave(row) for row in rows])
+    counts = Counts(Ballots(answer, (answer == 0).double()), budgets)
+    counts.plurality(ties, least, most)
+    return counts.value
 
 
 def test_random_ties_are_worth_what_first_seen_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
@@ -11,10 +12,14 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import check_int
-from operant.strategies.votes.race import StoppedVote, binomial
+from operant.core.logmath import log_binomial
+from operant.strategies.votes.ballots import Ballots, Tally
+from operant.strategies.votes.race import StoppedVote
 
 # Largest budget that is summed exactly: 43,820 partitions; Monte Carlo beyond.
 _MOST = 32
+# Rows of class counts that are worked on at once.
+_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,53 @@ class StopAtLead(StoppedVote):
         """Whether the partitions are few enough."""
         return self.n <= _MOST
 
-    def wins(self, own: Tensor, rivals: Tensor, invalid: Tensor) -> Tensor:
-        """The class is d - 1 ahead and the next draw is for it; or it leads at the end."""
+    def tally(self, b: Ballots, *, credit: bool) -> Tally:
+        """Each distinct row of counts once: a class that earns, its rivals, and the rest."""
+        tally = Tally(b)
+        prompt, target = b.earns.nonzero().unbind(1)
+        won = self._rows(self._wins, b.size[prompt], target)
+        tally.value[:, 0].index_add_(0, prompt, won * b.mean[prompt, target])
+        if credit:
+            prompt, column, size = _less_one(b)
+            row, target = b.earns[prompt].nonzero().unbind(1)
+            prompt, column = prompt[row], column[row]
+            won, mine = self._rows(self._wins, size[row], target), column == target
+            earned = torch.where(mine, 0, won * b.mean[prompt, target])
+            tally.fixed.index_put_((prompt, column), earned, accumulate=True)
+            tally.per_mean.index_put_((prompt, column), torch.where(mine, won, 0), accumulate=True)
+        return tally
+
+    def tally_draws(self, b: Ballots, *, credit: bool) -> Tally:
+        """Each distinct row of counts once."""
+        tally = Tally(b)
+        tally.value[:, 0] = self._rows(self._draws, b.size, None)
+        if credit:
+            prompt, column, size = _less_one(b)
+            tally.fixed[prompt, column] = self._rows(self._draws, size, None)
+        return tally
+
+    def _rows(self, function: Callable[..., Tensor], size: Tensor, target: Tensor | None) -> Tensor:
+        """``function`` of distinct rows of counts (R, K+1), the target class apart, on the CPU: (R,)."""
+        votes, head = size[:, :-1], size[:, -1:]
+        if target is not None:
+            head = torch.cat([head, votes.gather(1, target[:, None])], 1)
+            votes = votes.scatter(1, target[:, None], 0)
+        votes = votes.sort(dim=1, descending=True).values
+        # With a column of zeros: there may be no class at all.
+        table = torch.cat([head, votes, torch.zeros_like(head[:, :1])], 1).cpu()
+        table, inverse = torch.unique(table, dim=0, return_inverse=True)
+        parts = [function(x[:, head.shape[1] :], *x[:, : head.shape[1]].T) for x in table.split(_CHUNK) if len(x)]
+        return torch.cat([torch.zeros(0, dtype=torch.float64), *parts])[inverse].to(size.device)
+
+    def _wins(self, rivals: Tensor, invalid: Tensor, own: Tensor) -> Tensor:
+        """P(a class wins): the class is d - 1 ahead and the next draw is for it; or it leads at the end."""
         n, m = self.n, own + invalid + rivals.sum(1)
         rivals = rivals[:, : int((rivals > 0).sum(1).max())]
         p = _partitions(n, min(n, rivals.shape[1] + 1), self.d)
         # About N/M, as in plurality: the products that are divided by stay far from underflow.
         rho = (n + 0.5) / (int(m.max()) + 1)
-        rest, mine = p.assign(rivals, rho), binomial(own, n + 1, rho).T  # (P, R), (n+1, R)
-        mass, spare = binomial(m, n + 1, rho), binomial(invalid, n + 1, rho)
+        rest, mine = p.assign(rivals, rho), _binomial(own, n + 1, rho).T  # (P, R), (n+1, R)
+        mass, spare = _binomial(m, n + 1, rho), _binomial(invalid, n + 1, rho)
         left = (m[:, None] - torch.arange(n)).double()
         used = _with_invalid(spare, 1 / (mass[:, :n] * left)).T  # (n, R) over the votes cast
         lead, after, votes = p.about_to_win
@@ -68,13 +111,13 @@ class StopAtLead(StoppedVote):
         end = rest[lead] * (p.undecided[after] * p.share)[:, None] * mine[votes]
         return win + (end * spare.T[n - p.size[after]]).sum(0) / mass[:, n]
 
-    def draws(self, votes: Tensor, invalid: Tensor) -> Tensor:
-        """No class is d ahead after t draws."""
+    def _draws(self, votes: Tensor, invalid: Tensor) -> Tensor:
+        """Mean number of draws: no class is d ahead after t draws."""
         n, m = self.n, invalid + votes.sum(1)
         votes = votes[:, : int((votes > 0).sum(1).max())]
         p = _partitions(n, min(n, votes.shape[1]), self.d)
         rho = (n + 0.5) / (int(m.max()) + 1)
-        used = _with_invalid(binomial(invalid, n + 1, rho), 1 / binomial(m, n, rho)).T  # (n, R)
+        used = _with_invalid(_binomial(invalid, n + 1, rho), 1 / _binomial(m, n, rho)).T  # (n, R)
         before = p.size < n
         undecided = p.assign(votes, rho)[before] * p.undecided[before, None]
         return (undecided * used[p.size[before]]).sum(0)
@@ -107,7 +150,7 @@ class _Partitions(NamedTuple):
         mass = torch.zeros(len(self.size), len(votes), dtype=torch.float64)
         mass[0] = 1
         for column in votes.T:
-            weight = binomial(column, max(self.grow, default=0) + 1, rho).T
+            weight = _binomial(column, max(self.grow, default=0) + 1, rho).T
             new = mass * weight[0]
             for s in range(1, min(int(column.max()), len(self.grow)) + 1):
                 old, grown = self.grow[s]
@@ -170,3 +213,18 @@ def _with_invalid(spare: Tensor, weight: Tensor) -> Tensor:
     for z in range(weight.shape[1]):
         out[:, : weight.shape[1] - z] += spare[:, z, None] * weight[:, z:]
     return out
+
+
+def _less_one(b: Ballots) -> tuple[Tensor, Tensor, Tensor]:
+    """Prompt, column and counts (R, K+1) without one rollout of that column."""
+    prompt, column = b.size.nonzero().unbind(1)
+    size = b.size[prompt]
+    size[torch.arange(len(size), device=size.device), column] -= 1
+    return prompt, column, size
+
+
+def _binomial(c: Tensor, width: int, rho: float) -> Tensor:
+    """Bin(s; c, rho) for s = 0 .. width-1: (R,) -> (R, width) float64."""
+    s = torch.arange(width, dtype=torch.float64)
+    count, inverse = torch.unique(c, return_inverse=True)
+    return log_binomial(s, count.double()[:, None], rho, 1 - rho).exp()[inverse]

@@ -17,8 +17,9 @@ from torch import Tensor
 from operant.core.checks import BudgetError, InputError, check_int
 from operant.strategies.base import Strategy, Traits
 from operant.strategies.outcomes import Outcomes
-from operant.strategies.votes.plurality import Ties, Votes, answers_of, plurality, take_one
+from operant.strategies.votes.ballots import Ballots, Counts, answers_of
 from operant.strategies.votes.poisson import vote_population
+from operant.strategies.votes.product import Ties
 
 
 @dataclass(frozen=True)
@@ -158,33 +159,13 @@ def _value(answer: Tensor, reward: Tensor, least: int, ties: Ties) -> Tensor:
 
 def _estimate(answer: Tensor, reward: Tensor, budgets: Sequence[int], least: int, ties: Ties) -> Tensor:
     """(..., M) -> (..., len(budgets))."""
-    votes = Votes(answer, reward)
-    win = plurality(votes.own, votes.rivals, votes.invalid, budgets, ties, least=least)
-    value = win.new_zeros(votes.prompts, len(budgets))
-    value.index_add_(0, votes.prompt, win * votes.mean[:, None])
-    return value.reshape(*reward.shape[:-1], len(budgets)).to(reward)
+    tally = Counts(Ballots(answer, reward), budgets)
+    tally.plurality(ties, least)
+    return tally.value.reshape(*reward.shape[:-1], len(budgets)).to(reward)
 
 
 def _credit(answer: Tensor, reward: Tensor, n: int, least: int, ties: Ties) -> Tensor:
     """U - U without i, (..., M)."""
-    v = Votes(answer, reward)
-    # Leaving out a vote for a rival depends on that rival's count alone: one row per distinct count.
-    sizes = torch.unique(v.rivals[v.rivals > 0]).tolist()
-    rows = [(v.own, v.rivals, v.invalid), (v.own - 1, v.rivals, v.invalid)]
-    rows += [(v.own, v.rivals, (v.invalid - 1).clamp(min=0))]
-    rows += [(v.own, take_one(v.rivals, size), v.invalid) for size in sizes]
-    own, rivals, invalid = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    win = plurality(own, rivals, invalid, [n], ties, least=least)[:, 0].reshape(len(rows), -1)
-
-    column = torch.zeros(reward.shape[-1] + 1, dtype=torch.long, device=win.device)
-    column[sizes] = torch.arange(3, len(rows), device=win.device)
-    mine = v.class_of[v.prompt] == v.target[:, None]  # (P, M) does rollout i vote for the target class?
-    which = torch.where(v.class_of < 0, 2, column[v.size])[v.prompt]
-    which = torch.where(mine, 1, which)
-    mean = v.mean[:, None]
-    others = (v.mean * v.own)[:, None] - v.reward[v.prompt]
-    mean = torch.where(mine, others / (v.own[:, None] - 1).clamp(min=1), mean)
-    without = win.T.gather(1, which) * mean  # (P, M)
-    loss = (win[0] * v.mean)[:, None] - without
-    weights = loss.new_zeros(v.class_of.shape).index_add_(0, v.prompt, loss)
-    return weights.reshape(reward.shape).to(reward)
+    tally = Counts(Ballots(answer, reward), [n], credit=True)
+    tally.plurality(ties, least)
+    return tally.weights().reshape(reward.shape).to(reward)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from operant.strategies.votes.plurality import Ties, tie_nodes
+from operant.strategies.votes.product import Ties, tie_nodes
 
 # The log-probability of a class that is not there: exp of it is 0, and 0 times it is 0.
 _NEVER = -1e30

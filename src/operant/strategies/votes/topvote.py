@@ -22,7 +22,8 @@ from operant.core.checks import BudgetError, check_int
 from operant.core.logmath import log_binom, log_binomial
 from operant.strategies.base import Strategy, Traits
 from operant.strategies.outcomes import Outcomes
-from operant.strategies.votes.plurality import answers_of, count_classes, relabel, tie_nodes
+from operant.strategies.votes.ballots import answers_of, relabel
+from operant.strategies.votes.product import tie_nodes
 from operant.strategies.votes.tally import Pair, all_together, each_left_out, reader
 
 # Numbers in one state of the product: tie groups are worked on in chunks of that size.
@@ -97,7 +98,7 @@ class _Strata:
         self.n, self.k, self.m = s.n, s.k, outcomes.m
         self.reward = outcomes.reward.reshape(-1, self.m).double()  # (B, M)
         answer = relabel(answers_of(s, outcomes).reshape(-1, self.m))
-        self.prompts, self.classes = len(answer), count_classes(answer)
+        self.prompts, self.classes = len(answer), int(answer.max()) + 1 if answer.numel() else 0
         self.column = torch.where(answer < 0, self.classes, answer)  # the unparsable come last
         self.score = outcomes.selector.reshape(-1, self.m)
         ordered, order = self.score.sort(dim=1, descending=True)

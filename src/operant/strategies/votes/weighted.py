@@ -12,21 +12,26 @@ the rewards over the subsets, so rewards may differ within a class and go with t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from operant.core.checks import InputError, check_int
+from operant.core.logmath import log_binomial
 from operant.strategies.base import Strategy, Traits
 from operant.strategies.outcomes import Outcomes
-from operant.strategies.votes.plurality import answers_of, binomial_table, relabel, tie_nodes
-from operant.strategies.votes.tally import Pair, all_together, each_left_out, reader
+from operant.strategies.votes.ballots import Ballots, Classes, Rows, Tally, answers_of
+from operant.strategies.votes.product import Factor, State, binomials, near_budgets, on_circle, pointwise, rate
 
 # Largest table (votes x weight x classes) that the closed form takes on.
 _CELLS = 1 << 23
+# Numbers in the tables that are worked on at once.
+_TOGETHER = 1 << 20
 
 # Largest integer score: totals stay far from where int64 overflows.
 _LARGEST = 1 << 40
@@ -81,29 +86,49 @@ class WeightedVote(Strategy):
         return self.estimate_budgets(outcomes, [self.n])[..., 0]
 
     def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor:
-        """One budget after the other, without credits."""
-        return torch.stack([self._worth(outcomes, n) for n in budgets], dim=-1).to(outcomes.reward)
+        """Budgets that are near share their products."""
+        shape = outcomes.reward.shape[:-1]
+        value = outcomes.reward.new_zeros(shape.numel(), len(budgets), dtype=torch.float64)
+        for near in near_budgets(budgets, outcomes.m):
+            places = torch.tensor(near, device=value.device)
+            for part, tally, _ in self._tallies(outcomes, [budgets[i] for i in near]):
+                value[part[:, None], places] = tally.value
+        return value.reshape(*shape, len(budgets)).to(outcomes.reward)
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         """U - U without i, once for each distinct class and weight; linear in the reward of i."""
-        whole = self._worth(outcomes, self.n)[..., None]
-        without = torch.zeros_like(outcomes.reward, dtype=torch.float64).reshape(-1, outcomes.m)
-        for b, ballot in enumerate(self._ballots(outcomes, self.n)):
-            without[b] = ballot.without()
-        return (whole - without.reshape(outcomes.reward.shape)).to(outcomes.reward)
+        weights = torch.zeros_like(outcomes.reward, dtype=torch.float64).reshape(-1, outcomes.m)
+        for part, tally, classes in self._tallies(outcomes, [self.n], credit=True):
+            weights[part] = tally.weights() if classes is None else classes.weights()
+        return weights.reshape(outcomes.reward.shape).to(outcomes.reward)
 
-    def _worth(self, outcomes: Outcomes, n: int) -> Tensor:
-        """U at budget n, (...) float64."""
-        value = torch.zeros_like(outcomes.reward[..., 0], dtype=torch.float64).flatten()
-        for b, ballot in enumerate(self._ballots(outcomes, n)):
-            value[b] = ballot.worth()
-        return value.reshape(outcomes.reward.shape[:-1])
-
-    def _ballots(self, outcomes: Outcomes, n: int) -> list[_Ballots]:
-        m = outcomes.m
-        answer = relabel(answers_of(self, outcomes).reshape(-1, m))
-        weight, reward = self._weights(outcomes).reshape(-1, m), outcomes.reward.reshape(-1, m).double()
-        return [_Ballots(self, n, *row) for row in zip(answer, weight, reward, strict=True)]
+    def _tallies(
+        self, outcomes: Outcomes, budgets: Sequence[int], *, credit: bool = False
+    ) -> Iterator[tuple[Tensor, Tally, _Weighed | None]]:
+        """Prompts, their tally and their classes; together those whose tables have a similar size."""
+        m, n = outcomes.m, max(budgets)
+        answer, reward = answers_of(self, outcomes).reshape(-1, m), outcomes.reward.reshape(-1, m)
+        weight = torch.where(answer >= 0, self._weights(outcomes).reshape(-1, m), 0)
+        # Weights with a common divisor need fewer levels: 10, 20, 30 cost as much as 1, 2, 3.
+        unit = torch.from_numpy(np.gcd.reduce(weight.cpu().numpy(), axis=1)).to(weight)
+        weight = weight // unit.clamp(min=1)[:, None]
+        # A vote is divided out from above where rho > 1/2, and that takes the tables of all votes.
+        votes = m if credit and 2 * n >= m else n
+        b = Ballots(answer, reward, weight, votes)
+        k = b.count.shape[1]
+        cells = (votes + 1) * (pad(b.heaviest, (0, 1)).amax(1) + 1) * max(k, 1)
+        if len(cells) and int(cells.max()) > _CELLS:
+            raise InputError(
+                f"{self}: weights up to {int(weight.max())} make a table of {float(cells.max()):.3g} numbers a prompt "
+                f"(limit {_CELLS:.3g}). Use fewer levels (levels=50 is accurate), a smaller N, or route='monte carlo'."
+            )
+        order = cells.argsort(descending=True)
+        while len(order):
+            part = order[: max(1, int(_TOGETHER // cells[order[0]]))]
+            order = order[len(part) :]
+            tally = Tally(Ballots(answer[part], reward[part], weight[part], votes), len(budgets), credit=credit)
+            some = tally.b.count.numel() > 0
+            yield part, tally, _Weighed(tally, weight[part], budgets, votes) if some else None
 
     def _weights(self, outcomes: Outcomes) -> Tensor:
         """Integer weights (..., M)."""
@@ -133,122 +158,149 @@ class WeightedVote(Strategy):
         return score.long()
 
 
-class _Ballots:
-    """One prompt: the votes of each class by distinct weight, and the products over the classes."""
+class _Weighed(Classes):
+    """Classes by votes and weight: tables (B K, J+1, S+1) of F, and of what its subsets earn beyond a reference.
 
-    def __init__(self, s: WeightedVote, n: int, answer: Tensor, weight: Tensor, reward: Tensor) -> None:
-        self.n, self.m, self.answer, self.reward = n, len(answer), answer, reward
-        # Weights with a common divisor need fewer levels: 10, 20, 30 cost as much as 1, 2, 3.
-        unit = math.gcd(*weight[answer >= 0].tolist()) or 1
-        self.weight = torch.where(answer >= 0, weight, 0) // unit
-        classes = int(answer.max()) + 1
-        tops = [self.weight[answer == b].sort(descending=True).values[:n].sum() for b in range(classes)]
-        self.total = int(max(tops, default=torch.tensor(0))) + 1  # levels 0 .. the greatest weight of a class
-        self.nodes, self.node_weight = (x.to(reward) for x in tie_nodes(max(min(classes, n) - 1, 0), "random"))
-        cells = (n + 1) * self.total * max(classes, len(self.nodes))
-        if cells > _CELLS:
-            raise InputError(
-                f"{s}: weights up to {int(self.weight.max())} make a table of {cells:.3g} numbers a prompt (limit "
-                f"{_CELLS:.3g}). Use fewer levels (levels=50 is accurate), a smaller N, or route='monte carlo'."
-            )
-        self.groups = [self._group(answer == b) for b in range(classes)]
+    Tables that are read at a level are (B K, S+1, J+1).
+    """
 
-    def _group(self, mine: Tensor) -> list[tuple[int, int, float]]:
-        """(weight, votes of that weight, sum of their rewards), for each distinct weight."""
-        weight, inverse, count = torch.unique(self.weight[mine], return_inverse=True, return_counts=True)
-        reward = torch.zeros(len(weight), dtype=torch.float64, device=mine.device)
-        reward.index_add_(0, inverse, self.reward[mine])
-        return list(zip(weight.tolist(), count.tolist(), reward.tolist(), strict=True))
+    def __init__(self, tally: Tally, weight: Tensor, budgets: Sequence[int], votes: int) -> None:
+        self.times = pointwise
+        self.tally, self.weight, b = tally, weight, tally.b
+        self.prompts, self.k = b.count.shape
+        self.votes, self.most = min(votes, int(b.count.max())), int(b.heaviest.max())
+        self.rho = rate((min(budgets) + max(budgets)) / 2, b.m)
+        self.row = torch.arange(self.prompts, device=weight.device)[:, None] * self.k + b.column  # (B, M)
+        self.valid = b.column < self.k
+        # Rewards that are alike within each class, as right and wrong are, need no table of their own.
+        top = torch.full_like(b.size, -math.inf, dtype=torch.float64).scatter_reduce(1, b.column, b.reward, "amax")
+        self.excess = torch.where(self.valid, b.reward - top.gather(1, b.column), 0)  # (B, M)
+        self.reference = torch.where(b.count > 0, top[:, :-1], 0).flatten()
+        self.groups = [self._group(w) for w in torch.unique(weight[self.valid]).tolist()]
+        self.ways, self.earned = self._tables()
+        self.at = self.ways.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        self.below = pad(self.at.cumsum(1)[:, :-1], (0, 0, 1, 0))
+        self.below[..., 0], self.at[..., 0] = self.ways[:, 0, :1], 0  # without a vote it is below, and no tie
+        self.drawn = torch.arange(self.votes + 1, device=weight.device).clamp(min=1)
+        self.wins = None if self.earned is None else self.earned.transpose(1, 2) / self.drawn
+        self.read_below, self.read_at = torch.zeros_like(self.at), torch.zeros_like(self.at)
+        self.read_wins = None if self.wins is None else torch.zeros_like(self.at)
+        x, seed = (a.to(weight.device) for a in on_circle(budgets, b.m, self.rho))
+        powers = x[:, None] ** torch.arange(self.votes + 1, device=x.device)  # (L, J+1)
+        self.real, self.imag = powers.real.contiguous(), powers.imag.contiguous()
+        self.others = (1 - self.rho + self.rho * x)[:, None] ** torch.arange(b.m + 1, device=x.device)  # (L, M+1)
+        drawn = torch.tensor(budgets)
+        whole, less = (log_binomial(drawn, m, self.rho, 1 - self.rho).exp().to(b.reward) for m in (b.m, b.m - 1))
+        level = torch.arange(self.most + 1, device=weight.device)
+        prompt, level = (b.heaviest.amax(1, keepdim=True) >= level).nonzero().unbind(1)
+        strong = (b.heaviest[prompt] >= level[:, None]).sum(1)
+        rows = Rows(prompt, level, strong, (strong - 1).clamp(max=max(budgets) - 1))
+        tally.add(self, rows, "random", seed / whole[:, None], seed[0] / less[0])
 
-    def worth(self) -> Tensor:
-        """U."""
-        self._start(self.m)
-        pairs = [self._pair(self._add(self._empty(), group)) for group in self.groups]
-        wins = all_together(pairs, self._rest(0), (self.n, 0)).wins
-        value = (wins[self.n, 0].sum(-1) @ self.node_weight) if len(wins) > self.n else wins.new_zeros(())
-        return value / self.binomial[self.m, self.n]
+    def weights(self) -> Tensor:
+        """U - U without i, (B, M)."""
+        without = torch.zeros_like(self.excess)
+        read = self.read_at + pad(self.read_below.flip(1).cumsum(1).flip(1)[:, 1:], (0, 0, 0, 1))
+        read[..., 0] = 0
+        read[:, 0, 0] = self.read_below[..., 0].sum(1)
+        read = read.transpose(1, 2).contiguous()
+        for w, rows, _, _ in self.groups:
+            left = self._divide(self.ways[rows], w)
+            value = (read[rows] * left).sum((1, 2))
+            slope = torch.zeros_like(value)
+            if self.earned is not None and self.read_wins is not None:
+                earned = self.read_wins[rows].transpose(1, 2)
+                lost = torch.zeros_like(left)
+                lost[:, 1:, w:] = self.rho * left[:, :-1, : self.most + 1 - w]
+                value += (earned * self._divide(self.earned[rows], w)).sum((1, 2))
+                slope += (earned * self._divide(lost, w)).sum((1, 2))
+            mine = self.valid & (self.weight == w)
+            spread = self.ways.new_zeros(2, self.prompts * self.k)
+            spread[:, rows] = torch.stack([value, slope])
+            value, slope = spread[:, self.row[mine]]
+            without[mine] = value - slope * self.excess[mine]
+        return self.tally.weights() - without
 
-    def without(self) -> Tensor:
-        """U without rollout i, (M,)."""
-        self._start(self.m - 1)
-        result = torch.zeros_like(self.reward)
-        pairs = [self._pair(self._add(self._empty(), group)) for group in self.groups]
-        invalid = self.answer < 0
-        if bool(invalid.any()):
-            wins = all_together(pairs, self._rest(1), (self.n, 0)).wins
-            result[invalid] = (wins[self.n, 0].sum(-1) @ self.node_weight) if len(wins) > self.n else 0.0
-        one = self.reward.new_ones(1, 1)
-        node, share = self.nodes[:, None], self.node_weight[:, None]
-        for b, others in enumerate(each_left_out(pairs, self._rest(0), (self.n, 0))):
-            below = reader((others.wins * share).sum(2, keepdim=True), self.n, one)
-            tied = reader((others.wins * share * node).sum(2, keepdim=True), self.n, one)
-            won = reader((others.held * share).sum(2, keepdim=True), self.n, one)
-            for (weight, count, reward), table in self._each_left_out(self.groups[b], self._empty()):
-                left = self._add(table, [(weight, count - 1, reward)] if count > 1 else [])
-                held, at, wins = (x.squeeze(2) for x in self._levels(left))
-                fixed = (below[:, :, 0] * held + tied[:, :, 0] * at + won[:, :, 0] * wins).sum()
-                slope = torch.zeros_like(fixed)
-                if count > 1:  # what one unit of reward less among the votes of this weight takes away
-                    unit = self._add((table[0], torch.zeros_like(table[1])), [(weight, count - 1, 1.0)])
-                    slope = (won[:, :, 0] * self._levels(unit)[2].squeeze(2)).sum()
-                mine = (self.answer == b) & (self.weight == weight)
-                result[mine] = fixed - slope * self.reward[mine]
-        return result / self.binomial[self.m - 1, self.n]
+    def factor(self, j: int, prompt: Tensor, level: Tensor) -> Factor:
+        """The tables at a level, at points."""
+        row, cell = self._cell(j, prompt, level)
+        below, at = (self._at_points(x.flatten(0, 1)[cell]) for x in (self.below, self.at))
+        wins = at * self.reference[row]
+        if self.wins is not None:
+            wins += self._at_points(self.wins.flatten(0, 1)[cell])
+        return Factor(below, at, wins)
 
-    def _start(self, m: int) -> None:
-        """Binomials as probabilities for draws of N from m."""
-        self.binomial = binomial_table(self.m, self.n, (self.n + 0.5) / (m + 1)).to(self.reward)
+    def rest(self, count: Tensor, degree: int) -> Tensor:
+        """Binomials at points."""
+        return self.others[:, count][:, None]
 
-    def _rest(self, fewer: int) -> Pair:
-        """The unparsable answers, on every level."""
-        row = self.binomial[int((self.answer < 0).sum()) - fewer]
-        held = row[:, None, None, None].expand(-1, 1, len(self.nodes), self.total)
-        return Pair(held, torch.zeros_like(held))
+    def leave_out(self, j: int, prompt: Tensor, level: Tensor, before: State, h: State, z: Tensor) -> None:
+        """Keep what the tables of the class are worth at this level."""
+        row, cell = self._cell(j, prompt, level)
+        either = h.p * before.p + h.w * before.w
+        won = self._read(h.w * before.p)
+        self.read_below.flatten(0, 1)[cell] = self._read(either)
+        self.read_at.flatten(0, 1)[cell] = self._read(either * z) + won * self.reference[row, None]
+        if self.read_wins is not None:
+            self.read_wins.flatten(0, 1)[cell] = won / self.drawn
 
-    def _empty(self) -> tuple[Tensor, Tensor]:
-        """(F, sum of rewards) of no votes, (N+1, S+1) each."""
-        table = self.reward.new_zeros(self.n + 1, self.total)
-        table[0, 0] = 1
-        return table, torch.zeros_like(table)
+    def _cell(self, j: int, prompt: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        row = prompt * self.k + j
+        return row, row * (self.most + 1) + level
 
-    def _add(self, table: tuple[Tensor, Tensor], group: list[tuple[int, int, float]]) -> tuple[Tensor, Tensor]:
-        """Tables after more votes: u of ``count`` votes of one weight bring u/count of their rewards."""
-        for weight, count, reward in group:
-            ways, earned = table
-            table = ways * self.binomial[count, 0], earned * self.binomial[count, 0]
-            for u in range(1, min(count, self.n) + 1):
-                if u * weight >= self.total:
+    def _at_points(self, coefficients: Tensor) -> Tensor:
+        """(R, J+1) -> (L, 1, R)."""
+        return torch.complex(self.real @ coefficients.T, self.imag @ coefficients.T)[:, None]
+
+    def _read(self, worth: Tensor) -> Tensor:
+        """What coefficients are worth, from what the values at points are: (L, Z, R) -> (R, J+1)."""
+        worth = worth.sum(1)
+        return worth.real.T @ self.real - worth.imag.T @ self.imag
+
+    def _group(self, w: int) -> tuple[int, Tensor, Tensor, Tensor]:
+        """Weight, classes with votes of that weight, how many (most first), and their mean excess of reward."""
+        mine = self.valid & (self.weight == w)
+        sums = self.excess.new_zeros(2, self.prompts * self.k)
+        sums.index_add_(1, self.row[mine], torch.stack([torch.ones_like(self.excess[mine]), self.excess[mine]]))
+        rows = sums[0].argsort(descending=True)[: int((sums[0] > 0).sum())]
+        count, excess = sums[:, rows]
+        return w, rows, count.long(), excess / count
+
+    def _tables(self) -> tuple[Tensor, Tensor | None]:
+        ways = self.excess.new_zeros(self.prompts * self.k, self.votes + 1, self.most + 1)
+        ways[:, 0, 0] = 1
+        earned = torch.zeros_like(ways) if bool((self.excess != 0).any()) else None
+        mass = binomials(self.votes, self.tally.b.m, self.rho).to(ways)
+        for w, rows, count, excess in self.groups:
+            live = (count[:, None] >= torch.arange(self.votes + 1, device=count.device)).sum(0).tolist()
+            old, gains = ways[rows], None if earned is None else earned[rows]
+            new = old * mass[0, count, None, None]
+            gained = None if gains is None else gains * mass[0, count, None, None]
+            for u in range(1, self.votes + 1):
+                if not live[u] or u * w > self.most:
                     break
-                p = float(self.binomial[count, u])
-                part, gain = (x[: self.n + 1 - u, : self.total - u * weight] for x in (ways, earned))
-                table[0][u:, u * weight :].add_(part, alpha=p)
-                table[1][u:, u * weight :].add_(gain, alpha=p).add_(part, alpha=p * reward * u / count)
-        return table
+                p = mass[u, count[: live[u]], None, None]
+                source = (slice(live[u]), slice(self.votes + 1 - u), slice(self.most + 1 - u * w))
+                target = (slice(live[u]), slice(u, None), slice(u * w, None))
+                new[target].addcmul_(old[source], p)
+                if gained is not None and gains is not None:
+                    each = excess[: live[u], None, None]
+                    gained[target].addcmul_(gains[source] + old[source] * (u * each), p)
+            ways[rows] = new
+            if earned is not None and gained is not None:
+                earned[rows] = gained
+        return ways, earned
 
-    def _each_left_out(
-        self, group: list[tuple[int, int, float]], table: tuple[Tensor, Tensor]
-    ) -> list[tuple[tuple[int, int, float], tuple[Tensor, Tensor]]]:
-        """Every distinct weight with the table of the others, by halves."""
-        # By halves: K log K additions to a table in place of K^2.
-        if len(group) == 1:
-            return [(group[0], table)]
-        left, right = group[: len(group) // 2], group[len(group) // 2 :]
-        return [
-            *self._each_left_out(left, self._add(table, right)),
-            *self._each_left_out(right, self._add(table, left)),
-        ]
-
-    def _levels(self, table: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Below, at, and mean reward at each level of weight, (N+1, 1, 1, S+1); no votes are no tie."""
-        ways, earned = table
-        below = torch.nn.functional.pad(ways.cumsum(1)[:, :-1], (1, 0))
-        at = ways.clone()
-        below[0, 0], at[0, 0] = ways[0, 0], 0
-        votes = torch.arange(self.n + 1, dtype=ways.dtype, device=ways.device).clamp(min=1)[:, None]
-        return below[:, None, None], at[:, None, None], (earned / votes)[:, None, None]
-
-    def _pair(self, table: tuple[Tensor, Tensor]) -> Pair:
-        below, at, wins = self._levels(table)
-        held = below + at * self.nodes[:, None]
-        degree = int((table[0].sum(1) > 0).nonzero().max()) + 1
-        return Pair(held[:degree], wins[:degree])
+    def _divide(self, table: Tensor, w: int) -> Tensor:
+        """``table`` without a vote of weight w: divided by 1 - rho + rho x y^w, from the end that does not amplify."""
+        end, odds = self.most + 1 - w, self.rho / (1 - self.rho)
+        if odds <= 1:
+            new = table / (1 - self.rho)
+            for j in range(1, table.shape[1]):
+                new[:, j, w:].sub_(new[:, j - 1, :end], alpha=odds)
+            return new
+        new = torch.zeros_like(table)
+        new[:, :-1, :end] = table[:, 1:, w:] / self.rho
+        for j in reversed(range(1, table.shape[1] - 1)):
+            new[:, j - 1, :end].sub_(new[:, j, w:], alpha=1 / odds)
+        return new
