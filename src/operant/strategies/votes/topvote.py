@@ -12,22 +12,35 @@ distinct scores it is the prefix formula of best-of-N selection followed by a vo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from operant.core.checks import BudgetError, check_int
-from operant.core.logmath import log_binom, log_binomial
+from operant.core.logmath import log_binom
 from operant.strategies.base import Strategy, Traits
 from operant.strategies.outcomes import Outcomes
-from operant.strategies.votes.ballots import answers_of, relabel
-from operant.strategies.votes.product import tie_nodes
-from operant.strategies.votes.tally import Pair, all_together, each_left_out, reader
+from operant.strategies.votes.ballots import Ballots, answers_of
+from operant.strategies.votes.product import (
+    Factor,
+    State,
+    backward,
+    binomials,
+    convolve,
+    finished,
+    forward,
+    rate,
+    tie_nodes,
+)
 
 # Numbers in one state of the product: tie groups are worked on in chunks of that size.
-_CELLS = 1 << 21
+_CELLS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -67,182 +80,198 @@ class TopVote(Strategy):
         return self.estimate(draw)
 
     def estimate(self, outcomes: Outcomes) -> Tensor:
-        """Sum over tie groups of P(i of it are kept) times the vote of two strata."""
-        b = _Strata(self, outcomes)
-        value = torch.zeros(b.prompts, dtype=torch.float64, device=b.reward.device)
-        for part in b.chunks():
-            rows = _Rows(b, part)
-            value.index_add_(0, b.prompt[part], rows.read(rows.whole().wins, b.m, 0, 0))
-        return value.reshape(outcomes.reward.shape[:-1]).to(outcomes.reward)
+        """Sum over tie groups of the vote of those above the first that is not kept."""
+        return _Cuts(self, outcomes).value().reshape(outcomes.reward.shape[:-1]).to(outcomes.reward)
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         """U - U without i: per tie group it depends on the class and on whether i is above, in or below the group."""
-        b = _Strata(self, outcomes)
-        whole, below = torch.zeros_like(b.earned_c[:, 0]), torch.zeros_like(b.earned_c[:, 0])
-        left = torch.zeros(4, *b.c.shape, dtype=torch.float64, device=b.reward.device)  # (., G, K+1)
-        for part in b.chunks():
-            rows = _Rows(b, part)
-            wins = rows.whole().wins
-            whole[part], below[part] = rows.read(wins, b.m, 0, 0), rows.read(wins, b.m - 1, 0, 0)
-            left[:, part] = rows.left_out()
-        weights = torch.zeros_like(b.reward)
-        for i in range(b.prompts):
-            weights[i] = b.weights(i, whole, below, left)
-        return weights.reshape(outcomes.reward.shape).to(outcomes.reward)
+        return _Cuts(self, outcomes, credit=True).weights().reshape(outcomes.reward.shape).to(outcomes.reward)
 
 
-class _Strata:
-    """One row per tie group that can be the last one kept: G rows, highest scores first within a prompt; K classes."""
+class _Cuts:
+    """One row per tie group that can hold the first that is not kept: G rows, highest scores first within a prompt.
 
-    def __init__(self, s: TopVote, outcomes: Outcomes) -> None:
-        self.n, self.k, self.m = s.n, s.k, outcomes.m
-        self.reward = outcomes.reward.reshape(-1, self.m).double()  # (B, M)
-        answer = relabel(answers_of(s, outcomes).reshape(-1, self.m))
-        self.prompts, self.classes = len(answer), int(answer.max()) + 1 if answer.numel() else 0
-        self.column = torch.where(answer < 0, self.classes, answer)  # the unparsable come last
-        self.score = outcomes.selector.reshape(-1, self.m)
-        ordered, order = self.score.sort(dim=1, descending=True)
-        new = torch.ones_like(ordered, dtype=torch.bool)
-        new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-        prompt, above = new.nonzero().unbind(1)
-        size = torch.bincount(new.flatten().long().cumsum(0) - 1)
-        # The cut falls into this group only if it reaches rank k, and if enough lower rollouts are left to fill a draw.
-        use = (above + size >= self.k) & (self.m - above >= self.n - self.k + 1)
-        self.prompt, self.above, self.size = prompt[use], above[use], size[use]  # (G,), L, t
-        self.at = ordered[self.prompt, self.above]
-        # Running sums over the order of scores: the counts above and within any tie group are differences of two rows.
-        one_hot = torch.nn.functional.one_hot(self.column.gather(1, order), self.classes + 1).double()
-        start, end = (self.prompt, self.above), (self.prompt, self.above + self.size)
-        count = torch.nn.functional.pad(one_hot.cumsum(1), (0, 0, 1, 0))  # (B, M+1, K+1)
-        self.c, self.d = count[start], count[end] - count[start]
-        earned = torch.nn.functional.pad((one_hot * self.reward.gather(1, order)[..., None]).cumsum(1), (0, 0, 1, 0))
-        self.earned_c, self.earned_d = earned[start], earned[end] - earned[start]
+    Above it are L rollouts, in it t. If that first one comes after j of the group, each k of L + j rollouts is kept
+    equally often, and i of the group in C(j,i) / C(t,i) of all choices. So a vote with y^i for i of the group is
+    taken at roots of unity y, and the weights of the y add up these shares over j.
+    """
 
-    def chunks(self) -> list[Tensor]:
-        """Rows of similar group size, by what fits the memory."""
-        order = self.size.argsort()
-        parts: list[Tensor] = []
-        while len(order):
-            largest = self.size[order[-1]]
-            cells = (self.k + 1) * (min(self.k, int(largest)) + 1) * self.k * (1 + min(self.classes, self.k) // 2)
-            last = order[-max(1, _CELLS // cells) :]
-            parts.append(last[self.size[last] * 2 > largest])  # a group much smaller would be padded
-            order = order[: len(order) - len(parts[-1])]
-        return parts
-
-    def weights(self, prompt: int, whole: Tensor, below: Tensor, left: Tensor) -> Tensor:
-        """U - U without i of one prompt, (M,), from its rows: sums over the groups above i, of i, and below i."""
-        rows = self.prompt == prompt
-        score, column, reward = self.score[prompt], self.column[prompt], self.reward[prompt]
-        at, left = -self.at[rows], left[:, rows]  # ascending
-        first, last = (torch.searchsorted(at, -score, side=side) for side in ("left", "right"))
-        above = torch.nn.functional.pad(below[rows].cumsum(0), (1, 0))[first]
-        fixed, slope = torch.nn.functional.pad(left[:2].flip(1).cumsum(1).flip(1), (0, 0, 0, 1))[:, last, column]
-        own = left[2:, first.clamp(max=len(at) - 1), column] * (last > first)
-        return whole[rows].sum() - above - (fixed - slope * reward) - (own[0] - own[1] * reward)
-
-
-class _Rows:
-    """Some tie groups: their class polynomials on the levels 1..k, rows and levels flattened to R."""
-
-    def __init__(self, b: _Strata, part: Tensor) -> None:
-        self.b, self.k = b, b.k
-        self.above, self.size = b.above[part], b.size[part]
-        self.c, self.d, self.earned_c, self.earned_d = (x[part] for x in (b.c, b.d, b.earned_c, b.earned_d))
-        self.depth = min(self.k, int(self.size.max()))
-        self.most = (self.k, self.depth)
-        self.rho = (self.k + 0.5) / (self.above + self.size + 1).double()
-        nodes, weight = tie_nodes(max(min(b.classes, self.k) - 1, 0), "random")
-        self.nodes, self.weight = nodes.to(self.c)[:, None], weight.to(self.c)[:, None]
-        self.pairs = [self._pair(a) for a in range(b.classes)]
-
-    def whole(self) -> Pair:
-        """The product over all classes."""
-        return all_together(self.pairs, self._rest(), self.most)
-
-    def read(self, wins: Tensor, m: int, above: int, size: int) -> Tensor:
-        """The vote over the choices of the kept, with ``above`` and ``size`` fewer rollouts in the strata: (rows,)."""
-        share = self._share(m, above, size)
-        return self._sum(reader(wins, self.k, share)[:1, :1] * self.weight)
-
-    def left_out(self) -> Tensor:
-        """One vote of each class less above the group (value, loss per reward), and in it: (4, rows, K+1)."""
-        m, shares = self.b.m - 1, [self._share(self.b.m - 1, 1, 0), self._share(self.b.m - 1, 0, 1)]
-        result = self.c.new_zeros(4, *self.c.shape)
-        for stratum in (0, 1):
-            wins = all_together(self.pairs, self._rest(without=stratum), self.most).wins
-            result[2 * stratum, :, -1] = self.read(wins, m, 1 - stratum, stratum)
-        for a, others in enumerate(each_left_out(self.pairs, self._rest(), self.most)):
-            for stratum, share in enumerate(shares):
-                result[2 * stratum, :, a], result[2 * stratum + 1, :, a] = self._left_out(a, stratum, others, share)
-        return result
-
-    def _left_out(self, a: int, stratum: int, others: Pair, share: Tensor) -> tuple[Tensor, Tensor]:
-        """(value if the vote left out had no reward, what a unit of its reward takes away), (rows,) each."""
-        below, at, l_share, h_share = self._class(a, without=stratum)
-        wins = at * (l_share * self._wide(self.earned_c[:, a]) + h_share * self._wide(self.earned_d[:, a]))
-        lost = at * (h_share if stratum else l_share)
-        read = reader((others.wins * self.weight).sum(2, keepdim=True), self.k, share)
-        tied = reader((others.wins * self.weight * self.nodes).sum(2, keepdim=True), self.k, share)
-        won = reader((others.held * self.weight).sum(2, keepdim=True), self.k, share)
-        below, at, wins, lost = (x[:, :, None] for x in (below, at, wins, lost))
-        return self._sum(read * below + tied * at + won * wins), self._sum(won * lost)
-
-    def _class(self, a: int, without: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Below and at the level (k+1, D+1, R), and the share of the votes of each stratum that one vote has."""
-        c = (self.c[:, a] - int(without == 0)).clamp(min=0)
-        d = (self.d[:, a] - int(without == 1)).clamp(min=0)
-        high, low = self._binomial(c, self.k), self._binomial(d, self.depth)  # (k+1, rows), (D+1, rows)
-        ways = self._wide(high[:, None] * low[None])  # (k+1, D+1, R)
-        i = torch.arange(self.k + 1, dtype=torch.float64, device=c.device)
-        votes = (i[:, None] + i[: self.depth + 1])[..., None]
-        level = i[1:].repeat(len(c))  # R = rows x levels
-        l_share = i[:, None, None] / (self._wide(c).clamp(min=1) * level)
-        h_share = i[: self.depth + 1, None] / (self._wide(d).clamp(min=1) * level)
-        return ways * (votes < level), ways * (votes == level), l_share, h_share
-
-    def _pair(self, a: int) -> Pair:
-        """Class a as rival and as winner, cut to the votes that it has."""
-        below, at, l_share, h_share = self._class(a)
-        wins = at * (l_share * self._wide(self.earned_c[:, a]) + h_share * self._wide(self.earned_d[:, a]))
-        high, low = (min(int(x[:, a].max()), most) + 1 for x, most in zip((self.c, self.d), self.most, strict=True))
-        return Pair((below[:, :, None] + at[:, :, None] * self.nodes)[:high, :low], wins[:high, :low, None])
-
-    def _rest(self, without: int | None = None) -> Pair:
-        """The unparsable answers."""
-        c = (self.c[:, -1] - int(without == 0)).clamp(min=0)
-        d = (self.d[:, -1] - int(without == 1)).clamp(min=0)
-        held = self._wide(self._binomial(c, self.k)[:, None] * self._binomial(d, self.depth)[None])[:, :, None]
-        held = held.expand(-1, -1, len(self.nodes), -1)
-        return Pair(held, torch.zeros_like(held))
-
-    def _share(self, m: int, above: int, size: int) -> Tensor:
-        """P(i) over the probability that the class polynomials give to that choice, (D+1, R)."""
-        n, k = self.b.n, self.k
-        big, t = (self.above - above)[:, None, None].double(), (self.size - size)[:, None, None].double()
-        i = torch.arange(self.depth + 1, dtype=torch.float64, device=t.device)[:, None]
-        j = torch.arange(n + 1, dtype=torch.float64, device=t.device)
-        log_group = torch.where(j >= i, 0.0, -torch.inf) + (log_binom(t, j) + log_binom(m - big - t, n - k + i - j)).to(
-            t
+    def __init__(self, s: TopVote, outcomes: Outcomes, *, credit: bool = False) -> None:
+        self.n, self.k, self.m, self.credit = s.n, s.k, outcomes.m, credit
+        m, k = self.m, s.k
+        b = Ballots(answers_of(s, outcomes).reshape(-1, m), outcomes.reward.reshape(-1, m))
+        self.column, self.reward, self.prompts = b.column, b.reward, len(b.size)
+        self.rank, ordered, order = _ranks(outcomes.selector.reshape(-1, m))
+        columns = torch.nn.functional.one_hot(b.column.gather(1, order), b.size.shape[1]).double()
+        earned = columns * b.reward.gather(1, order)[..., None]
+        count, earned = (pad(x.cumsum(1), (0, 0, 1, 0)) for x in (columns, earned))  # (B, M+1, K+1)
+        if s.n == k:  # all are kept: as if one came after them
+            self.prompt = torch.arange(self.prompts, device=ordered.device)
+            self.above, self.size = torch.full_like(self.prompt, m), torch.ones_like(self.prompt)
+        else:
+            new = pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True)
+            prompt, above = new.nonzero().unbind(1)
+            size = torch.bincount(new.flatten().long().cumsum(0) - 1)
+            use = (above + size > k) & (m - above.clamp(min=k) >= s.n - k)
+            self.prompt, self.above, self.size = prompt[use], above[use], size[use]
+        start, end = (self.prompt, self.above), (self.prompt, (self.above + self.size).clamp(max=m))
+        alone = (self.size == 1)[:, None]  # nothing of such a group is kept
+        self.c, self.earned_c = count[start], earned[start]  # (G, K+1)
+        self.d, self.earned_d = (torch.where(alone, 0, x[end] - x[start]) for x in (count, earned))
+        log_lower = pad(log_binom(torch.arange(m), s.n - k - 1), (1, 0), value=0.0 if s.n == k else -math.inf)
+        self.log_lower, self.log_pick = (
+            x.to(b.reward) for x in (log_lower, log_binom(torch.arange(m + 1)[:, None], torch.arange(k + 1)))
         )
-        log_ways = log_group.logsumexp(-1) - float(log_binom(m, n))  # over C(L,k-i), which cancels
-        log_rho, log_not = self.rho.log()[:, None], torch.log1p(-self.rho)[:, None]
-        kept = (big + t)[..., 0]
-        log_taken = log_binom(t[..., 0], i[:, 0]).to(t) + k * log_rho + (kept - k) * log_not
-        possible = (i[:, 0] >= 1) & (i[:, 0] <= t[..., 0]) & (k - i[:, 0] <= big[..., 0]) & (k - i[:, 0] >= 0)
-        share = torch.where(possible, (log_ways - log_taken).exp(), 0.0)  # (rows, D+1)
-        return self._wide(share.T)
+        rows = len(self.prompt)
+        self.whole, self.below = (b.reward.new_zeros(rows) for _ in range(2))
+        self.left = b.reward.new_zeros(4, rows, b.size.shape[1])
+        """above the group: U without a vote of the class that earned nothing, and what its reward takes; in it"""
+        total = self.above + torch.where(self.size > 1, self.size, 0)
+        degree = torch.where(self.size > 1, self.size.clamp(max=k), 0)
+        # One rho serves totals whose masses at k are all far from underflow.
+        key = degree * 64 + (total.double().log2() / max(1, 500 // k)).long()
+        for group in torch.unique(key).tolist():
+            some = (key == group).nonzero()[:, 0]
+            _Votes(self, some, int(degree[some[0]]), total[some]).add()
 
-    def _binomial(self, count: Tensor, most: int) -> Tensor:
-        """Bin(s; count, rho of the row), (most+1, rows)."""
-        s = torch.arange(most + 1, dtype=torch.float64, device=count.device)[:, None]
-        rho = self.rho.cpu().numpy()
-        return torch.exp(log_binomial(s, count, rho, 1 - rho)).to(count)
+    def value(self) -> Tensor:
+        """U, (B,)."""
+        return self.whole.new_zeros(self.prompts).index_add_(0, self.prompt, self.whole)
 
-    def _wide(self, x: Tensor) -> Tensor:
-        """Repeat rows over the levels."""
-        return x.repeat_interleave(self.k, dim=-1)
+    def weights(self) -> Tensor:
+        """U - U without i, (B, M): sums over the groups before i's, its own, and those after."""
+        key = self.prompt * (self.m + 2) + self.above
+        base = torch.arange(self.prompts, device=key.device)[:, None] * (self.m + 2)
+        first, last = (torch.searchsorted(key, base + self.rank, right=r) for r in (False, True))
+        begin, end = torch.searchsorted(key, base), torch.searchsorted(key, base + self.m + 2)
+        before = pad(self.below.cumsum(0), (1, 0))
+        after = pad(self.left[:2].cumsum(1), (0, 0, 1, 0))
+        fixed, slope = after[:, end, self.column] - after[:, last, self.column]
+        own = pad(self.left[2:], (0, 0, 0, 1))[:, first, self.column] * (last > first)
+        without = before[first] - before[begin] + fixed + own[0] - (slope + own[1]) * self.reward
+        return self.value()[:, None] - without
 
-    def _sum(self, x: Tensor) -> Tensor:
-        """Sum over degrees, nodes and levels: (A, D, Z, R) -> (rows,)."""
-        return x.sum((0, 1, 2)).reshape(-1, self.k).sum(1)
+    def shares(self, rows: Tensor, fewer: tuple[int, int, int], log_scale: Tensor, degree: int) -> Tensor:
+        """Weight of the votes with i of the group, (degree+1, R), with rollouts fewer in all, above and in it."""
+        m, above, size = self.m - fewer[0], self.above[rows] - fewer[1], self.size[rows] - fewer[2]
+        j = torch.arange(int(size.max()), device=above.device)[:, None]
+        place = m - above - j  # one more than the rollouts that come after the first that is not kept
+        log_rest = torch.where((j < size) & (place >= 0), self.log_lower[place.clamp(min=0)], -math.inf)
+        i = torch.arange(degree + 1, device=above.device)[:, None]
+        log_ways = (self.log_pick[j, i.T].T[..., None] + log_rest).logsumexp(1)
+        log_all = log_scale + self.log_pick[size.clamp(min=0), i] + float(log_binom(m, self.n))
+        return torch.where(i < size, (log_ways - log_all).exp(), 0)
+
+
+class _Votes:
+    """The votes of some rows with equal degree in y; counts and totals of similar size share one rho."""
+
+    def __init__(self, cuts: _Cuts, rows: Tensor, degree: int, total: Tensor) -> None:
+        self.cuts, self.degree = cuts, degree
+        self.k, self.rho = cuts.k, rate(cuts.k, int(total.max()))
+        self.classes = cuts.c.shape[1] - 1
+        size = (cuts.c + cuts.d)[rows, :-1]
+        order = size.argsort(dim=1, descending=True)
+        self.rows, self.order = rows, pad(order, (0, 1), value=self.classes)
+        self.size = size.gather(1, order)
+        at = rows[:, None], self.order
+        self.c, self.d, self.earned_c, self.earned_d = (
+            x[at] for x in (cuts.c.long(), cuts.d.long(), cuts.earned_c, cuts.earned_d)
+        )
+        self.binomials = binomials(cuts.k, int(total.max()), self.rho).to(cuts.whole)
+        angle = torch.arange((degree + 1) // 2 + 1, device=rows.device).double() * (2 * math.pi / (degree + 1))
+        self.y = torch.polar(torch.ones_like(angle), angle)
+        both = torch.where((angle > 0) & (angle < math.pi - 1e-9), 2, 1)
+        power = torch.arange(degree + 1, device=rows.device)
+        fold = both[:, None] * self.y.conj()[:, None] ** power / (degree + 1)
+        if degree <= 1:
+            self.y, fold = self.y.real, fold.real
+        scale = self.k * math.log(self.rho) + (total - self.k).double() * math.log1p(-self.rho)
+        less = scale - math.log1p(-self.rho)
+        kinds = [((0, 0, 0), scale), ((1, 0, 0), scale), ((1, 1, 0), less), ((1, 0, 1), less)]
+        kinds = kinds if cuts.credit else kinds[:1]
+        self.v = torch.stack([fold @ cuts.shares(rows, *kind, degree).to(fold) for kind in kinds])  # (4, Q, G)
+
+    def add(self) -> None:
+        """All levels."""
+        for t in range(1, self.k + 1):
+            strong = (self.size >= t).sum(1)
+            order = strong.argsort(descending=True)[: int((strong > 0).sum())]
+            while len(order):
+                tied = max(min(int(strong[order[0]]) - 1, (self.k - t) // t), 0)
+                z, share = (x.to(self.cuts.whole)[:, None, None] for x in tie_nodes(tied, "random"))
+                part = order[: max(1, _CELLS // ((self.k - t + 1) * len(z) * len(self.y)))]
+                order = order[len(part) :]
+                self._level(t, part, strong[part], z, share)
+
+    def _level(self, t: int, part: Tensor, strong: Tensor, z: Tensor, share: Tensor) -> None:
+        cuts, rows, v = self.cuts, self.rows[part], self.v[..., part]
+        able = strong[:, None] > torch.arange(self.classes, device=part.device)
+        live = [n for n in able.sum(0).tolist() if n]
+        factors = [self._factor(j, part[:n], t) for j, n in enumerate(live)]
+        weak_c, weak_d = (torch.where(pad(able, (0, 1)), 0, x[part]).sum(1) for x in (self.c, self.d))
+        rest = self._ways(weak_c, weak_d, self.k - t)[:, None].expand(-1, len(z), -1, -1)
+        states = forward(State(rest, torch.zeros_like(rest)), factors, z, convolve)
+        found = _total(finished(states)[-1] * share)
+        cuts.whole.index_add_(0, rows, _total(v[0] * found).real)
+        if not cuts.credit:
+            return
+        cuts.below.index_add_(0, rows, _total(v[1] * found).real)
+        seed = torch.zeros_like(rest)
+        seed[-1] = share
+        for j, before, h in backward(states, factors, seed, z, convolve):
+            for stratum in (0, 1) if self.degree else (0,):
+                if j < 0:
+                    fewer = (weak_c - (1 - stratum)).clamp(min=0), (weak_d - stratum).clamp(min=0)
+                    left = _total((h.p * self._ways(*fewer, self.k - t)[:, None]).flatten(0, 1))
+                    left = torch.where(pad(~able, (0, 1), value=True), _total(v[2 + stratum] * left).real[:, None], 0)
+                    cuts.left[2 * stratum].index_put_((rows[:, None], self.order[part]), left, accumulate=True)
+                    continue
+                f, lost = self._less_one(j, part[: live[j]], t, stratum)
+                kept = h.p * convolve(before.p, f, z) + h.w * convolve(before.w, f, z) + h.w * before.p * f.wins
+                gone = h.w * before.p * lost
+                cell = rows[: live[j]], self.order[part[: live[j]], j]
+                for which, x in enumerate((kept, gone)):
+                    read = _total(v[2 + stratum, :, : live[j]] * _total(x.flatten(0, 1))).real
+                    cuts.left[2 * stratum + which].index_put_(cell, read, accumulate=True)
+
+    def _factor(self, j: int, part: Tensor, t: int) -> Factor:
+        c, d = self.c[part, j], self.d[part, j]
+        ways = self._ways(c, d, t)
+        earned = self._marked(c, d, t, self.earned_c[part, j] / c.clamp(min=1), self.earned_d[part, j] / d.clamp(min=1))
+        return Factor(ways[:t], ways[t:], earned)
+
+    def _less_one(self, j: int, part: Tensor, t: int, stratum: int) -> tuple[Factor, Tensor]:
+        """The class without a vote that earned nothing, and what a reward of 1 of that vote takes away."""
+        c, d = ((x[part, j] - int(s == stratum)).clamp(min=0) for s, x in enumerate((self.c, self.d)))
+        mean_c, mean_d = self.earned_c[part, j] / c.clamp(min=1), self.earned_d[part, j] / d.clamp(min=1)
+        one, none = 1 / (d if stratum else c).clamp(min=1).double(), torch.zeros_like(mean_c)
+        ways, lost = self._ways(c, d, t), self._marked(c, d, t, *((none, one) if stratum else (one, none)))
+        return Factor(ways[:t], ways[t:], self._marked(c, d, t, mean_c, mean_d)), lost
+
+    def _ways(self, c: Tensor, d: Tensor, most: int) -> Tensor:
+        """Coefficients of x^0 .. x^most with y^h for h of the group: (most+1, Q, R)."""
+        high, low = self.binomials[: most + 1, c][:, None], self.binomials[:, d]
+        new = high * low[0] + torch.zeros_like(self.y)[:, None]
+        for h in range(1, min(most, self.degree) + 1):
+            new[h:] += high[: most + 1 - h] * (low[h] * self.y[:, None] ** h)
+        return new
+
+    def _marked(self, c: Tensor, d: Tensor, t: int, mean_c: Tensor, mean_d: Tensor) -> Tensor:
+        """x^t with y^h for h of the group, times the mean reward of these votes: (1, Q, R)."""
+        new = 0
+        for h in range(min(t, self.degree) + 1):
+            share = ((t - h) * mean_c + h * mean_d) / t * self.binomials[t - h, c] * self.binomials[h, d]
+            new = new + share * self.y[:, None] ** h
+        return torch.as_tensor(new)[None]
+
+
+def _ranks(score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How many score higher than each, the scores in descending order, and that order; (B, M) each."""
+    ordered, order = score.sort(dim=1, descending=True)
+    return torch.searchsorted(-ordered, -score), ordered, order
+
+
+def _total(x: Tensor) -> Tensor:
+    """Sum over a short leading dimension, which torch's reduction of complex numbers is slow at."""
+    return reduce(add, x.unbind(0))
