@@ -11,7 +11,7 @@ from operant.core.checks import DataError, InputError
 from operant.language import TextBank, gym_ciphers, random_words, sparse_parity, string_chains, string_programs
 from operant.language.examples import RAMP, draw_examples
 from operant.language.problems import PROGRAMS
-from operant.language.relations import BankRun, Compose
+from operant.language.relations import Compose
 
 EXPECTED = {
     "identity": ("paperr", "paperr"),
@@ -107,11 +107,11 @@ def test_examples_begin_with_short_inputs():
     bank = string_programs(200, shortest=2)
     assert len(bank.inputs) == 250 and bank.probes == string_programs(200).probes
     lessons = [x for x in Compose().lessons(bank) if not x.candidate.anchor and x.task.name == "identity"]
-    found = draw_examples(Compose(), bank, lessons, BankRun(bank), count=1000, seed=0)
+    found = draw_examples(Compose(), bank, lessons, count=1000, seed=0)
     sizes = [len(y) for _, y in found]
     assert max(sizes[:20]) <= 3 and max(sizes[:200]) < 14
     full = sizes[int(RAMP * 1000) :]
     assert set(full) == set(range(2, 15)) and sum(full) / len(full) == pytest.approx(8.7, abs=0.5)
     equal = TextBank.from_functions({"up": str.upper}, ["abc", "abd", "abe", "abf"])  # all are among the shortest
     lessons = Compose(depth=1).lessons(equal)
-    assert len({p for p, _ in draw_examples(Compose(), equal, lessons, BankRun(equal), count=40, seed=0)[:20]}) == 4
+    assert len({p for p, _ in draw_examples(Compose(), equal, lessons, count=40, seed=0)[:20]}) == 4

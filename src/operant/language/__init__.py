@@ -9,6 +9,7 @@ from operant.language.adapted import (
     Vote,
 )
 from operant.language.bank import CannotRunError, TextBank, TextTask
+from operant.language.em import EMRound
 from operant.language.extrapolator import LanguageExtrapolator
 from operant.language.problems import gym_ciphers, random_words, sparse_parity, string_chains, string_programs
 from operant.language.proposer import Proposer
@@ -20,6 +21,7 @@ __all__ = [
     "Candidate",
     "CannotRunError",
     "Compose",
+    "EMRound",
     "FewShotWarning",
     "Hypothesis",
     "LanguageExtrapolator",

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from operant.core.checks import InputError
+from operant.language.bank import check_text
 from operant.language.execute import Execute, Executor
 from operant.language.relations import Candidate
 from operant.language.search import Floats, Posterior, effective_number, vote
@@ -185,6 +186,10 @@ class AdaptedTextTask:
         """
         if isinstance(inputs, str):
             raise InputError(f"expected a list of inputs, got one text: write [{inputs[:40]!r}].")
+        for x in inputs:
+            if not isinstance(x, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InputError(f"expected texts as inputs, got {x!r}.")
+            check_text(x, "an input")
         if not inputs:
             return []
         if reason := self.fallback_:
@@ -274,7 +279,8 @@ class AdaptedTextTask:
         shown = "".join(f"Input: {x}\nOutput: {y}\n\n" for x, y in self.supports)
         with _without_adapter(self._executor.policy.model):
             written = self._executor.write([f"{shown}Input: {x}\nOutput:" for x in inputs])
-        return [text.strip().partition("\n")[0] for text in written]
+        stop = "\n\nInput:" if any("\n" in y for _, y in self.supports) else "\n"
+        return [text.strip().partition(stop)[0].rstrip() for text in written]
 
 
 @contextmanager

@@ -58,11 +58,11 @@ def claim(folder: Path, settings: Mapping[str, Any], what: str) -> Generator[Non
         DataError: if the folder holds another run, or a fitted model.
     """
     with lock_folder(folder):
+        if (folder / BANK).is_file():
+            raise DataError(f"{folder} holds a fitted model: {what}.load reads it.")
         file, now = folder / SETTINGS, dict(settings)
         if file.is_file() and (before := read_records(file)[0]) != now:
             changed = [k for k in now if now[k] != before.get(k)]
             raise DataError(f"{folder} holds a run with other settings ({', '.join(changed)}). Take another folder.")
-        if (folder / BANK).is_file():
-            raise DataError(f"{folder} holds a fitted model: {what}.load reads it.")
         write_records(file, [now])
         yield

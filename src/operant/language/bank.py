@@ -69,14 +69,14 @@ class TextTask:
         A probe on which the function fails counts as such. Tasks without a function are hashed by their demonstrations.
         """
         if self.run is None:
-            return _digest(sorted(self.demonstrations))
+            return digest(sorted(self.demonstrations))
         outputs: list[str | None] = []
         for x in probes:
             try:
                 outputs.append(self.output(x))
             except CannotRunError:
                 outputs.append(None)
-        return _digest(outputs)
+        return digest(outputs)
 
     def agrees(self, other: TextTask, probes: Sequence[str]) -> bool:
         """Whether both give the same outputs wherever both are known, and are known together somewhere."""
@@ -113,6 +113,7 @@ class TextBank:
             if task.name in names:
                 raise DataError(f"two tasks of the bank are called {task.name!r}. Give each its own name.")
             names.add(task.name)
+            check_text(task.name, "the name of a task")
             if not task.demonstrations:
                 raise DataError(f"task {task.name!r} has no demonstration. Every task of a bank needs one at least.")
             check_function(task.demonstrations, f"task {task.name!r}")
@@ -263,8 +264,24 @@ def check_function(pairs: Iterable[tuple[str, str]], who: str) -> None:
     for x, y in pairs:
         if not isinstance(x, str) or not isinstance(y, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DataError(f"{who}: expected pairs of texts, got ({x!r}, {y!r}).")
+        check_text(x, who)
+        check_text(y, who)
         if seen.setdefault(x, y) != y:
             raise DataError(f"{who} contradicts itself: {_short(x)} gives {seen[x]!r} and {y!r}. Remove one of them.")
+
+
+def check_text(text: str, who: str) -> None:
+    """Refuse text that no tokenizer reads.
+
+    Raises:
+        DataError: for a lone surrogate, which UTF-8 lacks.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{who}: {_short(text)} holds a lone surrogate, which UTF-8 lacks. Read the file in its own encoding."
+        ) from error
 
 
 def _column(rows: Any, name: str) -> list[Any]:
@@ -297,5 +314,6 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """A short hash of a value by what it prints as."""
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]

@@ -12,7 +12,8 @@ import numpy as np
 from operant.core.checks import DataError
 from operant.core.rng import numpy_generator
 from operant.language.bank import CannotRunError, TextBank, TextTask
-from operant.language.relations import Lesson, Relation, Run
+from operant.language.execute import Executor
+from operant.language.relations import BankRun, Lesson, Relation
 
 CHAINED = 0.8
 """Share of examples whose anchor is not the input itself, where there are both kinds. Not tuned: a target is a chain,
@@ -52,9 +53,9 @@ def split_lessons(lessons: Sequence[Lesson], bank: TextBank, *, seed: int) -> tu
 
 
 def draw_examples(
-    relation: Relation, bank: TextBank, lessons: Sequence[Lesson], run: Run, *, count: int, seed: int
+    relation: Relation, bank: TextBank, lessons: Sequence[Lesson], *, count: int, seed: int
 ) -> list[tuple[str, str]]:
-    """``count`` (prompt, target) pairs of random lessons and inputs, short inputs first.
+    """``count`` (prompt, target) pairs of random lessons and inputs, short inputs first; nothing is run by the model.
 
     Example i takes an input among the shortest i / (RAMP count) of its lesson.
 
@@ -67,7 +68,7 @@ def draw_examples(
             "the bank teaches this relation nothing: no known task is another one and a transformation. Add tasks, or "
             "take another relation."
         )
-    rng = numpy_generator(seed, "examples")
+    rng, run = numpy_generator(seed, "examples"), BankRun(bank)
     share = CHAINED if all(kinds) else float(bool(kinds[1]))
     found: list[tuple[str, str]] = []
     inputs: dict[str, _Inputs] = {}
@@ -81,33 +82,42 @@ def draw_examples(
         if lesson.task.name not in inputs:
             inputs[lesson.task.name] = _inputs(lesson.task, bank)
         x = inputs[lesson.task.name].draw(rng, min(1.0, (len(found) + 1) / (RAMP * count)))
-        if (example := _example(relation, lesson, x, run)) is None:
+        y = _output(lesson, x)
+        try:
+            prompt = relation.prompt(lesson.candidate, x, run)
+        except CannotRunError:
+            prompt = None
+        if y is None or prompt is None:
             failures += 1
         else:
-            found.append(example)
+            found.append((prompt, y))
     return found
 
 
 def calibration_examples(
-    relation: Relation, bank: TextBank, lessons: Sequence[Lesson], run: Run, *, seed: int
+    bank: TextBank, lessons: Sequence[Lesson], run: Executor, *, seed: int
 ) -> list[list[tuple[str, str]]]:
     """Up to 8 (prompt, target) pairs of each of up to 64 lessons; every lesson that has any."""
     rng = numpy_generator(seed, "calibration")
     found: list[list[tuple[str, str]]] = []
     for i in rng.permutation(len(lessons))[:CALIBRATED].tolist():
-        inputs = _inputs(lessons[i].task, bank)
-        drawn = (_example(relation, lessons[i], inputs.draw(rng, 1.0), run) for _ in range(SHOWN))
-        if pairs := [pair for pair in drawn if pair is not None]:
-            found.append(pairs)
+        inputs, lesson = _inputs(lessons[i].task, bank), lessons[i]
+        drawn = [inputs.draw(rng, 1.0) for _ in range(SHOWN)]
+        prompts = run.prompts_of([(lesson.candidate, x) for x in drawn])
+        outputs = [_output(lesson, x) for x in drawn]
+        known = [(p, y) for p, y in zip(prompts, outputs, strict=True) if p is not None and y is not None]
+        if known:
+            found.append(known)
     return found
 
 
-def _example(relation: Relation, lesson: Lesson, x: str, run: Run) -> tuple[str, str] | None:
-    """The lesson's output for ``x`` as prompt and target, None if it cannot be run."""
+def _output(lesson: Lesson, x: str) -> str | None:
+    """The output of the lesson's task, None if it cannot be run."""
     known = lesson.task.table.get(x)
+    if known is not None:
+        return known
     try:
-        y = lesson.task.output(x) if known is None else known
-        return None if y is None else (relation.prompt(lesson.candidate, x, run), y)
+        return lesson.task.output(x)
     except CannotRunError:
         return None
 

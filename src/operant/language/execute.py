@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from operant.core.checks import DataError
 from operant.hf.rollouts.policy import Policy
 from operant.language.bank import CannotRunError, TextBank
 from operant.language.relations import Candidate, Relation, Run
-from operant.language.score import BATCH, generate
+from operant.language.score import BATCH, encode_texts, generate, log_probs, tokens_of
 
 Execute = Literal["model", "run"]
 
@@ -46,14 +49,18 @@ class Executor:
         self._known: dict[tuple[str, str], str | None] = {}
         self._written: dict[str, str] = {}
         self._missing: dict[tuple[str, str], None] = {}
+        self._cut: set[str] = set()  # prompts after which the model wrote no end: what it wrote is no output
+        self._endless: set[tuple[str, str]] = set()
 
     def __call__(self, name: str, x: str, /) -> str:
         """The output of task ``name`` for ``x``; kept, so that a function runs once an input.
 
         Raises:
-            CannotRunError: if its function fails, or it has none and the relation cannot run it by the model.
+            CannotRunError: if its function fails, or it has none and the model writes a text that does not end.
         """
         key = (name, x)
+        if key in self._endless:
+            raise CannotRunError(self.failures[name])
         if key not in self._known:
             try:
                 self._known[key] = self.bank[name].output(x)
@@ -68,13 +75,34 @@ class Executor:
 
     def prompts(self, candidates: Sequence[Candidate], inputs: Sequence[str]) -> list[list[str | None]]:
         """The prompt of every candidate and input, (C, S); None where a step cannot be run."""
-        return self._each(candidates, inputs, self.relation.prompt)
+        return self._grid(candidates, inputs, self.relation.prompt)
+
+    def prompts_of(self, pairs: Sequence[tuple[Candidate, str]]) -> list[str | None]:
+        """The prompt of every (candidate, input); None where a step cannot be run."""
+        return self._each(pairs, self.relation.prompt)
+
+    def log_probs(self, candidates: Sequence[Candidate], supports: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        """log p(y_i | candidate, x_i), (C, S); -inf where a step of the candidate cannot be run."""
+        prompts = self.prompts(candidates, [x for x, _ in supports])
+        texts = [
+            (k, i, (prompt, supports[i][1]))
+            for k, row in enumerate(prompts)
+            for i, prompt in enumerate(row)
+            if prompt is not None
+        ]
+        places = {text: j for j, text in enumerate(dict.fromkeys(text for _, _, text in texts))}
+        rows = encode_texts(self.policy, list(places), max_tokens=self.max_tokens)
+        values = log_probs(self.policy, rows).numpy()
+        found = np.full((len(candidates), len(supports)), -np.inf)
+        for k, i, text in texts:
+            found[k, i] = values[places[text]]
+        return found
 
     def outputs(
         self, candidates: Sequence[Candidate], inputs: Sequence[str], *, execute: Execute
     ) -> list[list[str | None]]:
         """The output of every candidate and input, (C, S): "model" writes the last step, "run" runs it if it can."""
-        found = self._each(candidates, inputs, self._value) if execute == "run" else None
+        found = self._grid(candidates, inputs, self._value) if execute == "run" else None
         rest = [k for k in range(len(candidates)) if found is None or None in found[k]]
         written = self._model_outputs([candidates[k] for k in rest], inputs)
         merged: list[list[str | None]] = [[] for _ in candidates] if found is None else found
@@ -89,14 +117,18 @@ class Executor:
             DataError: for a prompt of more than ``max_tokens`` tokens.
         """
         new = [p for p in dict.fromkeys(prompts) if p not in self._written]
-        for p in new:
-            if (size := len(self.policy.tokenizer(p)["input_ids"])) > self.max_tokens:
+        sizes = [len(row) for row in tokens_of(self.policy, new)]
+        for p, size in zip(new, sizes, strict=True):
+            if size > self.max_tokens:
                 raise DataError(
                     f"a prompt of {size} tokens exceeds max_tokens = {self.max_tokens}: {p[:40]!r}... Texts are not "
                     "cut: raise max_tokens, or ask for shorter inputs."
                 )
-        answers = generate(self.policy, new, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
+        limit = min(self.max_tokens, max(self.max_new_tokens, 2 * max(sizes, default=0)))  # long inputs, long outputs
+        answers = generate(self.policy, new, max_new_tokens=limit, batch_size=self.batch_size)
+        ends = [len(row) < limit for row in tokens_of(self.policy, answers, special=False)]
         self._written |= dict(zip(new, answers, strict=True))
+        self._cut |= {p for p, end in zip(new, ends, strict=True) if not end}
         return [self._written[p] for p in prompts]
 
     def _value(self, candidate: Candidate, x: str, run: Run) -> str | None:
@@ -111,26 +143,30 @@ class Executor:
         prompts = self.prompts(candidates, inputs)
         known = [p for row in prompts for p in row if p is not None]
         answers = dict(zip(known, self.write(known), strict=True))
-        return [[None if p is None else answers[p] for p in row] for row in prompts]
+        return [[None if p is None or p in self._cut else answers[p] for p in row] for row in prompts]
+
+    def _grid(
+        self, candidates: Sequence[Candidate], inputs: Sequence[str], make: Callable[[Candidate, str, Run], str | None]
+    ) -> list[list[str | None]]:
+        found = self._each([(c, x) for c in candidates for x in inputs], make)
+        size = len(inputs)
+        return [found[k * size : (k + 1) * size] for k in range(len(candidates))]
 
     def _each(
-        self,
-        candidates: Sequence[Candidate],
-        inputs: Sequence[str],
-        make: Callable[[Candidate, str, Run], str | None],
-    ) -> list[list[str | None]]:
+        self, pairs: Sequence[tuple[Candidate, str]], make: Callable[[Candidate, str, Run], str | None]
+    ) -> list[str | None]:
         """``make`` for every pair; what it needs of the model is generated in between, a round a step of a chain."""
-        found: list[list[str | None]] = [[None] * len(inputs) for _ in candidates]
-        pending = [(k, i) for k in range(len(candidates)) for i in range(len(inputs))]
+        found: list[str | None] = [None] * len(pairs)
+        pending = list(range(len(pairs)))
         while pending:
-            again: list[tuple[int, int]] = []
-            for k, i in pending:
+            again: list[int] = []
+            for k in pending:
                 try:
-                    found[k][i] = make(candidates[k], inputs[i], self)
+                    found[k] = make(*pairs[k], self)
                 except CannotRunError:
-                    found[k][i] = None
+                    found[k] = None
                 except _PendingError:
-                    again.append((k, i))
+                    again.append(k)
             self._generate_missing()
             pending = again
         return found
@@ -148,4 +184,9 @@ class Executor:
                     "demonstrations of these inputs."
                 )
             prompts.append(self.relation.prompt(alone, x, self))
-        self._known |= dict(zip(calls, self.write(prompts), strict=True)) if calls else {}
+        for (name, x), prompt, y in zip(calls, prompts, self.write(prompts), strict=True):
+            self._known[name, x] = y
+            if prompt in self._cut:
+                self._endless.add((name, x))
+                text = f"task {name!r}, run by the model, wrote no end on {x[:40]!r}"
+                self.failures.setdefault(name, text)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,16 @@ from numpy.typing import NDArray
 
 from operant.core.checks import DataError, check_int
 from operant.core.record import lock_folder, read_records, write_records
+from operant.core.rng import child_seed
 from operant.hf.rollouts.policy import Policy, load_policy
 from operant.hf.train.finetune import finetune
 from operant.language.adapted import AdaptedTextTask
 from operant.language.backbone import EMBEDDED, claim, make_policy, rate_of
-from operant.language.bank import TextBank, TextTask, check_function
+from operant.language.bank import TextBank, TextTask, check_function, digest
+from operant.language.em import EMRound, Further, Stages, annealed, em_round, m_examples
 from operant.language.examples import calibration_examples, draw_examples, split_lessons
 from operant.language.execute import Executor
-from operant.language.relations import Candidate, Compose, Relation, check_candidates, relation_from
+from operant.language.relations import Candidate, Compose, Lesson, Relation, check_candidates, relation_from
 from operant.language.score import encode_texts, log_probs
 from operant.language.search import EXHAUSTIVE, Proposes, search
 
@@ -94,31 +98,45 @@ class LanguageExtrapolator:
         self,
         bank: TextBank,
         *,
+        unlabeled: Iterable[TextTask] = (),
+        labeled: Iterable[TextTask] = (),
+        rounds: int = 4,
         held_out: Sequence[TextTask] = (),
         folder: Path | str | None = None,
         progress: Callable[[int, float], None] | None = None,
     ) -> LanguageExtrapolator:
         """Fine-tune the model on the pairs of tasks that the bank teaches.
 
+        With further tasks, rounds of expectation-maximization follow: the model finds the candidates that explain each
+        unlabeled one, then learns from these. ``rounds_`` records what was found.
+
         Args:
             bank: the known tasks. Of tasks that behave alike the first is kept.
+            unlabeled: further known tasks, by demonstrations; what they are made of need not be known.
+            labeled: further known tasks whose parts name the steps that they are made of.
+            rounds: of expectation-maximization. Each trains ``steps`` steps more, half of them on the bank.
             held_out: test tasks: they are neither taught nor candidates.
             folder: where checkpoints lie, and the fitted model in the end. Started again there, a run that was killed
                 goes on and ends as it would have.
             progress: called with step and loss.
 
         Raises:
-            LeakError: if the bank or the candidates hold a held-out task.
+            LeakError: if the bank, the further tasks or the candidates hold a held-out task.
             DataError: if the bank teaches nothing, a text is too long, or the folder holds another run.
         """
         self._check()
         relation = self.relation or Compose()
         bank = bank.distinct()
-        check_candidates(relation.candidates(bank), bank, held_out)
+        candidates = relation.candidates(bank)
+        check_candidates(candidates, bank, held_out)
+        further = Further.checked(unlabeled, labeled, bank, candidates, held_out)
+        rounds = check_int("rounds", rounds, least=1) if further else 0
         if folder is None:
-            return self._fit(bank, relation, held_out, None, progress)
-        with claim(Path(folder), self._settings(relation), type(self).__name__):
-            self._fit(bank, relation, held_out, Path(folder), progress)
+            return self._fit(bank, relation, held_out, further, rounds, None, progress)
+        data = digest([(t.name, t.demonstrations, t.parts) for t in (*bank, *further.latent, *further.labeled)])
+        settings = self._settings(relation) | {"rounds": rounds, "data": data}
+        with claim(Path(folder), settings, type(self).__name__):
+            self._fit(bank, relation, held_out, further, rounds, Path(folder), progress)
             self._write(Path(folder))
         return self
 
@@ -127,35 +145,67 @@ class LanguageExtrapolator:
         bank: TextBank,
         relation: Relation,
         held_out: Sequence[TextTask],
+        further: Further,
+        rounds: int,
         folder: Path | None,
         progress: Callable[[int, float], None] | None,
     ) -> LanguageExtrapolator:
-        policy = self._policy(relation.words(bank))
+        self.bank_, self.relation_ = bank, relation
+        self.policy_ = policy = self._policy(relation.words(bank))
         trained, calibrating = split_lessons(relation.lessons(bank, held_out), bank, seed=self.seed)
-        run = Executor(bank, relation, policy, max_tokens=self.max_tokens, max_new_tokens=self.max_tokens)
-        count = self.steps * self.batch_size
-        examples = draw_examples(relation, bank, trained, run, count=count, seed=self.seed)
-        rows = encode_texts(policy, examples, max_tokens=self.max_tokens)
-        self.history_ = finetune(
-            policy,
+        stages = Stages(folder / "training" if folder is not None and rounds else None, policy)
+        for number in range(len(stages.done), rounds + 1):
+            self.longest_ = max((stage["longest"] for stage in stages.done), default=self.max_tokens)
+            stages.finish(**self._stage(number, rounds, further, trained, folder, progress))
+        self.longest_ = max(stage["longest"] for stage in stages.done)
+        self.history_ = [(int(step), float(loss)) for stage in stages.done for step, loss in stage["history"]]
+        self.rounds_ = [EMRound.from_fields(stage["round"]) for stage in stages.done if stage["round"]]
+        calibrating += further.calibrating(self.rounds_[-1].best if self.rounds_ else {})
+        groups = calibration_examples(bank, calibrating, self.executor(), seed=self.seed)
+        self.calibration_ = [
+            log_probs(policy, encode_texts(policy, pairs, max_tokens=self.max_tokens)).tolist() for pairs in groups
+        ]
+        return self
+
+    def _stage(
+        self,
+        number: int,
+        rounds: int,
+        further: Further,
+        lessons: Sequence[Lesson],
+        folder: Path | None,
+        progress: Callable[[int, float], None] | None,
+    ) -> dict[str, Any]:
+        """The warm-up on the bank (0), or a round of EM: an E-step, then training on the bank and its candidates."""
+        run, before = self.executor(), number * self.steps
+        seed = child_seed(self.seed, "round", number) % 2**32 if number else self.seed  # a seed of NumPy's
+        count, found, examples = self.steps * self.batch_size, None, list[tuple[str, str]]()
+        if number:
+            power, candidates = annealed(number, rounds), self.relation_.candidates(self.bank_)
+            posteriors = further.posteriors(candidates, run, limit=self.search_limit, seed=seed)
+            if further.latent:
+                found = asdict(em_round(number, further.latent, posteriors[: len(further.latent)], power))
+            examples = m_examples(further.tasks, posteriors, power, run, count=count // 2, seed=seed)
+        examples += draw_examples(self.relation_, self.bank_, lessons, count=count - len(examples), seed=seed)
+        rows = encode_texts(self.policy_, examples, max_tokens=self.max_tokens)
+        history = finetune(
+            self.policy_,
             rows,
             steps=self.steps,
             batch_size=self.batch_size,
             learning_rate=rate_of(self.learning_rate, self.model, self.lora_rank),
             muon=self.model == EMBEDDED,
-            in_order=True,  # the examples are drawn at random, short ones first
-            seed=self.seed,
-            folder=None if folder is None else folder / "training",
+            in_order=not number,  # the bank's examples are drawn at random, short ones first
+            seed=seed,
+            folder=None if folder is None else folder / "training" / (f"round-{number}" if number else ""),
             save_steps=0 if folder is None else self.save_steps,
-            progress=progress,
+            progress=None if progress is None else lambda step, loss: progress(before + step, loss),
         )
-        self.bank_, self.relation_, self.policy_ = bank, relation, policy
-        self.longest_ = max(len(r.target) for r in rows)
-        groups = calibration_examples(relation, bank, calibrating, run, seed=self.seed)
-        self.calibration_ = [
-            log_probs(policy, encode_texts(policy, pairs, max_tokens=self.max_tokens)).tolist() for pairs in groups
-        ]
-        return self
+        return {
+            "history": [(before + step, loss) for step, loss in history],
+            "longest": max(len(r.target) for r in rows),
+            "round": found,
+        }
 
     def adapt(
         self,
@@ -197,21 +247,7 @@ class LanguageExtrapolator:
         self, candidates: Sequence[Candidate], supports: Sequence[tuple[str, str]], executor: Executor | None = None
     ) -> NDArray[np.float64]:
         """log p(y_i | candidate, x_i), (C, S); -inf where a step of the candidate cannot be run."""
-        executor = executor or self.executor()
-        prompts = executor.prompts(candidates, [x for x, _ in supports])
-        texts = [
-            (k, i, (prompt, supports[i][1]))
-            for k, row in enumerate(prompts)
-            for i, prompt in enumerate(row)
-            if prompt is not None
-        ]
-        places = {text: j for j, text in enumerate(dict.fromkeys(text for _, _, text in texts))}
-        rows = encode_texts(self.policy_, list(places), max_tokens=self.max_tokens)
-        values = log_probs(self.policy_, rows).numpy()
-        found = np.full((len(candidates), len(supports)), -np.inf)
-        for k, i, text in texts:
-            found[k, i] = values[places[text]]
-        return found
+        return (executor or self.executor()).log_probs(candidates, supports)
 
     def executor(self) -> Executor:
         """What runs the known tasks, by their functions or by the model."""
@@ -220,7 +256,7 @@ class LanguageExtrapolator:
             self.relation_,
             self.policy_,
             max_tokens=self.max_tokens,
-            max_new_tokens=min(self.max_tokens, 2 * self.longest_),
+            max_new_tokens=min(self.max_tokens // 2, 2 * self.longest_),
         )
 
     def save(self, folder: Path | str) -> None:
@@ -252,6 +288,7 @@ class LanguageExtrapolator:
         model.policy_.model.eval()
         model.longest_, model.calibration_ = fitted["longest"], fitted["calibration"]
         model.history_ = [(int(step), float(loss)) for step, loss in fitted["history"]]
+        model.rounds_ = [EMRound.from_fields(found) for found in fitted["rounds"]]
         return model
 
     def _write(self, folder: Path) -> None:
@@ -261,9 +298,11 @@ class LanguageExtrapolator:
             "longest": self.longest_,
             "calibration": self.calibration_,
             "history": self.history_,
+            "rounds": [asdict(found) for found in self.rounds_],
         }
         write_records(folder / "settings.jsonl", [self._settings(self.relation_), fitted])
         self.bank_.save(folder / "bank.jsonl")  # last: its presence says that the model is whole
+        rmtree(folder / "training", ignore_errors=True)
 
     def _settings(self, relation: Relation) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in FIELDS}

@@ -42,13 +42,11 @@ def encode_texts(policy: Policy, pairs: Sequence[tuple[str, str]], *, max_tokens
         DataError: for a pair of more than ``max_tokens`` tokens. It is never cut: the probability of a cut target is
             another one.
     """
-    tokenizer, found = policy.tokenizer, list[Encoded]()
-    if not pairs:
-        return found
-    prompts = tokenizer([prompt for prompt, _ in pairs])["input_ids"]  # one call: ten times faster than a call a text
-    targets = tokenizer([target for _, target in pairs], add_special_tokens=False)["input_ids"]
+    found = list[Encoded]()
+    prompts = tokens_of(policy, [prompt for prompt, _ in pairs])
+    targets = tokens_of(policy, [target for _, target in pairs], special=False)
     for (prompt, _), before, end in zip(pairs, prompts, targets, strict=True):
-        after = [*end, int(tokenizer.eos_token_id)]
+        after = [*end, int(policy.tokenizer.eos_token_id)]
         if len(before) + len(after) > max_tokens:
             raise DataError(
                 f"a text of {len(before) + len(after)} tokens exceeds max_tokens = {max_tokens}: {prompt[:40]!r}... "
@@ -56,6 +54,21 @@ def encode_texts(policy: Policy, pairs: Sequence[tuple[str, str]], *, max_tokens
             )
         found.append(Encoded(before, after))
     return found
+
+
+def tokens_of(policy: Policy, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+    """Tokens of every text. The name of a special token that stands in a text is read letter by letter.
+
+    Args:
+        policy: has the tokenizer.
+        texts: of a user: "<eos>" in one of them must not end it.
+        special: whether the tokenizer's own special tokens are added.
+    """
+    if not texts:
+        return []
+    # one call: ten times faster than a call a text
+    found = policy.tokenizer(list(texts), add_special_tokens=special, split_special_tokens=True)["input_ids"]
+    return [list(row) for row in found]
 
 
 def log_probs(
@@ -98,6 +111,11 @@ def log_probs(
                 values = _forward(policy, some[part], before, cache, owner, padding)
                 found[[i for i, _ in members[part]]] = values.double().cpu()
     policy.model.train(was_training)
+    if found.isnan().any():
+        raise DataError(
+            "the model gives NaN as a log-probability: its weights are not numbers. Fit it again with a smaller "
+            "learning_rate."
+        )
     return found[[place[key] for key in keys]]
 
 
@@ -231,7 +249,7 @@ def generate(policy: Policy, prompts: Sequence[str], *, max_new_tokens: int, bat
     unique = sorted(set(prompts), key=len)
     policy.model.eval()
     found: dict[str, str] = {}
-    rows = [Encoded(list(policy.tokenizer(text)["input_ids"]), [0] * max_new_tokens) for text in unique]
+    rows = [Encoded(row, [0] * max_new_tokens) for row in tokens_of(policy, unique)]
     for part in _batches(rows, batch_size, 0):  # only the last logits of a prompt are computed
         written = _greedy(policy, [row.prompt for row in rows[part]], max_new_tokens)
         for text, tokens in zip(unique[part], written, strict=True):

@@ -219,13 +219,15 @@ def dataset(policy: Policy, prompts: Sequence[Prompt], data: DataConfig) -> Data
 
 
 def byte_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """One token a UTF-8 byte, and one for each of ``words``."""
+    """One token a UTF-8 byte, and one for each of ``words`` that is no special token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", *alphabet])}
     tokenizer: Any = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in dict.fromkeys(words)])
+    tokenizer.add_tokens(
+        [AddedToken(word, normalized=False) for word in dict.fromkeys(words) if word not in vocabulary]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", clean_up_tokenization_spaces=False
     )
