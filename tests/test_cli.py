@@ -113,6 +113,9 @@ def test_a_killed_run_resumes_to_the_same_numbers(trained, tmp_path):
         resumed, uninterrupted = weights(folder, branch), weights(whole, branch)
         assert all((resumed[k] == uninterrupted[k]).all() for k in uninterrupted)
         assert curves(folder, branch) == curves(whole, branch)
+    for name in ("ce/temperatures.jsonl", "ce_best_T/prompts.jsonl", "ce_best_step_and_T/record.jsonl"):
+        mine, theirs = (read_records(root / "seed0" / name) for root in (folder, whole))
+        assert [{**r, "time": 0} for r in mine] == [{**r, "time": 0} for r in theirs]
 
 
 def test_train_by_reinforcement_writes_the_same_kind_of_run(tmp_path):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import operant.cli
-import operant.hf.train.demo
+import operant.hf.train.settings
 from operant.hf.rollouts.prompts import DataConfig
 from tests import inline
 
@@ -106,14 +106,14 @@ def here(args: tuple[str, ...], *, page: bool = False) -> Callable[[], int]:
         inline.stay_here()
         if not page:
             operant.cli._report = lambda *a, **k: None  # pyright: ignore[reportPrivateUsage]
-        whole = operant.hf.train.demo.demo_config
+        whole = operant.hf.train.settings.demo_config
 
         def small(*a: Any, **k: Any) -> Any:
             """The demo on 40 of its prompts."""
             data = DataConfig(train_limit=32, test_limit=8)
             return replace(whole(*a, **k), data=data, per_device_train_batch_size=8, threads=1)
 
-        operant.hf.train.demo.demo_config = small
+        operant.hf.train.settings.demo_config = small
         return operant.cli.main(list(args))
 
     return run
@@ -125,7 +125,7 @@ def warm(root: Path) -> None:
     What is there then is kept from the garbage collector, which accelerate calls after each job: it would go through
     all modules every time.
     """
-    kept = operant.cli._report, operant.hf.train.demo.demo_config  # pyright: ignore[reportPrivateUsage]
+    kept = operant.cli._report, operant.hf.train.settings.demo_config  # pyright: ignore[reportPrivateUsage]
     operant.cli.parser_of_verbs = functools.cache(operant.cli.parser_of_verbs)
     prepare(root)
     before = os.getcwd()
@@ -136,7 +136,7 @@ def warm(root: Path) -> None:
                 here(tuple(a.replace("=run", f"=run-{name.split()[-1]}") for a in COMMANDS[name].args))()
     finally:
         os.chdir(before)
-        operant.cli._report, operant.hf.train.demo.demo_config = kept
+        operant.cli._report, operant.hf.train.settings.demo_config = kept
         shutil.rmtree(root)
     gc.collect()
     gc.freeze()

@@ -125,8 +125,8 @@ def demo(config: Any) -> None:
 
         _report(language_demo(config), open_page=config.open)
         return
-    from operant.hf.train.demo import demo_config
     from operant.hf.train.run import run_training
+    from operant.hf.train.settings import demo_config
 
     _report(run_training(demo_config(config)), open_page=config.open)
 

@@ -70,6 +70,8 @@ class TrainConfig:
         budgets: budgets k at which the curves are evaluated.
         eval_steps: steps between evaluations; 0 evaluates at the end only.
         eval_batch_size: sequences per forward pass of the evaluation.
+        eval_temperatures: for sft with exact evaluation, temperatures at which the baseline is evaluated too. Gains
+            are over its best step and temperature; [] compares with its last step instead.
         eval_rollouts: 0 evaluates pass@k exactly, from the probability of the answer string. M > 0 samples and verifies
             M completions per held-out prompt, for pass@k, maj@k, best@k (with scores) and the curve of each strategy.
         logging_steps: steps between records of loss, reward and weights.
@@ -126,6 +128,7 @@ class TrainConfig:
     budgets: list[int] = field(default_factory=lambda: [1, 4, 16, 64, 256])
     eval_steps: int = 100
     eval_batch_size: int = 32
+    eval_temperatures: list[float] = field(default_factory=lambda: [0.5, 0.7, 0.85, 1.0, 1.3, 1.75])
     eval_rollouts: int = 0
     logging_steps: int = 10
     save_steps: int = 100

@@ -327,3 +327,15 @@ class TestDamage:
             file.write('{"kind": "step", "step": 30, "loss": 7.0}\n')
         (job,) = load_run(tmp_path).jobs
         assert [s["loss"] for s in job.steps] == [0.2, 0.1, 7.0]
+
+
+def test_a_reference_is_shown_and_not_compared(tmp_path: Path) -> None:
+    """The last step of cross-entropy beside its best step: in the table, without a gain or a caution of its own."""
+    run = report_runs.make(tmp_path, {"warm": 0.0, "ce": 0.0, "pass@16": 0.05})
+    for seed in (0, 1, 2):
+        values = report_runs.prompt_values(seed, shift=-0.02)
+        report_runs.job(run, "ce, best T", seed, values, role="reference", sd=0.0, folder="reference")
+    saved = load_run(run)
+    assert saved.labels == ("warm start", "ce, best T", "ce", "pass@16") and saved.trained == ("pass@16",)
+    assert {branch for branch, _ in gains(saved)} == {"pass@16"} and not constant_weights(saved)
+    assert "ce, best T" in summary_table(run)

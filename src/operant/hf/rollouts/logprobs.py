@@ -33,11 +33,22 @@ def target_log_probs(
         ends: tokens that each end a completion. A target whose last token is one of them gets the probability of its
             text: log sum_e p(a, e) over the ends e after the answer a.
     """
-    keep = (labels[:, 1:] != -100).any(0).nonzero()[:, 0]  # (k,) positions before a target token
-    logits = model(
-        input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=keep, use_cache=False
-    ).logits  # (B, k, V)
-    target, logits = labels[:, keep + 1], sampler.warp(logits.float())
+    target, logits = _target_logits(model, input_ids, attention_mask, labels)
+    return _under(sampler, target, logits, ends)
+
+
+def _target_logits(
+    model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Labels (B, k) and logits (B, k, V) at the positions before a target token."""
+    keep = (labels[:, 1:] != -100).any(0).nonzero()[:, 0]  # (k,)
+    logits = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=keep, use_cache=False).logits
+    return labels[:, keep + 1], logits.float()
+
+
+def _under(sampler: Sampler, target: Tensor, logits: Tensor, ends: Sequence[int]) -> Tensor:
+    """(B,) log-probabilities of the targets under a sampler."""
+    logits = sampler.warp(logits)
     nll = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), target.flatten(), ignore_index=-100, reduction="none"
     ).view_as(target)  # (B, k)
@@ -88,16 +99,26 @@ def answer_log_probs(
 
     The target may end with any of the policy's end tokens: a rollout that stops at another one has the same text.
     """
+    return log_probs_under(policy, encoded, [sampler], batch_size=batch_size)[0]
+
+
+@torch.no_grad()
+def log_probs_under(
+    policy: Policy, encoded: Sequence[Encoded], samplers: Sequence[Sampler], *, batch_size: int
+) -> Tensor:
+    """:func:`answer_log_probs` under several samplers, from one forward pass: (len(samplers), len(encoded))."""
     was_training = policy.model.training
     policy.model.eval()
     # By length, so that batches have little padding.
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt) + len(encoded[i].target))
-    log_p = torch.empty(len(encoded), dtype=torch.float64)
+    log_p = torch.empty(len(samplers), len(encoded), dtype=torch.float64)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = collate([encoded[i] for i in rows], policy.pad)
         batch = {name: value.to(policy.device) for name, value in batch.items()}
-        log_p[rows] = target_log_probs(policy.model, **batch, sampler=sampler, ends=policy.ends).double().cpu()
+        target, logits = _target_logits(policy.model, **batch)
+        for row, sampler in zip(log_p, samplers, strict=True):
+            row[rows] = _under(sampler, target, logits, policy.ends).double().cpu()
     policy.model.train(was_training)
     return log_p
 

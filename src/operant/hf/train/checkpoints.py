@@ -52,12 +52,17 @@ def go_back(folder: Path, record: Path, *, last: int) -> None:
             f"{checkpoint} is damaged ({trouble}) and was removed: training resumes from "
             f"{before.name if before else 'the start'}."
         )
+    trim(folder, record, last=last)
+    for text in warnings:
+        logging.getLogger(__name__).warning(text)
+        append_record(record, "warning", step=step_of(newest(folder)), text=text)
+
+
+def trim(folder: Path, record: Path, *, last: int) -> None:
+    """Remove the records that are newer than the newest checkpoint, and those of the last step's evaluation."""
     step = step_of(newest(folder))
     if record.is_file():
         write_records(record, [r for r in read_records(record) if step and _is_past(r, step, last)])
-    for text in warnings:
-        logging.getLogger(__name__).warning(text)
-        append_record(record, "warning", step=step, text=text)
 
 
 def damage(checkpoint: Path) -> str:

@@ -21,7 +21,7 @@ from operant.hf.folder import Column, exact_columns
 from operant.hf.rollouts.chat import is_chat
 from operant.hf.rollouts.collect import Collector
 from operant.hf.rollouts.families import families_of
-from operant.hf.rollouts.logprobs import answer_log_probs
+from operant.hf.rollouts.logprobs import log_probs_under
 from operant.hf.rollouts.policy import Encoded, Policy
 from operant.hf.rollouts.rows import outcomes_of, warnings_of
 from operant.hf.rollouts.sampling import RolloutSettings
@@ -33,11 +33,12 @@ from operant.verify import Check, Prompt, make_verifier
 
 @dataclass(frozen=True)
 class Result:
-    """Metrics of every prompt, metric -> column (B,), further columns, and warnings."""
+    """Metrics of every prompt, metric -> column (B,), further columns, warnings, and temperature -> log p (B,)."""
 
     columns: Mapping[str, Column]
     extra: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     warnings: Sequence[str] = ()
+    by_temperature: Mapping[float, Tensor] = field(default_factory=dict[float, Tensor])
 
 
 class Evaluator:
@@ -48,10 +49,19 @@ class Evaluator:
         policy: the model.
         prompts: held-out prompts.
         rows: the same prompts as tokens.
+        temperatures: at which an exact evaluation gives the log-probabilities as well.
     """
 
-    def __init__(self, config: TrainConfig, policy: Policy, prompts: Sequence[Prompt], rows: Sequence[Encoded]) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        rows: Sequence[Encoded],
+        temperatures: Sequence[float] = (),
+    ) -> None:
         self.config, self.policy, self.prompts, self.rows = config, policy, prompts, rows
+        self.temperatures = tuple(temperatures)
         self._model: Callable[[], Any] = lambda: policy.model
         self._check: Check | None = None
         self._scorer: Any = None
@@ -81,8 +91,9 @@ class Evaluator:
         """Every metric of every held-out prompt, the same on all processes."""
         policy = replace(self.policy, model=self._model())
         if not self.config.eval_rollouts:
-            log_p = self._exact(policy)
-            return Result(exact_columns(log_p, exact_metrics(self.config)), {"log_p": log_p})
+            log_p, *others = self._exact(policy)
+            columns = exact_columns(log_p, exact_metrics(self.config))
+            return Result(columns, {"log_p": log_p}, by_temperature=dict(zip(self.temperatures, others, strict=True)))
         rows = self._collector()(policy, self.prompts, self.rows)
         warnings = warnings_of(rows, f"max_completion_length = {self.config.max_completion_length}")
         return Result(sampled_columns(self.config, outcomes_of(rows)[1]), warnings=warnings)
@@ -103,9 +114,11 @@ class Evaluator:
         return Sampler(self.config.temperature, self.config.top_p)
 
     def _exact(self, policy: Policy) -> Tensor:
+        """(1 + temperatures, B) log-probabilities, under the deployed sampler first."""
         mine = [self.rows[i] for i in self._shares()[rank()]]
-        log_p = answer_log_probs(policy, mine, batch_size=self.config.eval_batch_size, sampler=self._sampler())
-        return torch.tensor(self._gathered(log_p.tolist()), dtype=torch.float64)
+        samplers = [self._sampler(), *(Sampler(t, self.config.top_p) for t in self.temperatures)]
+        log_p = log_probs_under(policy, mine, samplers, batch_size=self.config.eval_batch_size)
+        return torch.tensor(self._gathered(log_p.T.tolist()), dtype=torch.float64).T
 
     def _collector(self) -> Collector:
         """M rollouts of every prompt, verified and scored; workers and reward model live as long as this object."""

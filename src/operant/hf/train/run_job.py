@@ -55,7 +55,8 @@ def run_job(job: Job, config: TrainConfig) -> None:
 
 def _run(job: Job, config: TrainConfig) -> None:
     from operant.hf.rollouts.policy import encode
-    from operant.hf.train.evaluator import Evaluator
+    from operant.hf.train import tuned
+    from operant.hf.train.evaluator import Evaluator, exact_metrics
 
     began = time.time()
     train, test = load_prompts(config.data)
@@ -65,17 +66,12 @@ def _run(job: Job, config: TrainConfig) -> None:
     )  # before the model, which DeepSpeed shards while it loads
     policy = _load(job, config)
     rows = encode(policy, train, config.data, config.max_tokens)
-    evaluator = Evaluator(config, policy, test, encode(policy, test, config.data, config.max_tokens))
+    heats = config.eval_temperatures if _tuned(job, config) else []
+    evaluator = Evaluator(config, policy, test, encode(policy, test, config.data, config.max_tokens), heats)
     if is_main():
-        write_job(
-            job.folder,
-            seed=job.seed,
-            branch=job.branch,
-            role=job.role,
-            strategy=parse(job.strategy),
-            baseline=job.baseline,
-        )
+        _describe(job, baseline=job.baseline, role=job.role)
         checkpoints.go_back(job.folder, job.record, last=job.steps)
+        checkpoints.trim(job.folder, job.folder / tuned.FILE, last=job.steps)
     barrier()
     checkpoint = checkpoints.newest(job.folder)
 
@@ -84,6 +80,7 @@ def _run(job: Job, config: TrainConfig) -> None:
         if is_main():
             curve = summary(result.columns)
             append_record(job.record, "evaluation", step=step, prompts=len(test), curve=curve)
+            tuned.record_temperatures(job.folder, step, dict(result.by_temperature))
             for text in result.warnings:
                 append_record(job.record, "warning", step=step, text=text)
         return result
@@ -101,10 +98,21 @@ def _run(job: Job, config: TrainConfig) -> None:
     if is_main():
         if args is not None:
             write_card(job.folder / "model", job, config)
+        if heats and tuned.write_tuned(job, [p.id for p in test], exact_metrics(config)):
+            _describe(job, baseline=False, role=tuned.REFERENCE)
         append_record(job.record, "done", step=job.steps, seconds=time.time() - began)
         write_prompts(job.folder, [p.id for p in test], result.columns, **result.extra)
         checkpoints.clear(job.folder)
     barrier()
+
+
+def _describe(job: Job, *, baseline: bool, role: str) -> None:
+    write_job(job.folder, seed=job.seed, branch=job.branch, role=role, strategy=parse(job.strategy), baseline=baseline)
+
+
+def _tuned(job: Job, config: TrainConfig) -> bool:
+    """Whether step and temperature of this job are tuned: those of the baseline of SFT, whose evaluation is exact."""
+    return job.baseline and job.method == "sft" and not config.eval_rollouts
 
 
 @contextmanager

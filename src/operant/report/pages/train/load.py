@@ -22,6 +22,8 @@ from operant.report.pages.train.metrics import Metric, aims, measured, required
 from operant.report.records import FolderRecords, Record, read_folder
 
 WARM = "warm start"
+_REFERENCE = "reference"
+"""Role of a row beside the baseline: the same weights with other settings."""
 FIRST = "pass@N"
 """The family that pages and tables show first."""
 
@@ -68,7 +70,8 @@ class SavedRun:
     def labels(self) -> tuple[str, ...]:
         """Branches in page order: warm start, baseline, plain strategies, then mixtures."""
         # What others are compared with comes first, then what is simple, then mixtures.
-        rank = {j.label: (j.role != "warm", not j.baseline, len(j.parts) > 1, natural(j.label)) for j in self.jobs}
+        places = {"warm": 0, _REFERENCE: 1}
+        rank = {j.label: (places.get(j.role, 3 - j.baseline), len(j.parts) > 1, natural(j.label)) for j in self.jobs}
         return tuple(sorted(rank, key=lambda label: rank[label]))
 
     @property
@@ -78,8 +81,9 @@ class SavedRun:
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """The branches that are neither the warm start nor the baseline."""
-        return tuple(label for label in self.labels if label not in (WARM, self.baseline))
+        """The branches that are neither the warm start nor the baseline, nor stand beside it."""
+        others = {WARM, self.baseline, *(j.label for j in self.jobs if j.role == _REFERENCE)}
+        return tuple(label for label in self.labels if label not in others)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -34,7 +34,12 @@ _CUT_ADVICE = (
     "A completion that is cut has no answer to score, so most of the reward is about length. Raise "
     "--max_completion_length, or ask for shorter answers in --data.template."
 )
-_BASELINES = {"ce": "cross-entropy", "grpo": "TRL's GRPO", "rloo": "TRL's RLOO"}
+_BASELINES = {
+    "ce": "cross-entropy",
+    "ce, best step and T": "cross-entropy at its best step and temperature",
+    "grpo": "TRL's GRPO",
+    "rloo": "TRL's RLOO",
+}
 
 
 def finding(run: SavedRun, gain: Intervals) -> str:
