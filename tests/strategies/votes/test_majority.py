@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from operant import Majority, Outcomes, credit, curve, estimate
 from operant.core.checks import BudgetError, InputError
 from operant.strategies import Quorum
+from operant.strategies.votes import ballots
 from operant.strategies.votes.ballots import Ballots, Counts
 from tests import slow
 
@@ -207,6 +208,20 @@ def test_many_rollouts_against_simulation(ties: Ties, counts: tuple[int, ...], n
     leaders = (votes == top[:, None]).sum(1)
     won = (votes[:, 0] == top) * (1 / leaders if ties == "random" else leaders == 1)
     assert abs(exact - won.mean()) < 4 * won.std() / np.sqrt(len(won))
+
+
+@both_ties
+def test_at_points_a_vote_is_what_it_is_in_coefficients(ties: Ties, monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.Generator().manual_seed(0)
+    answer = torch.randint(-1, 6, (3, 90), generator=g)
+    o = Outcomes(torch.rand(3, 90, generator=g, dtype=torch.float64), answer)
+    for s in (Majority(70, ties), Quorum(70, 12, 0.5, ties), Majority(89, ties)):
+        monkeypatch.setattr(ballots, "_POINTS", 64)
+        points = s.estimate(o), s.credit(o)
+        monkeypatch.setattr(ballots, "_POINTS", 90)
+        for at_points, exact in zip(points, (s.estimate(o), s.credit(o)), strict=True):
+            torch.testing.assert_close(at_points, exact, rtol=0, atol=1e-12)
+            assert not torch.equal(at_points, exact)
 
 
 def test_large_groups_give_finite_centred_credit() -> None:

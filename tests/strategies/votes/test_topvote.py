@@ -98,9 +98,20 @@ def test_many_rollouts(levels: int) -> None:
     assert abs(s.estimate(o) - simulated.mean()) < 4 * simulated.std() / 4_000**0.5
 
 
+@pytest.mark.parametrize("levels", [2, 4, 100])
+def test_every_budget_at_once(levels: int) -> None:
+    g = torch.Generator().manual_seed(levels)
+    answer, score = torch.randint(-1, 3, (3, 12), generator=g), torch.randint(0, levels, (3, 12), generator=g).float()
+    o = Outcomes(torch.rand(3, 12, generator=g).double(), answer, score)
+    one_by_one = torch.stack([TopVote(n, 3).estimate(o) for n in range(3, 13)], dim=-1)
+    torch.testing.assert_close(TopVote(5, 3).estimate_budgets(o, range(3, 13)), one_by_one)
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(BudgetError, match="k must be <= N = 3, got 4"):
         TopVote(3, 4)
+    with pytest.raises(BudgetError, match="k must be <= N = 2, got 3"):
+        TopVote(4, 3).estimate_budgets(Outcomes(torch.ones(4), torch.zeros(4).long()), [4, 2])
     with pytest.raises(BudgetError, match="k must be an integer >= 1"):
         TopVote(3, 0)
     with pytest.raises(InputError, match=r"top2@3>maj votes over answer classes"):

@@ -73,6 +73,27 @@ def test_equal_weights_are_a_majority_vote() -> None:
     torch.testing.assert_close(curve(WeightedVote(1), o, range(1, 13)).value, curve(Majority(1), o, range(1, 13)).value)
 
 
+@pytest.mark.parametrize(("m", "n"), [(41, 20), (24, 20), (21, 20)], ids=["divided from below", "from above", "N + 1"])
+@pytest.mark.parametrize("graded", [False, True])
+def test_credit_is_the_difference_of_estimates(m: int, n: int, graded: bool) -> None:
+    g = torch.Generator().manual_seed(m)
+    answer, score = torch.randint(-1, 4, (3, m), generator=g), torch.randint(0, 4, (3, m), generator=g).double()
+    reward = torch.rand(3, m, generator=g, dtype=torch.float64) if graded else (answer == 0).double()
+    s, o = WeightedVote(n), Outcomes(reward, answer, score)
+    weights = credit(s, o)
+    for i in (0, 5, m - 1):
+        torch.testing.assert_close(weights[:, i], s.estimate(o) - s.estimate(o.without(i)), rtol=0, atol=1e-10)
+
+
+def test_curves_share_products_among_near_budgets() -> None:
+    g = torch.Generator().manual_seed(3)
+    answer, score = torch.randint(-1, 4, (2, 40), generator=g), torch.randint(0, 4, (2, 40), generator=g).double()
+    o = Outcomes((answer == 0).double(), answer, score)
+    one_by_one = torch.stack([WeightedVote(n).estimate(o) for n in (1, 2, 7, 20, 39, 40)], dim=-1)
+    every = WeightedVote(1).estimate_budgets(o, [40, 1, 2, 20, 7, 39])
+    torch.testing.assert_close(every[:, [1, 2, 4, 3, 5, 0]], one_by_one, rtol=0, atol=1e-10)
+
+
 def test_levels_round_scores_and_finer_ones_converge() -> None:
     g = torch.Generator().manual_seed(1)
     answer = torch.randint(0, 3, (5, 8), generator=g)

@@ -13,6 +13,7 @@ distinct scores it is the prefix formula of best-of-N selection followed by a vo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -81,11 +82,25 @@ class TopVote(Strategy):
 
     def estimate(self, outcomes: Outcomes) -> Tensor:
         """Sum over tie groups of the vote of those above the first that is not kept."""
-        return _Cuts(self, outcomes).value().reshape(outcomes.reward.shape[:-1]).to(outcomes.reward)
+        return self.estimate_budgets(outcomes, [self.n])[..., 0]
+
+    def estimate_budgets(self, outcomes: Outcomes, budgets: Sequence[int]) -> Tensor:
+        """Every budget from the same votes: it changes only which rollout is the first that is not kept."""
+        shape = outcomes.reward.shape[:-1]
+        value = outcomes.reward.new_zeros(shape.numel(), len(budgets), dtype=torch.float64)
+        draws = [self.at_budget(n).n for n in budgets]
+        for all_kept in (True, False):
+            places = [i for i, n in enumerate(draws) if (n == self.k) == all_kept]
+            if places:
+                value[:, places] = _Cuts(
+                    self.k, [draws[i] for i in places], answers_of(self, outcomes), outcomes
+                ).value()
+        return value.reshape(*shape, len(budgets)).to(outcomes.reward)
 
     def credit(self, outcomes: Outcomes) -> Tensor:
         """U - U without i: per tie group it depends on the class and on whether i is above, in or below the group."""
-        return _Cuts(self, outcomes, credit=True).weights().reshape(outcomes.reward.shape).to(outcomes.reward)
+        cuts = _Cuts(self.k, [self.n], answers_of(self, outcomes), outcomes, credit=True)
+        return cuts.weights().reshape(outcomes.reward.shape).to(outcomes.reward)
 
 
 class _Cuts:
@@ -96,34 +111,34 @@ class _Cuts:
     taken at roots of unity y, and the weights of the y add up these shares over j.
     """
 
-    def __init__(self, s: TopVote, outcomes: Outcomes, *, credit: bool = False) -> None:
-        self.n, self.k, self.m, self.credit = s.n, s.k, outcomes.m, credit
-        m, k = self.m, s.k
-        b = Ballots(answers_of(s, outcomes).reshape(-1, m), outcomes.reward.reshape(-1, m))
+    def __init__(self, k: int, budgets: list[int], answer: Tensor, outcomes: Outcomes, *, credit: bool = False) -> None:
+        self.k, self.m, self.budgets, self.credit = k, outcomes.m, budgets, credit
+        m, all_kept, spare = self.m, budgets[0] == k, min(budgets) - k
+        b = Ballots(answer.reshape(-1, m), outcomes.reward.reshape(-1, m))
         self.column, self.reward, self.prompts = b.column, b.reward, len(b.size)
         self.rank, ordered, order = _ranks(outcomes.selector.reshape(-1, m))
         columns = torch.nn.functional.one_hot(b.column.gather(1, order), b.size.shape[1]).double()
         earned = columns * b.reward.gather(1, order)[..., None]
         count, earned = (pad(x.cumsum(1), (0, 0, 1, 0)) for x in (columns, earned))  # (B, M+1, K+1)
-        if s.n == k:  # all are kept: as if one came after them
+        if all_kept:  # as if one came after them
             self.prompt = torch.arange(self.prompts, device=ordered.device)
             self.above, self.size = torch.full_like(self.prompt, m), torch.ones_like(self.prompt)
         else:
             new = pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True)
             prompt, above = new.nonzero().unbind(1)
             size = torch.bincount(new.flatten().long().cumsum(0) - 1)
-            use = (above + size > k) & (m - above.clamp(min=k) >= s.n - k)
+            use = (above + size > k) & (m - above.clamp(min=k) >= spare)
             self.prompt, self.above, self.size = prompt[use], above[use], size[use]
         start, end = (self.prompt, self.above), (self.prompt, (self.above + self.size).clamp(max=m))
         alone = (self.size == 1)[:, None]  # nothing of such a group is kept
         self.c, self.earned_c = count[start], earned[start]  # (G, K+1)
         self.d, self.earned_d = (torch.where(alone, 0, x[end] - x[start]) for x in (count, earned))
-        log_lower = pad(log_binom(torch.arange(m), s.n - k - 1), (1, 0), value=0.0 if s.n == k else -math.inf)
-        self.log_lower, self.log_pick = (
-            x.to(b.reward) for x in (log_lower, log_binom(torch.arange(m + 1)[:, None], torch.arange(k + 1)))
-        )
+        log_lower = log_binom(torch.arange(m), torch.tensor(budgets)[:, None] - k - 1)  # (budgets, M)
+        log_lower = pad(log_lower, (1, 0), value=0.0 if all_kept else -math.inf)
+        log_pick = log_binom(torch.arange(m + 1)[:, None], torch.arange(k + 1))
+        self.log_lower, self.log_pick = log_lower.to(b.reward), log_pick.to(b.reward)
         rows = len(self.prompt)
-        self.whole, self.below = (b.reward.new_zeros(rows) for _ in range(2))
+        self.whole, self.below = b.reward.new_zeros(rows, len(budgets)), b.reward.new_zeros(rows)
         self.left = b.reward.new_zeros(4, rows, b.size.shape[1])
         """above the group: U without a vote of the class that earned nothing, and what its reward takes; in it"""
         total = self.above + torch.where(self.size > 1, self.size, 0)
@@ -135,8 +150,8 @@ class _Cuts:
             _Votes(self, some, int(degree[some[0]]), total[some]).add()
 
     def value(self) -> Tensor:
-        """U, (B,)."""
-        return self.whole.new_zeros(self.prompts).index_add_(0, self.prompt, self.whole)
+        """U, (B, budgets)."""
+        return self.whole.new_zeros(self.prompts, len(self.budgets)).index_add_(0, self.prompt, self.whole)
 
     def weights(self) -> Tensor:
         """U - U without i, (B, M): sums over the groups before i's, its own, and those after."""
@@ -149,17 +164,17 @@ class _Cuts:
         fixed, slope = after[:, end, self.column] - after[:, last, self.column]
         own = pad(self.left[2:], (0, 0, 0, 1))[:, first, self.column] * (last > first)
         without = before[first] - before[begin] + fixed + own[0] - (slope + own[1]) * self.reward
-        return self.value()[:, None] - without
+        return self.value() - without
 
-    def shares(self, rows: Tensor, fewer: tuple[int, int, int], log_scale: Tensor, degree: int) -> Tensor:
+    def shares(self, budget: int, rows: Tensor, fewer: tuple[int, int, int], log_scale: Tensor, degree: int) -> Tensor:
         """Weight of the votes with i of the group, (degree+1, R), with rollouts fewer in all, above and in it."""
         m, above, size = self.m - fewer[0], self.above[rows] - fewer[1], self.size[rows] - fewer[2]
         j = torch.arange(int(size.max()), device=above.device)[:, None]
         place = m - above - j  # one more than the rollouts that come after the first that is not kept
-        log_rest = torch.where((j < size) & (place >= 0), self.log_lower[place.clamp(min=0)], -math.inf)
+        log_rest = torch.where((j < size) & (place >= 0), self.log_lower[budget, place.clamp(min=0)], -math.inf)
         i = torch.arange(degree + 1, device=above.device)[:, None]
         log_ways = (self.log_pick[j, i.T].T[..., None] + log_rest).logsumexp(1)
-        log_all = log_scale + self.log_pick[size.clamp(min=0), i] + float(log_binom(m, self.n))
+        log_all = log_scale + self.log_pick[size.clamp(min=0), i] + float(log_binom(m, self.budgets[budget]))
         return torch.where(i < size, (log_ways - log_all).exp(), 0)
 
 
@@ -188,9 +203,11 @@ class _Votes:
             self.y, fold = self.y.real, fold.real
         scale = self.k * math.log(self.rho) + (total - self.k).double() * math.log1p(-self.rho)
         less = scale - math.log1p(-self.rho)
-        kinds = [((0, 0, 0), scale), ((1, 0, 0), scale), ((1, 1, 0), less), ((1, 0, 1), less)]
-        kinds = kinds if cuts.credit else kinds[:1]
-        self.v = torch.stack([fold @ cuts.shares(rows, *kind, degree).to(fold) for kind in kinds])  # (4, Q, G)
+        whole = [cuts.shares(b, rows, (0, 0, 0), scale, degree) for b in range(len(cuts.budgets))]
+        self.whole = torch.stack([fold @ x.to(fold) for x in whole])  # (budgets, Q, G)
+        kinds = [((1, 0, 0), scale), ((1, 1, 0), less), ((1, 0, 1), less)] if cuts.credit else []
+        self.v = [fold @ cuts.shares(0, rows, *kind, degree).to(fold) for kind in kinds]
+        """(Q, G) each, with a rollout less: below the group, above it, in it"""
 
     def add(self) -> None:
         """All levels."""
@@ -205,7 +222,7 @@ class _Votes:
                 self._level(t, part, strong[part], z, share)
 
     def _level(self, t: int, part: Tensor, strong: Tensor, z: Tensor, share: Tensor) -> None:
-        cuts, rows, v = self.cuts, self.rows[part], self.v[..., part]
+        cuts, rows, v = self.cuts, self.rows[part], [x[:, part] for x in self.v]
         able = strong[:, None] > torch.arange(self.classes, device=part.device)
         live = [n for n in able.sum(0).tolist() if n]
         factors = [self._factor(j, part[:n], t) for j, n in enumerate(live)]
@@ -213,10 +230,10 @@ class _Votes:
         rest = self._ways(weak_c, weak_d, self.k - t)[:, None].expand(-1, len(z), -1, -1)
         states = forward(State(rest, torch.zeros_like(rest)), factors, z, convolve)
         found = _total(finished(states)[-1] * share)
-        cuts.whole.index_add_(0, rows, _total(v[0] * found).real)
+        cuts.whole.index_add_(0, rows, (self.whole[..., part] * found).real.sum(1).T)
         if not cuts.credit:
             return
-        cuts.below.index_add_(0, rows, _total(v[1] * found).real)
+        cuts.below.index_add_(0, rows, _total(v[0] * found).real)
         seed = torch.zeros_like(rest)
         seed[-1] = share
         for j, before, h in backward(states, factors, seed, z, convolve):
@@ -224,7 +241,7 @@ class _Votes:
                 if j < 0:
                     fewer = (weak_c - (1 - stratum)).clamp(min=0), (weak_d - stratum).clamp(min=0)
                     left = _total((h.p * self._ways(*fewer, self.k - t)[:, None]).flatten(0, 1))
-                    left = torch.where(pad(~able, (0, 1), value=True), _total(v[2 + stratum] * left).real[:, None], 0)
+                    left = torch.where(pad(~able, (0, 1), value=True), _total(v[1 + stratum] * left).real[:, None], 0)
                     cuts.left[2 * stratum].index_put_((rows[:, None], self.order[part]), left, accumulate=True)
                     continue
                 f, lost = self._less_one(j, part[: live[j]], t, stratum)
@@ -232,7 +249,7 @@ class _Votes:
                 gone = h.w * before.p * lost
                 cell = rows[: live[j]], self.order[part[: live[j]], j]
                 for which, x in enumerate((kept, gone)):
-                    read = _total(v[2 + stratum, :, : live[j]] * _total(x.flatten(0, 1))).real
+                    read = _total(v[1 + stratum][:, : live[j]] * _total(x.flatten(0, 1))).real
                     cuts.left[2 * stratum + which].index_put_(cell, read, accumulate=True)
 
     def _factor(self, j: int, part: Tensor, t: int) -> Factor:
