@@ -9,6 +9,7 @@ from shutil import rmtree
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from operant.core.checks import DataError, check_int
@@ -284,7 +285,10 @@ class LanguageExtrapolator:
         )
         model.relation_ = relation_from(settings["relation"])
         model.bank_ = TextBank.load(folder / "bank.jsonl").with_functions(functions or {})
-        model.policy_ = load_policy(str(folder / "model"), device=model.device, dtype=None)
+        dtype = (
+            None if model.lora_rank else torch.float32
+        )  # as it was trained; on a GPU, bfloat16 would change the scores
+        model.policy_ = load_policy(str(folder / "model"), device=model.device, dtype=dtype)
         model.policy_.model.eval()
         model.longest_, model.calibration_ = fitted["longest"], fitted["calibration"]
         model.history_ = [(int(step), float(loss)) for step, loss in fitted["history"]]
