@@ -78,7 +78,7 @@ def test_a_fit_without_unlabeled_tasks_is_as_before():
     assert same(plain, again) and plain.rounds_ == []
 
 
-@pytest.mark.parametrize("stop", [1, 5])  # in the warm-up; in the second round
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), 5])  # in the warm-up; in the second round
 def test_killed_and_resumed_equals_uninterrupted(fitted, tmp_path, stop):
     def kill(step, loss):
         if step > stop:
