@@ -1,6 +1,6 @@
 """The door: proposers trained for pass@k, by SFT and by RL, against cross-entropy and against exhaustive search.
 
-    python experiments/proposer/run.py runs/proposer         (about 40 CPU minutes; started again, it goes on)
+    python experiments/proposer/run.py runs/proposer         (about 35 CPU minutes; started again, it goes on)
     python experiments/proposer/table.py runs/proposer
 
 Every run is a line of results.jsonl. Development targets choose step and temperature, for every k on its own.
@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--arms", nargs="+", default=["cross-entropy", "pass@64"])
+    parser.add_argument("--arms", nargs="+", default=["cross-entropy", "pass@64", "pass@64, log(S + 0.1)"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.folder.mkdir(parents=True, exist_ok=True)

@@ -27,8 +27,9 @@ def read(folder: Path) -> tuple[list[str], dict[tuple[str, int], dict[int, np.nd
     for arm in arms:
         for k in BUDGETS:
             mine = [line for line in lines if line["arm"] == arm]
-            many = {r for r in {x["rate"] for x in mine} if sum(x["rate"] == r for x in mine) > 1} or {mine[0]["rate"]}
-            tuned = [x for x in mine if x["rate"] in many and x["seed"] == TUNING] or mine
+            ran = {x["rate"]: [y["seed"] for y in mine if y["rate"] == x["rate"]] for x in mine}
+            most = max(map(len, ran.values()))
+            tuned = [x for x in mine if x["seed"] == TUNING and len(ran[x["rate"]]) == most]
             rate = max(tuned, key=lambda x: x["chosen"][str(k)]["development"])["rate"]
             found[arm, k] = {x["seed"]: np.array(x["chosen"][str(k)]["test"]) for x in mine if x["rate"] == rate}
     return arms, found
@@ -59,10 +60,15 @@ def picture(arms: Sequence[str], found: dict, space: Space, file: Path) -> None:
         for mean, low, high in [interval(np.stack(list(found[arm, k].values())))]
     ]
     points += [{"search": "random chains", "k": k, "accuracy, %": blind(space, k)} for k in BUDGETS]
-    base = alt.Chart(alt.Data(values=points)).encode(x=alt.X("k:Q").scale(type="log", base=4), color="search:N")
-    band = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
-    chart = band + base.mark_line(point=True).encode(y=alt.Y("accuracy, %:Q").scale(zero=True))
-    chart.properties(width=480, height=320).save(file, ppi=120)
+    axis = alt.Axis(values=list(BUDGETS), title="chains that are tried, k")
+    base = alt.Chart(alt.Data(values=points)).encode(
+        x=alt.X("k:Q", axis=axis).scale(type="log", base=4),
+        color=alt.Color("search:N").legend(symbolOpacity=1, title=None),
+    )
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q").title("accuracy, %"), y2="high:Q")
+    line = base.mark_line(point=True).encode(y=alt.Y("accuracy, %:Q").title("accuracy, %"))
+    chart = (band + line).properties(width=480, height=320)
+    chart.save(file, ppi=90)
 
 
 def main() -> None:
@@ -91,6 +97,8 @@ def main() -> None:
             cells.append("{:+.1f} ({:+.1f} to {:+.1f})".format(*interval(stack)))
         body.append([arm, *cells])
     rows([f"minus {BASE}, points", *head], body)
+    if args.image is not None:
+        picture([arm for arm in arms if len(found[arm, 64]) > 1], found, space, args.image)
 
 
 if __name__ == "__main__":
