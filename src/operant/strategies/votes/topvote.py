@@ -286,7 +286,7 @@ class _Votes:
 def _ranks(score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """How many score higher than each, the scores in descending order, and that order; (B, M) each."""
     ordered, order = score.sort(dim=1, descending=True)
-    return torch.searchsorted(-ordered, -score), ordered, order
+    return torch.searchsorted(-ordered.contiguous(), -score.contiguous()), ordered, order
 
 
 def _total(x: Tensor) -> Tensor:
