@@ -129,7 +129,7 @@ def test_what_is_within_m_is_refused() -> None:
         Extrapolation().estimate(PassAt(4), o.map(lambda x: x[:1]))
     with pytest.raises(InputError, match="for strategies that count successes, got maj@8"):
         credit(Majority(8), o, extrapolate=Extrapolation())
-    with pytest.raises(InputError, match="log_ratio and extrapolate exclude each other"):
+    with pytest.raises(InputError, match="log_ratio, extrapolate and transform exclude each other"):
         credit(PassAt(8), o, log_ratio=torch.zeros(4), extrapolate=Extrapolation())
     for prior in ((0.0, 1.0), (1.0, math.nan), (1.0,)):
         with pytest.raises(InputError, match="prior must be two positive numbers"):

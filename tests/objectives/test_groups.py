@@ -168,7 +168,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(BudgetError, match=r"pass@8 needs groups of at least 8 rollouts, better 16, got 7"):
         check_group(PassAt(8), 7)
     with pytest.raises(BudgetError, match="at least 8"):
-        check_group(PassAt(7), 7, off_policy=True)
+        check_group(PassAt(7), 7, spare=True)
     with pytest.raises(BudgetError, match="at least 2"):
         check_group(PassAt(1), 1)
     for s in (parse("maj@9"), PassAt(4)):
