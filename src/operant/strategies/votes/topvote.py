@@ -44,6 +44,10 @@ from operant.strategies.votes.product import (
 _CELLS = 1 << 16
 
 
+_ROUNDING = 1e-12
+"""Share of the largest reward up to which the value of a draw is rounding, 1e-16 times the number of roots."""
+
+
 @dataclass(frozen=True)
 class TopVote(Strategy):
     """Plurality vote among the k of N samples with the highest ``score``; all ties uniformly at random.
@@ -78,7 +82,9 @@ class TopVote(Strategy):
 
     def value(self, draw: Outcomes) -> Tensor:
         """The estimate from M = N: the expectation over how ties at the cut are broken."""
-        return self.estimate(draw)
+        value = self.estimate(draw)
+        # Rounding at the roots of unity is no value: -log J of a population multiplies it by the number of draws.
+        return value.masked_fill(value.abs() <= _ROUNDING * draw.reward.abs().amax(-1), 0.0)
 
     def estimate(self, outcomes: Outcomes) -> Tensor:
         """Sum over tie groups of the vote of those above the first that is not kept."""
