@@ -36,11 +36,12 @@ def keys(run: SavedRun, branches: Sequence[str]) -> dict[str, SeriesStyle]:
 def scaling(run: SavedRun, means: Intervals) -> Figure:
     """Value against budget: a line and a 95 % band for each branch, a panel for each family."""
     panels = []
+    drawn = [b for b in run.labels if b not in run.references]  # they would be gray lines beside the baseline's
     for family in run.families:
         metrics = run.in_family(family)
-        rows = _rows(run, means, [(b, m) for b in run.labels for m in metrics])
-        panels.append(_scaling_panel(family, run.labels, rows, [run.metric(m).n for m in metrics]))
-    return Figure("scaling", "What more samples buy", tuple(panels), keys(run, run.labels))
+        rows = _rows(run, means, [(b, m) for b in drawn for m in metrics])
+        panels.append(_scaling_panel(family, drawn, rows, [run.metric(m).n for m in metrics]))
+    return Figure("scaling", "What more samples buy", tuple(panels), keys(run, drawn))
 
 
 def _scaling_panel(family: str, drawn: Sequence[str], rows: list[Datum], budgets: list[int]) -> Panel:

@@ -23,7 +23,6 @@ from operant.report.records import FolderRecords, Record, read_folder
 
 WARM = "warm start"
 _REFERENCE = "reference"
-"""Role of a row beside the baseline: the same weights with other settings."""
 FIRST = "pass@N"
 """The family that pages and tables show first."""
 
@@ -82,8 +81,13 @@ class SavedRun:
     @property
     def trained(self) -> tuple[str, ...]:
         """The branches that are neither the warm start nor the baseline, nor stand beside it."""
-        others = {WARM, self.baseline, *(j.label for j in self.jobs if j.role == _REFERENCE)}
+        others = {WARM, self.baseline, *self.references}
         return tuple(label for label in self.labels if label not in others)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Rows beside the baseline: the same weights with other settings."""
+        return tuple(dict.fromkeys(j.label for j in self.jobs if j.role == _REFERENCE))
 
     @property
     def metrics(self) -> tuple[str, ...]:
