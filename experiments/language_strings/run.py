@@ -29,7 +29,11 @@ from operant.language import (
 )
 
 SUPPORTS, QUERIES = 3, 4
-COLUMNS = ["model", "run", "oracle pair", "symbolic", "few-shot", "flat", "random context", "consistent", "refused"]
+ALONE = "posterior of the model alone"
+COLUMNS = [
+    *("run", "model", f"run, {ALONE}", f"model, {ALONE}", "oracle pair", "symbolic", "few-shot", "flat"),
+    *("random context", "consistent", "refused", f"refused, {ALONE}"),
+]
 
 
 def shown(pairs: list[tuple[str, str]], x: str) -> str:
@@ -81,6 +85,7 @@ def evaluate(model: LanguageExtrapolator, target: TextTask, targets: Any, words:
     supports, queries, truth, rng = drawn(target, words)
     executor, candidates = model.executor(), model.relation_.candidates(model.bank_)
     task = model.adapt(supports, held_out=targets)
+    alone = model.adapt(supports, held_out=targets, likelihood="model")
     outputs = executor.outputs(candidates, [*dict(supports), *queries], execute="run")
     agree = [y[SUPPORTS:] for y in outputs if y[:SUPPORTS] == [y for _, y in supports]]
     wrong = candidates[int(rng.integers(len(candidates)))]
@@ -89,13 +94,17 @@ def evaluate(model: LanguageExtrapolator, target: TextTask, targets: Any, words:
     found = {
         "model": task.predict(queries),
         "run": task.predict(queries, execute="run"),
+        f"model, {ALONE}": alone.predict(queries),
+        f"run, {ALONE}": alone.predict(queries, execute="run"),
         "oracle pair": executor.outputs([Candidate(target.parts)], queries, execute="model")[0],
         "symbolic": agree[0] if agree else [None] * QUERIES,
         "few-shot": [y.strip().partition("\n")[0] for y in written],
         "random context": executor.outputs([wrong], queries, execute="model")[0],
     }
-    known = task.applicability()
-    return score(found, truth) | {"consistent": len(agree), "refused": float(not known.applies), "log_p": known.log_p}
+    known, without = task.applicability(), alone.applicability()
+    applies = {"refused": float(not known.applies), f"refused, {ALONE}": float(not without.applies)}
+    about = {"consistent": len(agree), "given": known.given, "log_p": known.log_p, f"log_p, {ALONE}": without.log_p}
+    return score(found, truth) | applies | about
 
 
 def score(found: dict[str, Any], truth: list[str]) -> dict[str, float]:
@@ -150,7 +159,7 @@ def table(rows: list[dict[str, Any]]) -> None:
         draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(1)
         low, high = np.quantile(draws, (0.025, 0.975))
         each = " ".join(f"{np.mean([r[name] for r in known if r['seed'] == s]):.3f}" for s in seeds)
-        print(f"{name:15} {np.mean(values):.3f}  {low:.3f} to {high:.3f}   seeds {each}   {len(values)} targets")
+        print(f"{name:37} {np.mean(values):.3f}  {low:.3f} to {high:.3f}   seeds {each}   {len(values)} targets")
 
 
 if __name__ == "__main__":

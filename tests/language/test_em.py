@@ -11,7 +11,7 @@ import torch
 
 from operant.core.checks import BudgetError, DataError
 from operant.language import Candidate, LanguageExtrapolator, LeakError, TextBank, TextTask
-from operant.language.em import Further, annealed, em_round, m_examples
+from operant.language.em import Further, annealed, annealed_weights, em_round, m_examples
 from operant.language.execute import Executor
 from operant.language.relations import Compose
 from operant.language.search import Posterior
@@ -164,6 +164,10 @@ class Exact:
 
         return np.array([[np.log(0.9 if right(c, x, y) else 0.01) for x, y in pairs] for c in candidates])
 
+    def given(self, candidates, pairs):
+        """Nothing can be run without the model."""
+        return np.full((len(candidates), len(pairs)), np.nan)
+
 
 @pytest.mark.parametrize("limit", [1000, 1])  # all candidates; beam search
 def test_the_e_step_of_an_exact_model_finds_every_chain(limit):
@@ -178,6 +182,25 @@ def test_the_e_step_of_an_exact_model_finds_every_chain(limit):
     assert [len(t.demonstrations) for t in further.tasks] == [24, 24, 24]
     kept = {x.task.name: x for x in further.calibrating(found.best)}
     assert kept[TARGET.name].task.demonstrations == TARGET.demonstrations[24:] and len(kept) == 3
+
+
+def test_functions_that_contradict_a_demonstration_teach_nothing(fitted):
+    """However small the power of the likelihood: chains of "up" and "roll" can be run, and none is the task."""
+    candidates = Compose().candidates(BANK)
+    run = Executor(BANK, Compose(), fitted.policy_, max_tokens=99, max_new_tokens=9)
+    further = Further.checked([UNLABELED[0], chain_of_functions()], [], BANK, candidates, [])
+    first, second = (
+        dict(zip(p.candidates, annealed_weights(p, 1 / 16), strict=True))
+        for p in further.posteriors(candidates, run, limit=999, seed=0)
+    )
+    known = [c for c in candidates if set(c.steps) <= set(FIRST)]
+    assert max(first[c] for c in known) < 1e-12 and sum(first.values()) == pytest.approx(1)
+    right = Candidate(("up", "roll"))
+    assert max(second, key=second.__getitem__) == right and max(second[c] for c in known if c != right) < 1e-12
+
+
+def chain_of_functions():
+    return TextTask("both", tuple((x, FIRST["roll"](x.upper())) for x in WORDS[:32]))
 
 
 def test_labels_that_are_no_candidate():

@@ -209,7 +209,7 @@ def test_a_saved_model_answers_as_before(model, tmp_path):
     again = LanguageExtrapolator.load(tmp_path / "saved", functions=FUNCTIONS)
     found = again.adapt([("ab", "AB#"), ("cde", "CDE#")])
     assert [r.candidate for r in found.candidates_] == [r.candidate for r in task.candidates_]
-    assert found.posterior.log_p == pytest.approx(task.posterior.log_p, abs=1e-4)
+    assert found.posterior.log_p == pytest.approx(task.posterior.log_p, abs=1e-4, nan_ok=True)
     assert found.applicability() == task.applicability() or found.applicability().log_p == pytest.approx(
         task.applicability().log_p, abs=1e-4
     )
@@ -266,4 +266,4 @@ def test_a_local_model_with_lora(bank, tmp_path):
     model.save(tmp_path / "saved")
     assert (tmp_path / "saved" / "model" / "adapter_config.json").is_file()
     again = LanguageExtrapolator.load(tmp_path / "saved", functions=FUNCTIONS)
-    assert again.adapt([("ab", "AB#")]).posterior.log_p == pytest.approx(task.posterior.log_p, abs=1e-4)
+    assert again.adapt([("ab", "AB#")]).posterior.log_p == pytest.approx(task.posterior.log_p, abs=1e-4, nan_ok=True)

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from operant.language import Candidate, sparse_parity
-from operant.language.search import Posterior, beam, effective_number, exhaustive, search, vote
+from operant.language.search import (
+    LOG_WRONG,
+    Posterior,
+    beam,
+    effective_number,
+    exhaustive,
+    log_likelihood,
+    search,
+    vote,
+)
 
 CANDIDATES = tuple(Candidate((name,)) for name in "abcd")
 
@@ -118,3 +127,77 @@ def test_what_cannot_matter_is_not_scored_and_the_posterior_is_the_same(spread):
 def test_beam_on_one_candidate():
     posterior = beam([Candidate(("a",))], lambda some, _: np.full((len(some), 1), math.log(0.5)), 1)
     assert posterior.candidates == (Candidate(("a",)),)
+
+
+NAN = float("nan")
+GIVEN = np.array([[1, 1], [1, 1], [0, 1], [NAN, NAN], [1, NAN], [0, 0]])
+"""Two candidates that give both supports, one that contradicts the first, one that cannot be run, one that runs on the
+first input only, one that contradicts both."""
+LOG_P = np.log([[1e-9, 1e-9], [0.1, 0.2], [0.9, 0.9], [0.5, 0.8], [0.3, 0.6], [0.2, 0.1]])
+
+
+def by_enumeration(log_p, given):
+    """p(supports | c) as a product over supports, one case after the other."""
+    found = []
+    for row, ran in zip(log_p.tolist(), given.tolist(), strict=True):
+        p = 1.0
+        for value, known in zip(row, ran, strict=True):
+            if known == 1:
+                continue
+            p *= math.exp(value) * (math.exp(LOG_WRONG) if known == 0 else 1)
+        found.append(p)
+    return np.array(found)
+
+
+def test_the_exact_likelihood_against_enumeration():
+    p = by_enumeration(LOG_P, GIVEN)
+    assert np.exp(log_likelihood(LOG_P, GIVEN)) == pytest.approx(p, rel=1e-9)
+    weights = Posterior((*CANDIDATES, *CANDIDATES[:2]), LOG_P, GIVEN).weights()
+    assert weights == pytest.approx(p / p.sum(), rel=1e-9)
+    assert weights[0] == weights[1] == pytest.approx(1 / (1 + 1 + 0.4 + 0.6)) and weights[[2, 5]].max() < 1e-13
+    behaviors = ["x", "x", "y", "z", "w", "v"]  # the two that give both supports are one task
+    one = Posterior((*CANDIDATES, *CANDIDATES[:2]), LOG_P, GIVEN).weights(behaviors)
+    assert one[:2].sum() == pytest.approx(1 / (1 + 0.4 + 0.6))
+    assert log_likelihood(LOG_P, np.full((6, 2), NAN)) == pytest.approx(log_likelihood(LOG_P, None))
+
+
+def test_the_model_orders_what_gives_every_support_and_breaks_ties():
+    posterior = Posterior((*CANDIDATES, Candidate(("e",)), Candidate(("f",))), LOG_P, GIVEN)
+    assert [str(c) for c in posterior.best(9, within=12.0).candidates] == ["b", "a", "e", "d"]
+    outputs = [[y] for y in ("from a", "from b", "c", "from a", "from b", "f")]
+    (share,) = vote(np.array([0.3, 0.2, 0.0, 0.1, 0.2, 0.0]), outputs)
+    assert next(iter(share)) == "from a"  # .4 each, up to rounding: first come
+    assert vote(np.array([1, 1 / 3, 1 / 3, 1 / 3 + 1e-16]), [["x"], ["y"], ["y"], ["y"]])[0].keys() == {"x", "y"}
+
+
+def test_where_all_are_refuted_fewer_contradictions_come_first_then_the_model():
+    given = np.array([[0, 0], [0, 1], [1, 0]])
+    log_p = np.log([[0.9, 0.9], [0.1, 0.1], [0.2, 0.2]])
+    posterior = Posterior(CANDIDATES[:3], log_p, given)
+    weights = posterior.weights()
+    assert [str(c) for c in posterior.best(3, within=99.0).candidates] == ["c", "b", "a"]
+    assert weights == pytest.approx([0, 1 / 3, 2 / 3], abs=1e-9)
+
+
+@pytest.mark.parametrize("limit", [9999, 150, 1])  # exhaustive; exhaustive among what is left; beam
+def test_what_gives_every_support_is_found_however_unlikely_and_the_rest_is_not_scored(limit):
+    """Chains of two of 20 steps; the model finds the right one and its equal the least likely of all."""
+    names = [chr(97 + i) for i in range(20)]
+    space = [Candidate(steps) for n in (1, 2) for steps in product(names, repeat=n)]
+    right, calls = {space[77], space[333]}, []
+    given = np.array([[float(c in right)] * 3 for c in space])
+    given[100:200] = NAN
+
+    def score(some, which):
+        calls.extend(some)
+        return np.array([[-60.0 if c in right else -1.0 - k % 7 for _ in which] for k, c in enumerate(some)])
+
+    found = search(space, score, 3, given=given, limit=limit)
+    assert set(found.best(64, within=12.0).candidates) >= right
+    weight = dict(zip(found.candidates, found.weights(), strict=True))
+    assert weight[space[77]] == weight[space[333]] and weight[space[77]] > max(
+        w for c, w in weight.items() if c not in right
+    )
+    assert set(calls) <= right | set(space[100:200])
+    scored = {c: row for c, row in zip(found.candidates, found.log_p, strict=True) if not np.isnan(row).all()}
+    assert right <= set(scored)

@@ -37,17 +37,30 @@ class RankedCandidate:
     Args:
         candidate: names of its steps.
         weight: its posterior probability.
-        log_p: log-probability of each support; NaN where the supports before it have ruled the candidate out.
+        log_p: the model's log-probability of each support; NaN where the other supports have ruled the candidate out.
+        given: whether it gives each support when it is run; None where it cannot be, and for the model's likelihood.
     """
 
     candidate: Candidate
     weight: float
     log_p: tuple[float, ...]
+    given: tuple[bool | None, ...]
+
+    @property
+    def explains(self) -> tuple[bool, ...]:
+        """Of each support, whether the candidate gives it; where it cannot be run, whether p > 1/2."""
+        pairs = zip(self.given, self.log_p, strict=True)
+        return tuple(bool(p > np.log(0.5)) if known is None else known for known, p in pairs)
 
     @property
     def explained(self) -> int:
-        """Supports whose output is more probable than all others together."""
-        return int(sum(value > np.log(0.5) for value in self.log_p))
+        """Number of supports that it explains."""
+        return sum(self.explains)
+
+    @property
+    def refuted(self) -> bool:
+        """Whether it gives another output than a support's when it is run."""
+        return False in self.given
 
 
 @dataclass(frozen=True)
@@ -55,21 +68,32 @@ class TextApplicability:
     """Whether the best candidate explains the supports as well as known tasks are explained.
 
     Args:
-        log_p: mean log-probability of a support under the best candidate.
+        log_p: the model's mean log-probability of a support under the best candidate.
         p_value: (1 + lessons of the bank whose mean is not larger) / (1 + lessons); None if the bank has none to
             calibrate with.
         lessons: number of them; they were not trained on.
         lowest: the smallest of their means; -inf without any.
+        given: share of the supports that the best candidate gives when it is run; None if it cannot be.
     """
 
     log_p: float
     p_value: float | None
     lessons: int
     lowest: float
+    given: float | None = None
 
     @property
     def applies(self) -> bool:
-        """False if no candidate can be run, or every known lesson is explained clearly better."""
+        """Whether to trust the candidates.
+
+        True if the best one gives every support when it is run. False if it gives less than half of them, if no
+        candidate can be scored, and if the model explains every known lesson clearly better.
+        """
+        return self.given == 1 or (self.likely and (self.given is None or self.given >= 0.5))
+
+    @property
+    def likely(self) -> bool:
+        """Whether the model finds the supports about as likely as the least likely known lesson."""
         return self.log_p > -np.inf and self.log_p >= self.lowest - CLEARLY
 
 
@@ -127,12 +151,8 @@ class AdaptedTextTask:
 
     @cached_property
     def candidates_(self) -> list[RankedCandidate]:
-        """Every scored candidate, most likely first, with its weight if all of them are different tasks."""
-        weights, log_p = self.posterior.weights(), self.posterior.log_p
-        order = np.argsort(-self.posterior.log_likelihood, kind="stable")
-        return [
-            RankedCandidate(self.posterior.candidates[i], float(weights[i]), tuple(log_p[i].tolist())) for i in order
-        ]
+        """Every searched candidate, most likely first, with its weight if all of them are different tasks."""
+        return _ranked(self.posterior, self.posterior.weights())
 
     @property
     def failures(self) -> dict[str, str]:
@@ -145,12 +165,15 @@ class AdaptedTextTask:
 
     def applicability(self) -> TextApplicability:
         """Compare the likelihood of the supports with that of known demonstrations which were not trained on."""
-        best = self.candidates_[0].log_p if self.candidates_ else (-np.inf,) * len(self.supports)
-        mean, size = float(np.mean(best)), len(best)
+        size = len(self.supports)
+        best = self.candidates_[0] if self.candidates_ else None
+        mean = -np.inf if best is None else float(np.mean(best.log_p))
+        ran = best is not None and None not in best.given
         known = [float(np.mean(values[:size])) for values in self._calibration]
         below = sum(value <= mean for value in known)
         p_value = (1 + below) / (1 + len(known)) if known else None
-        return TextApplicability(mean, p_value, len(known), min(known, default=-np.inf))
+        given = best.explained / size if best is not None and ran else None
+        return TextApplicability(mean, p_value, len(known), min(known, default=-np.inf), given)
 
     @property
     def fallback_(self) -> str:
@@ -163,6 +186,9 @@ class AdaptedTextTask:
         if found.log_p == -np.inf:
             reasons = "; ".join(self._executor.failures.values())
             return f"no candidate can be run on the supports ({reasons})"
+        if found.likely:
+            right, size = self.candidates_[0].explained, len(self.supports)
+            return f"the best candidate gives {right} of {size} supports when it is run"
         return (
             f"the best candidate gives a support a mean log-probability of {found.log_p:.1f}, clearly less than "
             f"each of {found.lessons} known lessons gets"
@@ -214,10 +240,7 @@ class AdaptedTextTask:
         merged: dict[tuple[str | None, ...], list[int]] = {}
         for i, behavior in enumerate(self._behaviors(inputs, outputs, execute)):
             merged.setdefault(tuple(behavior), []).append(i)
-        ranked = [
-            RankedCandidate(c, float(w), tuple(p))
-            for c, w, p in zip(self._voters.candidates, weights, self._voters.log_p.tolist(), strict=True)
-        ]
+        ranked = _ranked(self._voters, weights)
         wanted = [y for _, y in self.supports]
         found = [
             Hypothesis(
@@ -228,7 +251,7 @@ class AdaptedTextTask:
             )
             for behavior, rows in merged.items()
         ]
-        return sorted(found, key=lambda h: -h.weight)
+        return sorted(found, key=lambda h: -round(h.weight, 12))  # as in vote: ties go to the likelier candidate
 
     def effective_number(self, inputs: Sequence[str] = (), *, execute: Execute = "model") -> float:
         """1 / sum of squared weights of the hypotheses that differ on supports and inputs; 1 if one is certain."""
@@ -240,12 +263,18 @@ class AdaptedTextTask:
         lines: list[str] = []
         if reason := self.fallback_:
             lines.append(f"No candidate is trusted: {reason}. Predictions come from few-shot prompting.")
-        for place, found in enumerate(self.candidates_[:top]):
-            head = "best" if place == 0 else "next"
-            bound = "below " if np.isnan(found.log_p).any() else ""
+        best = self.candidates_[0] if self.candidates_ else None
+        if best is not None and best.refuted and not self.fallback_:
             lines.append(
-                f"{head}: {found.candidate}  weight {found.weight:.2f}, explains {found.explained} of "
-                f"{len(self.supports)} supports, log p {bound}{np.nansum(found.log_p):.1f}"
+                "No candidate gives every support when it is run. The supports are taken as noisy: the number that a "
+                "candidate gives decides, then the model's likelihood of the others."
+            )
+        for place, found in enumerate(self.candidates_[:top]):
+            if not found.refuted or (best is not None and best.refuted):
+                lines.append(f"{'next' if place else 'best'}: {self._evidence(found)}")
+        if refuted := sum(found.refuted for found in self.candidates_):
+            lines.append(
+                f"refuted: {refuted} of {len(self.candidates_)} candidates contradict a support when they are run"
             )
         if not self.fallback_:
             lines.append(f"effective number of hypotheses: {self.effective_number():.1f}")
@@ -257,6 +286,12 @@ class AdaptedTextTask:
             )
         lines += [f"left out: {text}" for text in self._executor.failures.values()]
         return "\n".join(lines)
+
+    def _evidence(self, found: RankedCandidate) -> str:
+        bound = "below " if np.isnan(found.log_p).any() else ""
+        run = " when it is run" if None not in found.given else ""
+        told = f"{'gives' if run else 'explains'} {found.explained} of {len(self.supports)} supports{run}"
+        return f"{found.candidate}  weight {found.weight:.2f}, {told}, log p {bound}{np.nansum(found.log_p):.1f}"
 
     def _outputs(self, inputs: Sequence[str], execute: Execute) -> tuple[Floats, list[list[str | None]]]:
         """Weights of the voters, (C,), and their outputs on the inputs, (C, Q)."""
@@ -281,6 +316,17 @@ class AdaptedTextTask:
             written = self._executor.write([f"{shown}Input: {x}\nOutput:" for x in inputs])
         stop = "\n\nInput:" if any("\n" in y for _, y in self.supports) else "\n"
         return [text.strip().partition(stop)[0].rstrip() for text in written]
+
+
+def _ranked(posterior: Posterior, weights: Floats) -> list[RankedCandidate]:
+    """The candidates of a posterior, most likely first."""
+    if posterior.given is None:
+        given = [(None,) * posterior.log_p.shape[1]] * len(weights)
+    else:
+        given = [tuple(None if np.isnan(v) else bool(v) for v in row) for row in posterior.given.tolist()]
+    rows = zip(posterior.candidates, weights.tolist(), posterior.log_p.tolist(), given, strict=True)
+    found = [RankedCandidate(c, w, tuple(p), ran) for c, w, p, ran in rows]
+    return [found[i] for i in posterior.order]
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Relations without labels: expectation-maximization for known tasks of which nobody knows what they are made of.
 
 A task u is known by demonstrations. Which candidate c it equals is latent. The E-step gives each candidate its
-posterior under the model, q_u(c) proportional to prod_i p(y_i | c, x_i). The M-step fine-tunes on prompts of candidates
-that are drawn from q_u. Only demonstrations of these tasks are scored: no test task, and no label of one, takes part.
+posterior, q_u(c) proportional to prod_i p(y_i | c, x_i): exact where c can be run, else that of the model. The M-step
+fine-tunes on prompts of candidates that are drawn from q_u. Only demonstrations of these tasks are scored: no test
+task, and no label of one, takes part.
 """
 
 from __future__ import annotations
@@ -128,11 +129,12 @@ class Further:
         found: list[Posterior] = []
         for task, kept in zip(self.latent, self.kept, strict=False):
             pairs = kept.demonstrations or task.demonstrations
+            given = run.given(candidates, pairs)
             if len(candidates) <= limit:  # all on all demonstrations: with a small power, unlikely ones have weight
-                found.append(Posterior(tuple(candidates), run.log_probs(candidates, pairs)))
+                found.append(Posterior(tuple(candidates), run.log_probs(candidates, pairs), given))
             else:
                 score: ScoreSome = lambda some, which, pairs=pairs: run.log_probs(some, [pairs[i] for i in which])  # noqa: E731
-                found.append(beam(candidates, score, len(pairs), seed=seed))
+                found.append(beam(candidates, score, len(pairs), given=given, seed=seed))
         return found + [Posterior((Candidate(task.parts),), np.zeros((1, 1))) for task in self.labeled]
 
 
@@ -152,8 +154,8 @@ def _cut(task: TextTask) -> tuple[TextTask, TextTask]:
 
 
 def annealed_weights(posterior: Posterior, power: float) -> Floats:
-    """Weights of the candidates by their likelihood to a power, (C,)."""
-    return Posterior(posterior.candidates, posterior.log_p * power).weights()
+    """Weights of the candidates, (C,), by the model's likelihood to a power; the exact one counts in full."""
+    return Posterior(posterior.candidates, posterior.log_p * power, posterior.given).weights()
 
 
 def em_round(number: int, tasks: Sequence[TextTask], posteriors: Sequence[Posterior], power: float) -> EMRound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from operant.core.checks import DataError
 from operant.hf.rollouts.policy import Policy
 from operant.language.bank import CannotRunError, TextBank
-from operant.language.relations import Candidate, Relation, Run
+from operant.language.relations import Candidate, KeptRun, Relation, Run
 from operant.language.score import BATCH, encode_texts, generate, log_probs, tokens_of
 
 Execute = Literal["model", "run"]
@@ -47,6 +48,7 @@ class Executor:
         self.max_tokens, self.max_new_tokens, self.batch_size = max_tokens, max_new_tokens, batch_size
         self.failures: dict[str, str] = {}
         self._known: dict[tuple[str, str], str | None] = {}
+        self._exact = KeptRun(bank)
         self._written: dict[str, str] = {}
         self._missing: dict[tuple[str, str], None] = {}
         self._cut: set[str] = set()  # prompts after which the model wrote no end: what it wrote is no output
@@ -96,6 +98,17 @@ class Executor:
         found = np.full((len(candidates), len(supports)), -np.inf)
         for k, i, text in texts:
             found[k, i] = values[places[text]]
+        return found
+
+    def given(self, candidates: Sequence[Candidate], supports: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        """Whether each candidate gives each support without the model, (C, S): 1 or 0; NaN where it cannot be run."""
+        found = np.full((len(candidates), len(supports)), np.nan)
+        for k, candidate in enumerate(candidates):
+            for i, (x, y) in enumerate(supports):
+                with suppress(CannotRunError):
+                    value = self.relation.value(candidate, x, self._exact)
+                    if value is not None:
+                        found[k, i] = value == y
         return found
 
     def outputs(

@@ -25,7 +25,7 @@ from operant.language.examples import calibration_examples, draw_examples, split
 from operant.language.execute import Executor
 from operant.language.relations import Candidate, Compose, Lesson, Relation, check_candidates, relation_from
 from operant.language.score import encode_texts, log_probs
-from operant.language.search import EXHAUSTIVE, Proposes, search
+from operant.language.search import EXHAUSTIVE, Likelihood, Proposes, search
 
 FIELDS = [
     "model",
@@ -214,13 +214,19 @@ class LanguageExtrapolator:
         *,
         held_out: Sequence[TextTask] = (),
         proposer: Proposes | None = None,
+        likelihood: Likelihood = "exact",
     ) -> AdaptedTextTask:
         """Search for the candidates that explain the supports.
+
+        A candidate that can be run has the likelihood 1 if it gives all supports, and 0 if it contradicts one. Any
+        other has the likelihood of the model. If nothing that can be run gives all supports and nothing else is
+        likely, the supports count as noisy: see :func:`operant.language.search.log_likelihood`.
 
         Args:
             supports: (input, output) pairs of the target.
             held_out: test tasks, for an evaluation: a candidate that is one of them is refused.
             proposer: draws the candidates that are scored. None: all of the relation's are searched.
+            likelihood: "exact", or "model" for that of the model alone, also where candidates can be run.
 
         Raises:
             DataError: for no support, supports that contradict each other, or a text that is too long.
@@ -235,10 +241,12 @@ class LanguageExtrapolator:
         if candidates or proposer is None:
             check_candidates(candidates, self.bank_, held_out)
         executor = self.executor()
+        given = executor.given(candidates, pairs) if likelihood == "exact" else None
         posterior = search(
             candidates,
             lambda some, which: self.score(some, [pairs[i] for i in which], executor),
             len(pairs),
+            given=given,
             limit=self.search_limit if proposer is None else len(candidates),
             seed=self.seed,
         )

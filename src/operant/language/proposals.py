@@ -9,7 +9,7 @@ import numpy as np
 from operant.core.checks import DataError
 from operant.core.rng import numpy_generator
 from operant.language.bank import CannotRunError, TextBank, TextTask
-from operant.language.relations import BankRun, Candidate, Lesson, Relation
+from operant.language.relations import BankRun, Candidate, KeptRun, Lesson, Relation
 
 Support = tuple[str, str]
 DRAWS = 20
@@ -57,22 +57,6 @@ def check_names(bank: TextBank) -> None:
             raise DataError(
                 f"a proposer writes the names of tasks: {task.name!r} must hold neither '><' nor a newline."
             )
-
-
-class KeptRun(BankRun):
-    """Known tasks by their functions and demonstrations; every output is kept."""
-
-    def __init__(self, bank: TextBank) -> None:
-        super().__init__(bank)
-        object.__setattr__(self, "_kept", {})
-
-    def __call__(self, name: str, x: str, /) -> str:
-        """The output of task ``name`` for ``x``; a failure is not kept."""
-        kept: dict[tuple[str, str], str] = self.__dict__["_kept"]
-        y = kept.get((name, x))
-        if y is None:
-            y = kept[name, x] = super().__call__(name, x)
-        return y
 
 
 def proposer_lessons(

@@ -266,6 +266,22 @@ class BankRun:
         return y
 
 
+class KeptRun(BankRun):
+    """Known tasks by their functions and demonstrations; every output is kept."""
+
+    def __init__(self, bank: TextBank) -> None:
+        super().__init__(bank)
+        object.__setattr__(self, "_kept", {})
+
+    def __call__(self, name: str, x: str, /) -> str:
+        """The output of task ``name`` for ``x``; a failure is not kept."""
+        kept: dict[tuple[str, str], str] = self.__dict__["_kept"]
+        y = kept.get((name, x))
+        if y is None:
+            y = kept[name, x] = super().__call__(name, x)
+        return y
+
+
 def check_candidates(candidates: Sequence[Candidate], bank: TextBank, targets: Iterable[TextTask] = ()) -> None:
     """Refuse candidates that name something else than tasks of the bank, or a bank that holds a target.
 

@@ -11,7 +11,7 @@ from operant.core.record import read_records, write_records
 from operant.report import summary_table
 from operant.report.charts import rows_of
 from operant.report.pages.text.charts import ALL, NONE, SOME, loss_figure, target_figure
-from operant.report.pages.text.load import cautions, headline, load_text, quoted
+from operant.report.pages.text.load import cautions, explanation, headline, load_text, quoted
 from operant.report.pages.text.tables import MOST_ROWS, prediction_rows
 from tests.report.reading import HOSTILE, Elements, rendered
 
@@ -23,7 +23,7 @@ def hypothesis(*steps: str, weight: float, log_p: tuple[float, ...], candidates:
     equals = [["same", s] for s in steps[: candidates - 1]]
     explained = sum(p > -0.7 for p in log_p)
     about = {"steps": list(steps), "equals": equals, "candidates": candidates, "weight": weight, "given": explained}
-    return about | {"explained": explained, "log_p": list(log_p)}
+    return about | {"explained": explained, "log_p": list(log_p), "refuted": False}
 
 
 def prediction(x: str, y: str, share: float = 0.9, truth: str | None = None, few: bool = False) -> dict[str, Any]:
@@ -45,8 +45,9 @@ def target(key: str = "names", **more: Any) -> dict[str, Any]:
         "kind": "target",
         "key": key,
         "scored": 100,
+        "refuted": 60,
         "left": 12,
-        "supports": [{"input": x, "output": y, "log_p": p} for x, y, p in supports],
+        "supports": [{"input": x, "output": y, "log_p": p, "explained": True} for x, y, p in supports],
         "hypotheses": [
             hypothesis("swap", "title", weight=0.75, log_p=(-0.1, -0.2), candidates=2),
             hypothesis("swap", "trim", weight=0.2, log_p=(-0.3, -4.0)),
@@ -125,6 +126,11 @@ def test_cautions_and_headlines() -> None:
     weak = target(effective_number=1.0, hypotheses=[hypothesis("swap", weight=1.0, log_p=(-9.0, -8.0))])
     assert cautions(weak)[0][0] == "names: executed, the best candidate gives 0 of 2 supports."
     assert headline(weak) == "names: no candidate explains a support; the most probable one is swap (100 %)."
+    noisy = weak["hypotheses"][0] | {"refuted": True, "explained": 1}
+    ((what, advice),) = cautions(target(effective_number=1.0, hypotheses=[noisy]))
+    assert what == "names: no candidate gives every support when it is run; the best one gives 1 of 2."
+    assert advice.startswith("The supports are taken as noisy.")
+    assert "Of 100 candidates, 60 contradict a support when they are run; the likely" in " ".join(explanation(target()))
     none = target(hypotheses=[], predictions=[prediction("q", "y", few=True)], effective_number=0.0)
     assert "no candidate can be run" in cautions(none)[0][0]
     assert headline(none).startswith("names: no combination of known tasks is trusted")

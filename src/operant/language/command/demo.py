@@ -125,6 +125,8 @@ def decompose(job: DemoJob) -> None:
     for number, target in enumerate(_left(job, "decomposition")):
         task = model.adapt(target.supports, held_out=known.targets)
         scores = {"symbolic": _right(symbolic(model, target), target)}
+        alone = target_record(model.adapt(target.supports, likelihood="model"), target, "run")
+        scores["alone"] = _right([p["output"] for p in alone["predictions"]], target)
         executed: tuple[Execute, ...] = ("run", "model")
         for name in executed:
             found = target_record(task, target, name)
@@ -211,8 +213,17 @@ METHODS = {
         "every combination that gives the supports exactly votes. It needs functions for all steps, and it is the most "
         "that the supports tell.",
     ),
-    "run": ("decomposition, steps run", "the model's likelihood finds the combination, and its functions are run."),
+    "run": (
+        "decomposition, steps run",
+        "combinations that contradict a support when they are run are refuted; of the others the model's likelihood "
+        "orders those that weigh the same, and their functions are run.",
+    ),
     "model": ("decomposition, last step by the model", "the same, and the model writes the last step's output."),
+    "alone": (
+        "decomposition, the model's likelihood alone",
+        "no combination is refuted: the model's likelihood of the supports finds it, and its functions are run. It is "
+        "what steps that have no function get.",
+    ),
     "flat": (
         "flat: examples continued",
         "the same model, trained for as many steps on the same tasks, but as two examples and a query.",

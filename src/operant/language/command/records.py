@@ -43,14 +43,17 @@ def target_record(task: AdaptedTextTask, target: TextTarget, execute: Execute) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewShotWarning)  # the record says it: "fallback"
         votes = task.vote(target.queries, execute=execute)
-    best, verdict = task.candidates_[0], task.applicability()
+    every, verdict = task.candidates_, task.applicability()
+    best = every[0]
     found = task.hypotheses(target.queries, execute=execute)
     return {
         "kind": "target",
         "key": target.key,
-        "scored": len(task.candidates_),
+        "scored": len(every),
+        "refuted": sum(c.refuted for c in every),
         "supports": [
-            {"input": x, "output": y, "log_p": p} for (x, y), p in zip(task.supports, best.log_p, strict=True)
+            {"input": x, "output": y, "log_p": p, "explained": known}
+            for (x, y), p, known in zip(task.supports, best.log_p, best.explains, strict=True)
         ],
         "hypotheses": [_hypothesis(h) for h in found[:SHOWN]],
         "left": len(found),
@@ -63,6 +66,7 @@ def target_record(task: AdaptedTextTask, target: TextTarget, execute: Execute) -
             "p_value": verdict.p_value,
             "lessons": verdict.lessons,
             "lowest": verdict.lowest,
+            "given": verdict.given,
         },
         "predictions": [_prediction(x, v, target.truth.get(x)) for x, v in zip(target.queries, votes, strict=True)],
     }
@@ -77,6 +81,7 @@ def _hypothesis(found: Hypothesis) -> dict[str, Any]:
         "weight": found.weight,
         "explained": best.explained,
         "given": found.given,
+        "refuted": best.refuted,
         "log_p": list(best.log_p),
     }
 

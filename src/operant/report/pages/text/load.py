@@ -123,8 +123,9 @@ def explanation(target: Record) -> list[str]:
             f"Mean log-probability of a support under the best candidate: {number(verdict['log_p'], 3)}; p-value "
             f"against {verdict['lessons']} known lessons that were not trained on: {number(verdict['p_value'], 2)}."
         )
+    refuted = f", {target['refuted']} contradict a support when they are run" if target["refuted"] else ""
     told.append(
-        f"Of {target['scored']} scored candidates the likely ones vote. Different hypotheses among them: "
+        f"Of {target['scored']} candidates{refuted}; the likely ones vote. Different hypotheses among them: "
         f"{target['left']}; effective number: {number(target['effective_number'], 2)}."
     )
     if found and (equal := found[0]["equals"]):
@@ -145,10 +146,19 @@ def cautions(target: Record) -> list[tuple[str, str]]:
         advice = "Do not rely on them: give other supports, add tasks to the bank, or train longer."
         return [(f"{key}: the predictions come from few-shot prompting ({why}).", advice)]
     told: list[tuple[str, str]] = []
-    if found[0]["given"] < len(target["supports"]):
+    best, size = found[0], len(target["supports"])
+    if best["refuted"]:
         told.append(
             (
-                f"{key}: executed, the best candidate gives {found[0]['given']} of {len(target['supports'])} supports.",
+                f"{key}: no candidate gives every support when it is run; the best one gives {best['explained']} of "
+                f"{size}.",
+                "The supports are taken as noisy. Check them, or add the missing step to the bank.",
+            )
+        )
+    elif best["given"] < size:
+        told.append(
+            (
+                f"{key}: executed, the best candidate gives {best['given']} of {size} supports.",
                 "It is wrong, or the model cannot execute its last step: train longer, run the steps (--execute run), "
                 "or add the missing step to the bank.",
             )

@@ -74,9 +74,9 @@ def _methods(run: SavedText) -> str:
 def _caption(target: Record) -> str:
     trust = "Not trusted: predictions come from few-shot prompting. " if target["fallback"] else ""
     return (
-        f"{trust}Candidates with the same outputs on supports and queries are one bar. A support is explained if its "
-        "output is more probable under the candidate than all others together, and given if the candidate, executed, "
-        "writes it."
+        f"{trust}Candidates with the same outputs on supports and queries are one bar. A support is explained if the "
+        "candidate gives it when it is run or, where it cannot be run, if its output is more probable than all others "
+        "together. It is given if the candidate, executed as for predictions, gives it."
     )
 
 
@@ -84,7 +84,8 @@ def _targets_lead() -> str:
     return (
         "A candidate names known tasks, the first is applied first. Posterior: its probability given the supports. "
         "Hypotheses: effective number of candidates that differ on supports or queries; 1 is certain. Applies: whether "
-        "the supports are about as probable as known lessons that were not trained on."
+        "the best candidate gives every support when it is run or, where it cannot be run, whether the supports are "
+        "about as probable as known lessons that were not trained on."
     )
 
 
@@ -116,11 +117,13 @@ def _loss_table(figure: Figure) -> str:
 def _reading() -> str:
     return (
         "operant takes a target for a combination of known tasks. A language model was fine-tuned on the combinations "
-        "inside the bank. Every candidate is scored by the probability of the target's supports: the steps before the "
-        "last are run, and the model reads their output and gives the probability of the support's. The posterior is "
+        "inside the bank. A candidate whose steps all have functions is run on the supports: it is refuted if it gives "
+        "another output. Any other candidate is scored by the probability of the supports: the steps before the last "
+        "are run, and the model reads their output and gives the probability of the support's. The posterior is "
         "uniform over behaviors before the supports are seen. Each query gets the output with the largest share of the "
         "posterior. That share is its confidence: how sure the combination is, not how well the model executes it. The "
-        "last step is written by the model, or run where it has a function and that was asked for. If every known "
-        "lesson is explained clearly better than the supports, no candidate is trusted, and the model answers from the "
-        "supports as a plain few-shot prompt, without a confidence."
+        "last step is written by the model, or run where it has a function and that was asked for. If the best "
+        "candidate gives less than half of the supports when it is run, or every known lesson is explained clearly "
+        "better than the supports, no candidate is trusted, and the model answers from the supports as a plain "
+        "few-shot prompt, without a confidence."
     )

@@ -8,8 +8,6 @@ from operant.report.records import Record
 
 MOST_ROWS = 8
 """Predictions of a target in its table; predictions.jsonl holds all of them."""
-HALF = -0.6931471805599453
-"""log(1/2): a support is explained from here on."""
 
 
 def target_rows(run: SavedText) -> list[list[str]]:
@@ -40,9 +38,8 @@ def support_rows(target: Record) -> list[list[str]]:
     """Head and rows of the supports under the best candidate."""
     rows = [["support", "output", "log p", "explained"]]
     for s in target["supports"]:
-        log_p = s["log_p"]
-        told = "no" if log_p is None or log_p <= HALF else "yes"
-        rows.append([quoted(s["input"]), quoted(s["output"]), number(log_p, 3), told])
+        told = "yes" if s["explained"] else "no"
+        rows.append([quoted(s["input"]), quoted(s["output"]), number(s["log_p"], 3), told])
     return rows
 
 
