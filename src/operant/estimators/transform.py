@@ -134,10 +134,10 @@ class Transform:
             # pi/2 - arcsin sqrt S = arctan sqrt((1 - S) / S)
             found = torch.atan(((log1mexp(s) - s) / 2).exp())
         else:
-            eps = s.new_tensor(self.eps)
-            found = math.log1p(self.eps) - torch.logaddexp(s, eps.log())
+            log_eps = math.log(self.eps)
+            found = math.log1p(self.eps) - torch.logaddexp(s, torch.full_like(s, log_eps))
             if self.kind == "logit":
-                found = found - eps.log() + (1 - s.exp() + eps).log()
+                found = found - log_eps + (1 - s.exp() + self.eps).log()
         return found.to(log_s)
 
     def slope(self, log_s: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from operant.core.checks import InputError, check_finite, check_int
+from operant.core.checks import InputError, check_finite, check_int, deferred
 
 
 def token_margin(logits: Tensor, gold: Tensor, *, rivals: int = 4, generator: torch.Generator | None = None) -> Tensor:
@@ -41,15 +41,17 @@ def token_margin(logits: Tensor, gold: Tensor, *, rivals: int = 4, generator: to
         raise InputError(
             f"expected logits (..., V) with V >= 2 and gold (...), got {tuple(logits.shape)} and {tuple(gold.shape)}."
         )
-    if gold.numel() and not 0 <= int(gold.min()) <= int(gold.max()) < logits.shape[-1]:
-        raise InputError(f"gold must lie in 0..{logits.shape[-1] - 1}, got {int(gold.min())}..{int(gold.max())}.")
+    last = logits.shape[-1] - 1
+    outside = (gold < 0) | (gold > last)
+    if not deferred(outside, lambda _: f"gold must lie in 0..{last}.") and bool(outside.any()):
+        raise InputError(f"gold must lie in 0..{last}, got {int(gold.min())}..{int(gold.max())}.")
     z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     gold = gold[..., None]
     own = z.gather(-1, gold)
     q = z.detach().scatter(-1, gold, -torch.inf).softmax(-1)
     if rivals == 0:
         return (q * torch.nn.functional.softplus(z - own)).sum(-1)
-    # multinomial takes two dimensions.
-    drawn = torch.multinomial(q.reshape(-1, q.shape[-1]), rivals, replacement=True, generator=generator)
-    drawn = drawn.view(*gold.shape[:-1], rivals)
+    # multinomial takes two dimensions, and looks at q on the host if it is to draw one token only.
+    drawn = torch.multinomial(q.reshape(-1, q.shape[-1]), max(rivals, 2), replacement=True, generator=generator)
+    drawn = drawn[:, :rivals].view(*gold.shape[:-1], rivals)
     return torch.nn.functional.softplus(z.gather(-1, drawn) - own).mean(-1)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from operant.core.checks import InputError, check_log_p
+from operant.core.checks import InputError, check_log_p, deferred
 from operant.core.logmath import log1mexp
 from operant.estimators.population import TOLERANCE, check_log_q, expected_value, log_expected_value
 from operant.estimators.transform import Transform
@@ -22,6 +22,7 @@ from operant.strategies.outcomes import Outcomes
 _TINY_LOG_P = -1e4
 # The least mass of a remainder: less is rounding of the candidates' probabilities.
 _TINY_REMAINDER = 1e-15
+_RATES = "success_rate must lie in [0, 1]: the share of rollouts that succeeded."
 
 
 def sft_loss(
@@ -170,6 +171,7 @@ def elasticity_at(strategy: Strategy, success_rate: Tensor, transform: Transform
     Raises:
         InputError: for rates outside [0, 1], NaN included.
     """
-    if not bool(((success_rate >= 0) & (success_rate <= 1)).all()):
-        raise InputError("success_rate must lie in [0, 1]: the share of rollouts that succeeded.")
+    outside = ~((success_rate >= 0) & (success_rate <= 1))
+    if not deferred(outside, lambda _: _RATES) and bool(outside.any()):
+        raise InputError(_RATES)
     return elasticity(strategy, success_rate.log().clamp(min=_TINY_LOG_P), transform)

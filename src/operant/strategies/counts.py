@@ -77,21 +77,17 @@ class CountStrategy(Strategy):
         p^k0 is factored out, k0 the least k with v[k] > 0, so nothing large cancels; log S comes from 1 - S
         where S > 1/2.
         """
-        n, v = self.n, self.table().to(log_p.device)
-        if bool((v < 0).any() | (v > 1).any()) or not bool((v > 0).any()):
-            raise NotDefinedError(f"log S(p) needs a table with values in [0, 1], got {v.tolist()}.")
+        n = self.n
+        k0, log_v, log_1mv, binom, step, fewer = _success_tables(self, log_p.device)
         k = torch.arange(n + 1, dtype=torch.float64, device=log_p.device)
-        k0 = int((v > 0).nonzero()[0])
         p, q = log_p[..., None], log1mexp(log_p)[..., None]
-        binom = log_binom_row(n).to(log_p.device)
-        log_v, log_1mv = torch.log(v), torch.log1p(-v)
         tail = torch.logsumexp((log_v + binom + xlog(k - k0, p) + xlog(n - k, q))[..., k0:], dim=-1)  # log(S / p^k0)
         log_f = torch.logsumexp(log_1mv + binom + xlog(k, p) + xlog(n - k, q), dim=-1)
         # A sum near 1 loses the digits of its logarithm, so log S comes from 1 - S where S > 1/2.
         log_s = torch.where(log_f < -math.log(2), log1mexp(log_f), k0 * log_p + tail)
         # S' = N sum_k (v[k+1] - v[k]) Bin(k; N-1, p) has no cancelling terms for a rising table.
-        step, k, low = v.diff(), k[:-1], max(k0 - 1, 0)
-        slope = log_binom_row(n - 1).to(log_p.device) + xlog(k + 1 - k0, p) + xlog(n - 1 - k, q)
+        k, low = k[:-1], max(k0 - 1, 0)
+        slope = fewer + xlog(k + 1 - k0, p) + xlog(n - 1 - k, q)
         terms = step * n * torch.exp(slope - tail[..., None])
         return Success(log_s, log_f, terms[..., low:].sum(-1))
 
@@ -271,6 +267,20 @@ def _credit_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     step = n / m * step[step != 0] * torch.exp(log_hypergeometric(k, h, m - 1, n - 1))  # (m, steps)
     wrong, correct = -(step * (h - k)).sum(-1) / (m - n), (step * (m - n - h + k)).sum(-1) / (m - n)
     return torch.stack([torch.cat([correct[:1], correct]), torch.cat([wrong, wrong[-1:]])], dim=-1).to(device)
+
+
+@lru_cache(maxsize=1024)
+def _success_tables(s: CountStrategy, device: torch.device) -> tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """k0 (the least k with v[k] > 0), log v, log(1 - v), log C(N, k), the steps of v, and log C(N-1, k).
+
+    Built once per device, so that a loss on a GPU copies nothing from the host.
+    """
+    n, v = s.n, s.table()
+    if bool((v < 0).any() | (v > 1).any()) or not bool((v > 0).any()):
+        raise NotDefinedError(f"log S(p) needs a table with values in [0, 1], got {v.tolist()}.")
+    tables = (v.log(), torch.log1p(-v), log_binom_row(n), v.diff(), log_binom_row(n - 1))
+    log_v, log_1mv, binom, step, fewer = (x.to(device) for x in tables)
+    return int((v > 0).nonzero()[0]), log_v, log_1mv, binom, step, fewer
 
 
 @lru_cache(maxsize=1024)

@@ -90,13 +90,15 @@ class Mixture(Strategy):
 
     def success(self, log_p: Tensor) -> Success:
         """S = sum_j lambda_j S_j; 1 - S likewise, so that neither is a difference."""
-        log_w = log_p.new_tensor([math.log(w) for _, w in self.parts])
-        each = [s.success(log_p) for s, _ in self.parts]
+        each = [
+            Success(x.log_s + math.log(w), x.log_f + math.log(w), x.elasticity)
+            for x, w in ((s.success(log_p), w) for s, w in self.parts)
+        ]
         log_s, log_f, elasticity = (torch.stack(x, dim=-1) for x in zip(*each, strict=True))
         # S and 1 - S are both sums of positive terms; the smaller of the two keeps its digits.
-        low, high = torch.logsumexp(log_s + log_w, -1), torch.logsumexp(log_f + log_w, -1)
+        low, high = torch.logsumexp(log_s, -1), torch.logsumexp(log_f, -1)
         value = torch.where(high < -math.log(2), log1mexp(high), low)
-        share = torch.exp(log_s + log_w - value[..., None])
+        share = torch.exp(log_s - value[..., None])
         return Success(value, high, (share * elasticity).sum(-1))
 
     def at_budget(self, n: int) -> Mixture:

@@ -131,9 +131,9 @@ def test_the_metrics_are_those_of_the_distributions(tmp_path, known):
 
 def test_entropies_come_in_pieces(monkeypatch):
     logits = torch.randn(7, 5)
-    whole = targets._entropy(logits)
+    whole = targets._entropy(logits.log_softmax(-1))
     monkeypatch.setattr(targets, "_CHUNK", 3)
-    assert torch.equal(targets._entropy(logits), whole)
+    assert torch.equal(targets._entropy(logits.log_softmax(-1)), whole)
     assert whole[0].item() == pytest.approx(torch.distributions.Categorical(logits=logits[0]).entropy().item())
 
 
@@ -199,3 +199,16 @@ def test_settings_are_positional_or_left_out_as_in_trl(tmp_path, monkeypatch):
     assert isinstance(ours.args, AlignedSFTConfig) and str(ours.strategy) == "pass@16"
     with pytest.raises(ConfigError, match="args must be an AlignedSFTConfig, which has the strategy, got SFTConfig"):
         AlignedSFTTrainer(policy.model, SFTConfig(str(tmp_path), use_cpu=True, bf16=False), **data)
+
+
+def test_an_evaluation_between_two_logs_keeps_its_metrics_apart(tmp_path, known):
+    settings = {"max_steps": 2, "logging_steps": 2}
+    alone = trainer_of(AlignedSFTTrainer, tmp_path, known, **settings)
+    between = trainer_of(AlignedSFTTrainer, tmp_path, known, eval_strategy="steps", eval_steps=1, **settings)
+    for trainer in (alone, between):
+        trainer.train()
+    (want,) = (log for log in alone.state.log_history if "loss" in log)
+    (found,) = (log for log in between.state.log_history if "loss" in log)
+    assert [found[name] for name in NAMES] == [want[name] for name in NAMES]
+    first, last = (log["eval_num_tokens"] for log in between.state.log_history if "eval_loss" in log)
+    assert 0 < first < last == want["num_tokens"]

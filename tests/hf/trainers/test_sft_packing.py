@@ -15,8 +15,8 @@ from operant import PassAt, from_function
 from operant.core.checks import ConfigError, DataError, NotDefinedError
 from operant.hf.rollouts.policy import encode, load_policy
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
+from operant.hf.trainers.layout import sequences
 from operant.hf.trainers.sft import AlignedSFTConfig, AlignedSFTTrainer
-from operant.hf.trainers.targets import sequences
 
 COMMON = dict(
     report_to="none",

@@ -18,15 +18,17 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 from trl.data_utils import pack_dataset
 
-from operant.core.checks import ConfigError, DataError
+from operant.core.checks import ConfigError, DataError, DeferredChecks, check_log_p
 from operant.core.rng import torch_generator
 from operant.estimators import Transform
+from operant.hf.trainers.layout import LAYOUT, LayoutCollator, TargetLayout, layout
 from operant.hf.trainers.rates import Rates, with_prompt_index
 from operant.hf.trainers.sft_settings import AlignedSFTConfig, Level, check_settings, default_folder
-from operant.hf.trainers.targets import Targets, add, model_inputs, sequences, target_tokens
+from operant.hf.trainers.targets import Targets, add, model_inputs, target_tokens
 from operant.hf.trainers.trl_compat import SFT_METHODS, check_methods
 from operant.objectives import elasticity, elasticity_at, sft_loss
 from operant.objectives.margin import token_margin
@@ -47,6 +49,20 @@ ADVICE: Mapping[Level, str] = {
 }
 
 
+class _RaiseBeforeStep(TrainerCallback):
+    """Raises the deferred checks of a step before the optimizer takes it.
+
+    The host waits until the loss is computed, while the backward pass is already queued: the GPU goes on.
+    """
+
+    def __init__(self, checks: DeferredChecks) -> None:
+        self._checks = checks
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """Raise the first that failed; the weights are as they were before the step."""
+        self._checks.raise_found()
+
+
 class AlignedSFTTrainer(SFTTrainer):
     """Minimize -log S(p) of a test-time strategy. ``pass@1`` is cross-entropy, summed within a sequence.
 
@@ -54,6 +70,9 @@ class AlignedSFTTrainer(SFTTrainer):
 
     The data set has ``input_ids`` and ``labels`` (-100 outside the target), or any columns that TRL makes them from.
     For level "answer" it also has ``prompt_index``, the index of the prompt in the result of ``measure``.
+
+    On a GPU the loss does not wait for the host. A log-probability that is NaN or infinite raises before the optimizer
+    steps (with DeepSpeed, which steps on its own: within the loss), in evaluation at its end.
 
     Args:
         model: as for TRL.
@@ -98,8 +117,10 @@ class AlignedSFTTrainer(SFTTrainer):
         self.rates: Rates | None = None
         self._newline = torch.ones(0)
         self._weights: list[Tensor] = []
+        self._seen: dict[str, list[tuple[int, int, Tensor]]] = {"train": [], "eval": []}
         self._sequences = torch.ones(())
         self._micro = 0
+        self._checks = DeferredChecks()
         super().__init__(model, args=args, **kwargs)
         if any(c.is_prompt_learning for c in getattr(self.model, "peft_config", {}).values()):
             raise ConfigError("prompt tuning shifts the positions of the target: use LoRA or full fine-tuning.")
@@ -114,6 +135,10 @@ class AlignedSFTTrainer(SFTTrainer):
             tokenizer: Any = self.processing_class
             texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
             self._newline = torch.tensor(["\n" in text for text in texts])
+        if self.accelerator.num_processes == 1 or isinstance(self.train_dataset, Dataset):
+            # accelerate cuts the batches of a stream for its processes: their layout is found in each of them
+            self.data_collator = LayoutCollator(self.data_collator, self.level, self._newline)
+        self.add_callback(_RaiseBeforeStep(self._checks))
 
     def _prepare_dataset(
         self,
@@ -159,7 +184,8 @@ class AlignedSFTTrainer(SFTTrainer):
     ) -> tuple[list[Any], Any]:
         """Count the sequences of the accumulation window on all processes, and measure success rates when it is due."""
         batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
-        count = torch.tensor(sum(sequences(batch)[1] for batch in batches), device=device)
+        found = sum(self._layout(batch).sequences for batch in batches)
+        count = torch.full((), found, device=device)
         everywhere: Any = self.accelerator.gather(count)
         self._sequences = everywhere.sum()
         self._micro = 0
@@ -175,42 +201,54 @@ class AlignedSFTTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Mean loss over sequences. Evaluation leaves the margin out, and takes cross-entropy at level "answer"."""
+        training, known = model.training, self._layout(inputs)
+        with self._checks.collect():
+            losses, weights, tokens = self._losses(model, inputs, known)
+        if getattr(self, "is_deepspeed_enabled", False):
+            self._checks.raise_found()
+        made = torch.stack([tokens.entropy.double().sum(), tokens.top1.double().sum()])
+        self._seen["train" if training else "eval"].append((len(tokens.log_p), known.tokens, made))
+        if not training:
+            return self._returned(losses.mean().float(), model, inputs, return_outputs)
+        self._micro += 1
+        self._weights.append(weights.detach()[:: -(-len(weights) // KEPT)])
+        loss = (losses.sum() / self._sequences.to(losses) * self.accelerator.num_processes).float()
+        return self._returned(loss, model, inputs, return_outputs)
+
+    def _layout(self, inputs: dict[str, Any]) -> TargetLayout:
+        """The layout of a batch, found here if its collator was not ours."""
+        if LAYOUT not in inputs:
+            inputs[LAYOUT] = layout(inputs, self.level, self._newline).to(inputs["labels"].device)
+        return inputs[LAYOUT]
+
+    def _losses(
+        self, model: torch.nn.Module, inputs: Mapping[str, Any], known: TargetLayout
+    ) -> tuple[Tensor, Tensor, Targets]:
+        """Loss of each sequence, (S,), the weights of its units on cross-entropy, and the predictions."""
         args: Any = self.args
-        training = model.training
-        sequence, count = sequences(inputs)
-        mask = inputs["labels"][:, 1:] != -100  # (B, T-1)
-        owner, target = sequence[mask], inputs["labels"][:, 1:][mask]  # (n,)
-        if bool((torch.bincount(owner, minlength=count) == 0).any()):
-            raise DataError("a row has no target token: every row needs labels other than -100.")
+        training, places, count = model.training, known.places, known.sequences
         margin = args.margin if training else 0.0
-        tokens = target_tokens(model, inputs, mask, logits=margin > 0)
-        self._measure(tokens, inputs, "train" if training else "eval")
-        log_p = add(tokens.log_p, owner, count)
-        share = log_p.new_ones(())
+        tokens = target_tokens(model, inputs, places, logits=margin > 0)
+        log_p = add(tokens.log_p, places.owner, count)
+        share = None
         if self.rates is not None and training:
             rates, share = self.rates.of(inputs["prompt_index"])
             losses = sft_loss(self.strategy, log_p, success_rate=rates, transform=self.transform)
             weights = elasticity_at(self.strategy, rates, self.transform)
         elif self.rates is not None:
+            check_log_p(log_p)
             losses = weights = -log_p
         else:
-            unit = self._units(owner, target)
-            units = int(unit[-1]) + 1
-            unit_log_p = add(tokens.log_p, unit, units)
-            of_unit = torch.zeros(units, dtype=torch.long, device=unit.device).scatter_(0, unit, owner)
-            losses = add(sft_loss(self.strategy, unit_log_p, transform=self.transform), of_unit, count)
+            unit_log_p = add(tokens.log_p, places.unit, len(places.of_unit))
+            losses = add(sft_loss(self.strategy, unit_log_p, transform=self.transform), places.of_unit, count)
             weights = elasticity(self.strategy, unit_log_p, self.transform) if training else losses
-        if not training:
-            return self._returned(losses.mean().float(), model, inputs, return_outputs)
         if margin:
             names = ("rivals", self.state.global_step, self._micro, self.accelerator.process_index)
-            generator = torch_generator(args.seed, *names, device=target.device)
-            pair = token_margin(tokens.logits, target, rivals=args.rivals, generator=generator)
-            losses = (1 - margin) * losses + margin * add(pair, owner, count)
-        self._micro += 1
-        self._weights.append(weights.detach()[:: -(-len(weights) // KEPT)])
-        loss = ((losses * share).sum() / self._sequences.to(losses) * self.accelerator.num_processes).float()
-        return self._returned(loss, model, inputs, return_outputs)
+            generator = torch_generator(args.seed, *names, device=log_p.device)
+            gold = inputs["labels"][:, 1:].flatten()[places.dense]
+            pair = token_margin(tokens.logits, gold, rivals=args.rivals, generator=generator)
+            losses = (1 - margin) * losses + margin * add(pair, places.owner, count)
+        return losses if share is None else losses * share, weights, tokens
 
     def _returned(self, loss: Tensor, model: Any, inputs: Mapping[str, Any], outputs: bool) -> Any:
         """The loss; with ``outputs`` also the output of the model with all logits, from a separate forward pass."""
@@ -230,32 +268,33 @@ class AlignedSFTTrainer(SFTTrainer):
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         return loss, outputs.logits, inputs["labels"]
 
-    def _measure(self, tokens: Targets, inputs: Mapping[str, Any], mode: str) -> None:
-        """Record TRL's metrics: accuracy and entropy of the target tokens, and the number of training tokens."""
-        seen = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["position_ids"].shape[1]
-        mine = [len(tokens.log_p), tokens.entropy.sum(), tokens.top1.sum(), seen]
-        everywhere: Any = self.accelerator.gather_for_metrics(tokens.entropy.new_tensor([mine], dtype=torch.float64))
-        count, entropy, right, seen = everywhere.sum(0).tolist()
-        metrics: Any = self._metrics[mode]
-        metrics["entropy"].append(entropy / count)
-        metrics["mean_token_accuracy"].append(right / count)
-        if mode == "train":
-            self._total_train_tokens += int(seen) // getattr(self, "_tp_size", 1)
-        metrics["num_tokens"] = [self._total_train_tokens]
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate as transformers does, and raise if a log-probability was NaN or infinite."""
+        result = super().evaluation_loop(*args, **kwargs)
+        self._checks.raise_found()
+        return result
 
-    def _units(self, owner: Tensor, target: Tensor) -> Tensor:
-        """Index of the sequence, line or token that each target token belongs to, (n,); p is its probability."""
-        if self.level == "token":
-            return torch.arange(len(owner), device=owner.device)
-        starts = owner.new_zeros(len(owner), dtype=torch.bool)
-        starts[1:] = owner[1:] != owner[:-1]
-        if self.level == "step":
-            starts[1:] |= self._newline.to(target.device)[target[:-1]]
-        return starts.cumsum(0)
+    def _record(self, mode: str) -> None:
+        """Record TRL's metrics since the last log: accuracy and entropy of the target tokens, and training tokens."""
+        found, self._seen[mode] = self._seen[mode], []
+        if not found:
+            return
+        made = torch.stack([x for *_, x in found])
+        counts = torch.tensor([x[:2] for x in found], dtype=torch.float64, device=made.device)
+        everywhere: Any = self.accelerator.gather(torch.cat([counts, made], 1)[None])  # (processes, batches, 4)
+        metrics: Any = self._metrics[mode]
+        for count, seen, entropy, right in everywhere.sum(0).tolist():
+            metrics["entropy"].append(entropy / count)
+            metrics["mean_token_accuracy"].append(right / count)
+            if mode == "train":
+                self._total_train_tokens += int(seen) // getattr(self, "_tp_size", 1)
+        metrics["num_tokens"] = [self._total_train_tokens]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the distribution of the weights since the last log, and the measured success rates."""
         train = bool(self.model.training)  # pyright: ignore[reportOptionalMemberAccess]
+        self._record("train")
+        self._record("eval")
         metrics: Any = self._metrics["train" if train else "eval"]
         # in place, as in the latest TRL: evaluate() returns this dict
         logs |= {name if train else f"eval_{name}": sum(x) / len(x) for name, x in metrics.items()}

@@ -37,6 +37,8 @@ class AlignedSFTConfig(SFTConfig):
         rivals: sampled rivals per token for the margin; 0 = their expectation, which has no sampling noise.
         max_length: with packing the size of a bin, which no row may exceed. Otherwise None, because the probability
             of a truncated answer is another probability.
+        logging_nan_inf_filter: transformers' replacement of a NaN loss in the log, which waits for the GPU at every
+            micro-batch. Off, because such a loss is an error here.
     """
 
     strategy: str = field(default="pass@16", metadata={"help": "Strategy string, for example pass@16."})
@@ -46,6 +48,7 @@ class AlignedSFTConfig(SFTConfig):
     margin: float = field(default=0.0, metadata={"help": "Share of the token margin in the loss."})
     rivals: int = field(default=4, metadata={"help": "Rivals per token for the margin; 0 = their expectation."})
     max_length: int | None = field(default=None, metadata={"help": "Bin size of packing; otherwise None."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Off: a NaN is an error here."})
 
 
 def default_folder(model: Any, method: str) -> str:

@@ -1,4 +1,4 @@
-"""The target tokens of a batch, padded or packed: their log-probabilities, and the sequences they belong to."""
+"""The log-probabilities of the target tokens of a batch, and what is logged of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import trl
 from packaging.version import Version
 from torch import Tensor
 
+from operant.hf.trainers.layout import LAYOUT, Places
+
 _CHUNK = 1024
-"""Tokens whose entropy is computed at once: float32 copies of all (n, V) logits may not fit in memory."""
+"""Tokens whose entropy is computed at once: its terms are as large as the (n, V) logits."""
 
 
 class Targets(NamedTuple):
@@ -30,7 +32,9 @@ class Targets(NamedTuple):
     logits: Tensor
 
 
-def target_tokens(model: torch.nn.Module, inputs: Mapping[str, Any], mask: Tensor, *, logits: bool = False) -> Targets:
+def target_tokens(
+    model: torch.nn.Module, inputs: Mapping[str, Any], places: Places, *, logits: bool = False
+) -> Targets:
     """Log-probabilities of the target tokens, and the quantities that TRL logs.
 
     On a GPU, TRL 1.15 and later compute them with a fused LM head, which never holds (B, T, V) logits. Otherwise, and
@@ -39,25 +43,27 @@ def target_tokens(model: torch.nn.Module, inputs: Mapping[str, Any], mask: Tenso
     Args:
         model: causal language model.
         inputs: a batch of TRL's collator, padded or padding-free.
-        mask: (B, T-1) where the next token is a target.
+        places: where its target tokens are.
         logits: whether to return the logits.
     """
     own, labels = model_inputs(inputs), inputs["labels"]
     if not logits and has_fused_head(labels):
         out = model(**own, labels=labels, fused_lm_head=True)
-        return Targets(out.log_probs[mask].float(), out.entropy.detach()[mask], out.is_top1[mask], labels.new_empty(0))
-    keep = mask.any(0).nonzero()[:, 0]  # (k,)
-    z = model(**own, logits_to_keep=keep).logits  # (B, k, V)
-    target, wanted = labels[:, keep + 1], mask[:, keep]
-    nll = torch.nn.functional.cross_entropy(z.float().flatten(0, 1), target.flatten(), reduction="none")
-    here = z[wanted]  # (n, V)
-    top1 = here.detach().argmax(-1) == target[wanted]
-    return Targets(-nll.view_as(target)[wanted], _entropy(here.detach()), top1, here if logits else labels.new_empty(0))
+        log_p, entropy, top1 = (x.flatten()[places.dense] for x in (out.log_probs, out.entropy.detach(), out.is_top1))
+        return Targets(log_p.float(), entropy, top1, labels.new_empty(0))
+    rows = model(**own, logits_to_keep=places.columns).logits.flatten(0, 1)  # (B k, V)
+    if len(places.kept) < len(rows):
+        rows = rows.index_select(0, places.kept)  # (n, V)
+    target = labels[:, 1:].flatten()[places.dense]
+    log_q = rows.float().log_softmax(-1)
+    log_p = log_q.gather(-1, target[:, None])[:, 0]
+    top1 = rows.detach().argmax(-1) == target
+    return Targets(log_p, _entropy(log_q.detach()), top1, rows if logits else labels.new_empty(0))
 
 
 def model_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a batch that the model takes."""
-    return {name: value for name, value in inputs.items() if name not in ("labels", "prompt_index")} | {
+    return {name: value for name, value in inputs.items() if name not in ("labels", "prompt_index", LAYOUT)} | {
         "use_cache": False
     }
 
@@ -67,20 +73,9 @@ def has_fused_head(labels: Tensor) -> bool:
     return labels.is_cuda and Version(trl.__version__) >= Version("1.15")
 
 
-def _entropy(logits: Tensor) -> Tensor:
-    """(n,) entropies of (n, V) logits, in pieces of ``_CHUNK`` tokens."""
-    log_q = (part.float().log_softmax(-1) for part in logits.split(_CHUNK))
-    return torch.cat([-(x.exp() * x).sum(-1) for x in log_q])
-
-
-def sequences(inputs: Mapping[str, Any]) -> tuple[Tensor, int]:
-    """The sequence of each target position, (B, T-1), and their number; a packed row has several."""
-    labels = inputs["labels"]
-    if "attention_mask" in inputs or "position_ids" not in inputs:
-        rows = torch.arange(len(labels), device=labels.device)
-        return rows[:, None].expand(-1, labels.shape[1] - 1), len(labels)
-    segment = (inputs["position_ids"] == 0).cumsum(-1) - 1
-    return segment[:, 1:], int(segment.max()) + 1
+def _entropy(log_q: Tensor) -> Tensor:
+    """(n,) entropies of (n, V) log-probabilities, in pieces of ``_CHUNK`` tokens."""
+    return torch.cat([-(x.exp() * x).sum(-1) for x in log_q.split(_CHUNK)])
 
 
 def add(values: Tensor, group: Tensor, groups: int) -> Tensor:
