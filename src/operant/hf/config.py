@@ -64,7 +64,10 @@ class TrainConfig:
         form: form of the advantage: exact, extrapolated (N > M), paper-log, paper-raw, or a published rule (see
             operant audit).
         center: loo (leave-one-out baseline) or mean.
-        strategy_schedule: {step: strategy from that step on}. Each branch starts with its own strategy.
+        strategy_schedule: {step: strategy from that step on}, or {plateau: strategy from the plateau on}. Each branch
+            starts with its own strategy. The plateau is one of that strategy's value on the training rollouts.
+        plateau_window: steps, or a share of all steps if below 1, whose mean value must exceed that of as many steps
+            before. Default: 0.2.
         off_policy: whether later passes over a batch use the credit under the current weights.
         resample_dead: how many times groups without any signal are replaced by groups of other prompts.
         budgets: budgets k at which the curves are evaluated.
@@ -123,6 +126,7 @@ class TrainConfig:
     form: str = "exact"
     center: Literal["loo", "mean"] = "loo"
     strategy_schedule: dict[str, str] | None = None
+    plateau_window: float | None = None
     off_policy: bool = False
     resample_dead: int = 0
     budgets: list[int] = field(default_factory=lambda: [1, 4, 16, 64, 256])
@@ -250,7 +254,7 @@ EMBEDDED_RL: dict[str, Any] = {
 """The defaults of grpo and rloo for the embedded model, which starts untrained."""
 RL_ONLY = (
     *("reward_model", "num_generations", "beta", "num_iterations", "steps_per_generation", "use_vllm", "vllm_mode"),
-    *("form", "center", "strategy_schedule", "off_policy", "resample_dead"),
+    *("form", "center", "strategy_schedule", "plateau_window", "off_policy", "resample_dead"),
 )
 SFT_ONLY = ("level", "rollouts", "refresh_steps", "margin")
 

@@ -33,6 +33,11 @@ SCENARIOS: dict[str, tuple[Any, dict[str, Any]]] = {
         dict(strategy="pass@2", gradient_accumulation_steps=4, off_policy=True, num_iterations=2, max_steps=2)
         | {"learning_rate": 1e-3},
     ),
+    "plateau": (
+        AlignedGRPOTrainer,
+        dict(strategy="pass@1", strategy_schedule={"plateau": "maj@3"}, plateau_window=3, gradient_accumulation_steps=2)
+        | {"max_steps": 8, "learning_rate": 1e-9},
+    ),
     "dead": (AlignedGRPOTrainer, dict(strategy="pass@2", gradient_accumulation_steps=4, resample_dead=12, max_steps=1)),
 }
 
@@ -50,6 +55,7 @@ def run(name: str, folder: Path) -> dict[str, Any]:
         "current": getattr(trainer, "current", None),
         "parameters": parameters(trainer),
         "log": trainer.state.log_history,
+        "schedule": trainer.schedule.state_dict(),
     }
 
 
@@ -168,3 +174,12 @@ def test_dead_groups_are_replaced_across_processes(ranks) -> None:
     r = reward([decode(p) for p, _ in pairs], [decode(c, skip_special_tokens=True) for _, c in pairs])
     want = 4 * credit(parse("pass@2"), Outcomes(torch.tensor(r).double().view(-1, 4)))
     assert torch.equal(out["advantages"], want.view(-1).float()) and want.any(-1).all()
+
+
+def test_both_processes_switch_at_the_same_plateau(ranks) -> None:
+    a, b = (r["plateau"] for r in ranks)
+    assert a["schedule"] == b["schedule"] and a["schedule"]["switched"] == 6
+    assert torch.equal(a["parameters"], b["parameters"])
+    for generation, name in ((5, "pass@1"), (6, "maj@3")):
+        want = (4 * credit(parse(name), outcomes(a, ranks, "plateau", generation))).view(-1)
+        assert torch.equal(whole(ranks, "plateau", generation)["advantages"], want.float())

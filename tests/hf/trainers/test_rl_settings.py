@@ -65,3 +65,37 @@ def test_the_best_model_is_loaded_at_the_end(tmp_path, cls, metric):
     assert trainer.state.best_model_checkpoint.endswith(f"checkpoint-{values.index(best(values)) + 1}")
     saved = load_file(f"{trainer.state.best_model_checkpoint}/model.safetensors")
     assert all(torch.equal(value, trainer.model.state_dict()[key]) for key, value in saved.items())
+
+
+def test_schedules_that_make_no_sense_are_refused(tmp_path):
+    plateau = {"strategy_schedule": {"plateau": "maj@4"}, "max_steps": 100}
+    for settings, said in (
+        ({"plateau_window": 20}, "plateau_window=20 needs a plateau"),
+        ({"strategy_schedule": {"soon": "pass@2"}}, "got the step 'soon'"),
+        (plateau | {"strategy_schedule": {"plateau": "maj@4", "9": "pass@2"}}, "both a plateau and the steps 9"),
+        (plateau | {"max_steps": -1}, "max_steps is not set. Set plateau_window to a number of steps"),
+        (plateau | {"plateau_window": 60}, "the run has 100 steps and would end before it"),
+        (plateau | {"num_iterations": 10}, "holds 2 batches of completions"),
+        (plateau | {"form": "pkpo", "strategy": "pass@16"}, "the value of pass@16, which 8 rollouts cannot estimate"),
+    ):
+        for cls in (AlignedGRPOTrainer, AlignedRLOOTrainer):
+            with pytest.raises(ConfigError, match=said):
+                build(cls, tmp_path, **{"strategy": "pass@1"} | settings)
+
+
+@pytest.mark.parametrize(
+    "more", [{"transform": "log:0.1", "resample_dead": 1}, {"off_policy": True, "num_iterations": 2}], ids=str
+)
+def test_a_plateau_goes_with_transforms_reused_rollouts_and_resampling(tmp_path, more):
+    """One value a batch of completions, of the rollouts that no resampling has selected."""
+    settings = {"strategy": "pass@2", "strategy_schedule": {"plateau": "maj@4"}, "learning_rate": 1e-9}
+    reused = more.get("num_iterations", 1)
+    trainer = build(AlignedGRPOTrainer, tmp_path, max_steps=16, plateau_window=3 * reused, **settings, **more)
+    trainer.train()
+    switched = trainer.schedule.switched
+    values = trainer.schedule.state_dict()["values"]
+    assert switched is not None and len(values) % 3 == 0
+    logs = [log for log in trainer.state.log_history if "loss" in log]
+    first = [log["pass@2"] for log in logs if "pass@2" in log]
+    assert first == pytest.approx(values) and len(first) < 16 / reused
+    assert [log["maj@4"] for log in logs if "maj@4" in log]

@@ -8,7 +8,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from trl import GRPOTrainer, RLOOTrainer
 
-from operant import Outcomes, credit, parse
+from operant import Outcomes, credit, estimate, parse
+from operant.core.checks import ConfigError
 from operant.hf.rollouts.policy import load_policy
 from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
 from tests import slow
@@ -211,3 +212,24 @@ def test_low_rank_adapters_train(tmp_path) -> None:
     adapted.train()
     changed = {n for n, p in adapted.model.named_parameters() if p.requires_grad}
     assert changed and all("lora" in n for n in changed) and not torch.equal(before, parameters(adapted))
+
+
+def test_resumed_equals_uninterrupted_over_a_plateau(tmp_path) -> None:
+    """The values before the checkpoint decide after it. The learning rate is so small that the reward stays flat."""
+    settings = {"strategy": "pass@1", "strategy_schedule": {"plateau": "maj@4"}, "plateau_window": 3, "max_steps": 7}
+    settings |= {"learning_rate": 1e-9}
+    whole = trained(AlignedGRPOTrainer, tmp_path, save_strategy="steps", save_steps=3, **settings)
+    logs = [log for log in whole.state.log_history if "loss" in log]
+    assert [next(iter(log)) for log in logs] == ["pass@1"] * 6 + ["maj@4"]
+    assert [log.get("plateau_step") for log in logs] == [None] * 6 + [6]
+    values = [estimate(parse("pass@1"), Outcomes(r.view(-1, M))).value.mean().item() for r in whole.rewards[:6]]
+    assert whole.schedule.state_dict() == {"window": 3, "switched": 6, "values": pytest.approx(values)}
+    for start in (3, 6):
+        checkpoint = tmp_path / f"checkpoint-{start}"
+        resumed = trained(AlignedGRPOTrainer, tmp_path / f"again{start}", resume=str(checkpoint), **settings)
+        assert resumed.schedule.state_dict() == whole.schedule.state_dict()
+        assert torch.equal(parameters(whole), parameters(resumed)) and len(resumed.rollouts) == 7 - start
+        assert torch.equal(resumed.rollouts[-1]["advantages"], whole.rollouts[-1]["advantages"])
+    (checkpoint / "plateau.json").unlink()
+    with pytest.raises(ConfigError, match=r"has no plateau.json: its run had no strategy_schedule with a plateau"):
+        trained(AlignedGRPOTrainer, tmp_path / "none", resume=str(checkpoint), **settings)

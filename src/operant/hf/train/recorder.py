@@ -21,6 +21,7 @@ NAMES = {
     "entropy": "entropy",
     "kl": "kl",
     "unscored": "unscored",
+    "plateau_step": "plateau_step",
     "verifier_failures": "verifier_failures",
     "completions/mean_length": "completion_length",
     "completions/clipped_ratio": "cut",  # share of the completions that did not end within their limit

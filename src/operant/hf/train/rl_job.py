@@ -27,7 +27,7 @@ TRL = (
     *("num_generations", "max_completion_length", "temperature", "top_p", "beta", "num_iterations"),
     *("steps_per_generation", "use_vllm", "vllm_mode"),
 )
-OURS = ("strategy_schedule", "form", "transform", "center", "off_policy", "resample_dead")
+OURS = ("strategy_schedule", "plateau_window", "form", "transform", "center", "off_policy", "resample_dead")
 
 
 def arguments(job: Job, config: TrainConfig) -> Any:

@@ -20,6 +20,7 @@ from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
 from operant.hf.workers import cores, launched
 from operant.objectives import sft_loss
 from operant.objectives.groups import check_group, substitute
+from operant.objectives.schedule import check_keys
 from operant.strategies import parse
 
 TRACKERS = {"trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "none": ()}
@@ -115,11 +116,7 @@ def _check_rl(config: TrainConfig) -> None:
         check_group(strategy, m, instead, spare=config.off_policy or bool(config.transform))
         if strategy.traits.binary and not config.verifier:
             raise ConfigError(f"{text} counts successes, but a reward model gives scores: set a verifier as well.")
-    for step in config.strategy_schedule or {}:
-        if not str(step).isdecimal():
-            raise ConfigError(
-                f"strategy_schedule must map steps to strategies, as in {{200: pass@16}}; got the step {step!r}."
-            )
+    check_keys(config.strategy_schedule)
     if config.model == EMBEDDED and (config.use_vllm or (config.beta and not config.warm_steps)):
         raise ConfigError("the embedded model has no folder, but vLLM and the reference model of beta need one.")
 

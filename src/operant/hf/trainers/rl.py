@@ -32,16 +32,21 @@ from operant.hf.trainers.off_policy import refresh
 from operant.hf.trainers.resample import resample
 from operant.hf.trainers.rewards import reporting
 from operant.hf.trainers.rl_batch import Batch, published_groups
-from operant.hf.trainers.rl_settings import AlignedGRPOConfig, AlignedRLOOConfig, check_settings, published_recipe
+from operant.hf.trainers.rl_settings import (
+    AlignedGRPOConfig,
+    AlignedRLOOConfig,
+    check_settings,
+    published_recipe,
+    schedule_of,
+)
 from operant.hf.trainers.sft_settings import default_folder
 from operant.hf.trainers.trl_compat import check_attributes, check_methods, check_output
 from operant.objectives.groups import EXACT, Advantages, advantage, check_group, substitute
 from operant.objectives.rl import warn_of_dead_groups
 from operant.published.paper import Quantiles, Recipe
-from operant.strategies import Outcomes, Sampler, Strategy, equivalence_classes, estimate, parse
+from operant.strategies import Outcomes, Sampler, Strategy, equivalence_classes, estimate
 
 _LOGGER = logging.getLogger(__name__)
-_QUANTILES_FILE = "quantiles.json"
 _Trainer: Any = object
 """The type checker's view of the mixin's base: every attribute of TRL's trainers."""
 
@@ -68,9 +73,8 @@ class AlignedMixin(_Trainer):
         mro = type(self).__mro__
         check_methods(mro[mro.index(AlignedMixin) + 1])
         check_settings(args)
-        steps = {0: args.strategy} | {int(k): v for k, v in (args.strategy_schedule or {}).items()}
-        self.strategies: dict[int, Strategy] = {step: parse(text) for step, text in sorted(steps.items())}
-        self._recipe = published_recipe(args, self.strategies[0])
+        self.schedule = schedule_of(args)
+        self._recipe = published_recipe(args, self.schedule.at(0))
         instead = substitute(args.form)
         self._instead = None if isinstance(instead, Recipe) else instead
         self._transform = Transform.parse(args.transform) if args.transform else None
@@ -95,7 +99,7 @@ class AlignedMixin(_Trainer):
     @property
     def strategy(self) -> Strategy:
         """The strategy of the current step."""
-        return next(s for step, s in reversed(self.strategies.items()) if step <= self.state.global_step)
+        return self.schedule.at(self.state.global_step)
 
     def _collect_answers(self) -> Callable[[Any, Any], bool] | None:
         """Receive the answers of the first reward function that gives any, and return its equivalence (or None)."""
@@ -116,7 +120,7 @@ class AlignedMixin(_Trainer):
         blank = torch.zeros(1, m, dtype=torch.float64)
         answer = None if self._equivalent is None else blank.long()
         score = None if self._score_column is None else blank
-        for strategy in self.strategies.values():
+        for strategy in self.schedule.strategies:
             spare = self.args.off_policy or self._transform is not None
             check_group(strategy, m, substitute(self.args.form), spare=spare)
             if self._recipe is not None:
@@ -240,12 +244,15 @@ class AlignedMixin(_Trainer):
         return log_p * out.get("tool_mask", 1)
 
     def _report(self, batch: Batch, metrics: Any) -> None:
-        """Log the value of the strategy, the dead groups, and the size of the weights."""
+        """Log the value of the strategy, the dead groups, the size of the weights, and the step of the switch."""
         groups = batch.groups
         value = groups.value[groups.value.isfinite()]
         size = groups.advantage.abs()
         if len(value):
             metrics[str(batch.strategy)].append(value.mean().item())
+            self.schedule.observe(batch.step, value.mean().item())
+        if (switched := self.schedule.switched) is not None and batch.step >= switched:
+            metrics["plateau_step"].append(switched)
         metrics["dead_groups"].append(groups.dead.double().mean().item())
         metrics["weight_mean"].append(size.mean().item())
         metrics["weight_sd"].append(size.std(correction=0).item())
@@ -270,7 +277,7 @@ class AlignedMixin(_Trainer):
         """The strategy's value first, then what says whether there is a signal."""
         train = self.model.training
         metrics = self._metrics["train" if train else "eval"]
-        names = dict.fromkeys([*map(str, self.strategies.values()), "reward", "dead_groups", "entropy", *metrics])
+        names = dict.fromkeys([*map(str, self.schedule.strategies), "reward", "dead_groups", "entropy", *metrics])
         known = {name: [x for x in metrics.get(name, ()) if not math.isnan(x)] for name in names}
         lead = {name if train else f"eval_{name}": sum(x) / len(x) for name, x in known.items() if x}
         rest = dict(logs)
@@ -279,24 +286,33 @@ class AlignedMixin(_Trainer):
         super().log(logs, start_time)  # pyright: ignore
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write the quantiles before TRL's files: the trainer's state, the last of them, completes a checkpoint."""
-        if self._quantiles is not None and self.args.should_save:
+        """Write our states before TRL's files: the trainer's state, the last of them, completes a checkpoint."""
+        if self.args.should_save:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / _QUANTILES_FILE).write_text(json.dumps(self._quantiles.state_dict()), encoding="utf-8")
+            for name, (kept, _) in self._states().items():
+                (folder / name).write_text(json.dumps(kept.state_dict()), encoding="utf-8")
         super()._save_checkpoint(model, trial)  # pyright: ignore
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """A resumed run also gets back the quantiles of the paper's best-of-N."""
+        """A resumed run also gets back the quantiles of the paper's best-of-N, and the values before the plateau."""
         super()._load_optimizer_and_scheduler(checkpoint)  # pyright: ignore
-        if self._quantiles is not None and checkpoint is not None:
-            file = Path(checkpoint) / _QUANTILES_FILE
+        for name, (kept, setting) in self._states().items() if checkpoint is not None else ():
+            file = Path(checkpoint or "") / name
             if not file.is_file():
                 raise ConfigError(
-                    f"{checkpoint} has no {_QUANTILES_FILE}: its run had no recipe.history. Resume with the settings "
-                    "of that run."
+                    f"{checkpoint} has no {name}: its run had no {setting}. Resume with the settings of that run."
                 )
-            self._quantiles.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
+            kept.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
+
+    def _states(self) -> dict[str, tuple[Any, str]]:
+        """File in a checkpoint -> what it keeps, and the setting that makes it."""
+        found: dict[str, tuple[Any, str]] = {}
+        if self._quantiles is not None:
+            found["quantiles.json"] = self._quantiles, "recipe.history"
+        if self.schedule.has_plateau:
+            found["plateau.json"] = self.schedule, "strategy_schedule with a plateau"
+        return found
 
 
 class AlignedGRPOTrainer(AlignedMixin, GRPOTrainer):

@@ -9,7 +9,8 @@ from typing import Any
 from trl import GRPOConfig, RLOOConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from operant.core.checks import ConfigError
-from operant.objectives.groups import EXACT, RECIPE_FORMS, Center
+from operant.objectives.groups import EXACT, EXTRAPOLATED, RECIPE_FORMS, Center
+from operant.objectives.schedule import PLATEAU, StrategySchedule, check_keys, window_of
 from operant.published.paper import RECIPES, Recipe
 from operant.strategies import BestOf, Majority, Strategy
 
@@ -24,7 +25,10 @@ class AlignedArguments:
         strategy: a strategy string, such as "pass@16", "maj@8", "best@4" or "mix(pass@1:0.25, pass@16:0.75)". Its
             budget N may be any number up to ``num_generations`` = M; with M >= 2 N fewer groups are dead. The default
             is pass@4, because TRL's M is 8.
-        strategy_schedule: step -> strategy from that step on, {"0": "pass@1", "200": "pass@16"}.
+        strategy_schedule: step -> strategy from that step on, {"0": "pass@1", "200": "pass@16"}; or {"plateau":
+            "maj@16"}: from the plateau of the value of ``strategy`` on.
+        plateau_window: steps, or a share of ``max_steps`` if below 1; None is 0.2. The plateau is reached when the mean
+            value of a window exceeds that of the window before by one standard error of the difference at most.
         form: "exact"; "extrapolated" for N > M; "paper-log" or "paper-raw" (arXiv 2604.24957 as printed); or a
             published rule of ``operant.published.RULES``, such as "grpo", "pkpo" or "maxrl", to compare with.
         transform: g of the objective E g(V), such as "log:0.02", "arcsin" or "logit:0.1" (see
@@ -43,8 +47,9 @@ class AlignedArguments:
 
     strategy: str = field(default="pass@4", metadata={"help": "Strategy string, for example pass@4 or maj@8."})
     strategy_schedule: dict[str, str] | None = field(
-        default=None, metadata={"help": "Step -> strategy from that step on."}
+        default=None, metadata={"help": "Step, or plateau -> strategy from there on."}
     )
+    plateau_window: float | None = field(default=None, metadata={"help": "Steps, or a share of max_steps below 1."})
     form: str = field(
         default=EXACT, metadata={"help": "exact, extrapolated, paper-log, paper-raw, or a published rule."}
     )
@@ -86,6 +91,33 @@ class AlignedRLOOConfig(AlignedArguments, RLOOConfig):
     beta: float = field(default=0.0, metadata={"help": "KL coefficient."})
 
 
+def schedule_of(args: Any) -> StrategySchedule:
+    """The schedule of the settings.
+
+    Raises:
+        ConfigError: for a schedule or a window that cannot work.
+    """
+    later = args.strategy_schedule
+    check_keys(later)
+    if PLATEAU not in (later or {}):
+        if args.plateau_window is not None:
+            raise ConfigError(
+                f"plateau_window={args.plateau_window} needs a plateau: set strategy_schedule to {{plateau: STRATEGY}}."
+            )
+        return StrategySchedule(args.strategy, later)
+    every = args.num_iterations * args.steps_per_generation / args.gradient_accumulation_steps
+    schedule = StrategySchedule(
+        args.strategy, later, window=window_of(args.plateau_window, args.max_steps, every=every)
+    )
+    first = schedule.at(0)
+    if first.n > args.num_generations and args.form not in (EXACT, EXTRAPOLATED):
+        raise ConfigError(
+            f"the plateau is one of the value of {first}, which {args.num_generations} rollouts cannot estimate. Set "
+            f"num_generations to {first.n} or more, or give steps in strategy_schedule."
+        )
+    return schedule
+
+
 def published_recipe(args: AlignedArguments, strategy: Strategy) -> Recipe | None:
     """The published settings for such a strategy with the user's changes; None for a form that has none.
 
@@ -118,6 +150,7 @@ def check_settings(args: Any) -> None:
     for name, (wanted, why) in wrong.items():
         if getattr(args, name, wanted) != wanted:
             raise ConfigError(f"{name} must be {wanted!r} ({why}), got {getattr(args, name)!r}.")
+    schedule_of(args)
     if args.recipe and not args.form.startswith("paper-"):
         raise ConfigError(f"recipe needs form='paper-log' or 'paper-raw', got form={args.form!r}.")
     if args.transform and (args.form != EXACT or args.off_policy):
