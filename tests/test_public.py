@@ -23,7 +23,7 @@ INTERNAL = {
     *(f"relational.bank.primitives.{name}" for name in ("polynomial_params", "polynomial_values", "polynomials")),
     *(f"relational.operators.baselines.{name}" for name in ("ContextMean", "Interpolation", "Polynomial")),
     *(f"report.pages.train.load.{name}" for name in ("WARM", "SavedRun", "load_run")),
-    *(f"report.pages.train.tables.{name}" for name in ("Interval", "curves", "intervals", "resampled")),
+    *(f"report.pages.train.tables.{name}" for name in ("Interval", "curves", "intervals")),
 }
 """What the experiments alone import, which are run from the repository: seeds, records, problems with known answers."""
 BLOCK = re.compile(r"^```(?:py|python)\n(.*?)^```", re.M | re.S)

@@ -2,7 +2,7 @@
 
     python experiments/rl_arithmetic/table.py runs/sums
 
-95 % intervals: the report's bootstrap, which draws seeds and prompts independently.
+95 % intervals: the report's, over seeds and prompts; of ratios, from the bootstrap of both.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from jsonargparse import auto_cli
 
 from operant.report.pages.train.load import WARM, SavedRun, load_run
-from operant.report.pages.train.tables import Interval, curves, intervals, resampled
+from operant.report.pages.train.tables import Interval, curves, intervals
 
 GRPO = "grpo"
 METRICS = ["pass@1", "pass@4", "pass@16", "pass@64", "pass@256", "maj@16"]
@@ -43,6 +43,13 @@ def differences(run: SavedRun, pairs: Sequence[tuple[str, str]], metrics: Sequen
         stack = np.array([paired(run, ours, theirs, m) for m in metrics])
         body.append([f"{ours} - {theirs}", str(stack.shape[1]), *map(shown, intervals(stack))])
     return body
+
+
+def resampled(stack: np.ndarray, resamples: int = 2000) -> np.ndarray:
+    """Means of (C, S, P) values over resamples of seeds and prompts, (C, R)."""
+    draw, (_, seeds, prompts) = np.random.default_rng(0).integers, stack.shape
+    pairs = zip(draw(seeds, size=(resamples, seeds)), draw(prompts, size=(resamples, prompts)), strict=True)
+    return np.array([stack[:, s][:, :, p].mean((1, 2)) for s, p in pairs]).T
 
 
 def kept(run: SavedRun, mixture: str, whole: str, metric: str) -> str:

@@ -282,7 +282,7 @@ class DemoConfig:
         output_dir: folder of the run. Default for language: runs/demo-language.
         seeds: number of seeds, with one warm start and four branches each.
         warm_steps: cross-entropy steps before the branches.
-        steps: steps of each branch (default 350); for language, of each of both models (default 1200).
+        steps: steps of each branch (default 300); for language, of each of both models (default 1200).
         jobs: branches trained at once, each in its own process with one thread. Default: one per CPU core.
         resume: continue a demo that was stopped, or show one that is finished.
         open: whether to open the page in a browser at the end.
@@ -290,7 +290,7 @@ class DemoConfig:
     """
 
     output_dir: Path = Path("runs/demo")
-    seeds: int = 3
+    seeds: int = 5
     warm_steps: int = 500
     steps: int | None = None
     jobs: int | None = None

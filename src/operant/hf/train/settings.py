@@ -162,11 +162,13 @@ def demo_config(config: DemoConfig) -> TrainConfig:
         output_dir=config.output_dir,
         strategies=DEMO_STRATEGIES,
         warm_steps=config.warm_steps,
-        steps=350 if config.steps is None else config.steps,
-        learning_rate=4e-3,  # with 350 steps of 200 the demo takes four minutes on two cores
+        # The demo has five minutes of two cores, most of them in the steps. Five seeds of 300 steps take the place of
+        # three of 350: with three, the interval of the gain at pass@64 is +-5.5 points (seeds: 7.7, 5.0, 3.3).
+        steps=300 if config.steps is None else config.steps,
+        learning_rate=4e-3,
         warmup_steps=20,
         per_device_train_batch_size=200,
-        eval_steps=50,
+        eval_steps=100,  # 50 moved the tuned baseline by .2 points at most
         eval_batch_size=500,  # a matter of speed only
         save_steps=100,
         seeds=list(range(config.seeds)),

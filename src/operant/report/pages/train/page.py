@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from operant.core.bootstrap import RESAMPLES
 from operant.report.charts import rows_of
 from operant.report.formats import MISSING, brief, interval, percent
 from operant.report.page import Page, aside, cell, figure_section, row, section, table, warning
@@ -160,8 +159,8 @@ def _gain_section(shown: _Shown) -> str:
         cells = [_gain_cell(shown.gain.get((label, m))) for m in run.metrics]
         rows.append(row(label, cells, key=shown.keys[label]))
     caption = (
-        f"Percentage points against {spoken(run.baseline or '')}, paired by seed and prompt, with 95 % "
-        "bootstrap intervals. If an interval crosses zero, the difference is not measurable."
+        f"Percentage points against {spoken(run.baseline or '')}, paired by seed and prompt, with 95 % intervals over "
+        "seeds and prompts. If an interval crosses zero, the difference is not measurable."
     )
     return _figure_section(shown, "gain", caption, table(["branch", *run.metrics], rows))
 
@@ -207,11 +206,11 @@ def _seed_section(shown: _Shown) -> str:
 
 def _reading() -> str:
     return (
-        f"Every interval is a 95 % percentile interval from {RESAMPLES:,} bootstrap resamples. Seeds and prompts are "
-        "drawn independently, with replacement. With one seed only prompts are drawn, and variation between seeds is "
-        "not included. Gains are computed for each seed and prompt before they are averaged, because all branches of a "
-        "seed start from the same model and answer the same prompts. With few seeds, the part of an interval that "
-        "comes from seeds is rough and tends to be too narrow. Nothing is corrected for the number of branches and "
-        "budgets compared. If an interval barely excludes zero, train more seeds. All rates come from the final "
-        "evaluation of each job."
+        "Every interval is a 95 % t interval over the means of the seeds, widened by what the choice of prompts "
+        "adds. It is wide with few seeds, because their spread is then hardly known: half of it is 2.5 standard "
+        "deviations of a seed with three seeds, 1.2 with five and 0.8 with eight. With one seed it is the t interval "
+        "over prompts, and variation between seeds is not included. Gains are computed for each seed and prompt "
+        "before they are averaged, because all branches of a seed start from the same model and answer the same "
+        "prompts. Nothing is corrected for the number of branches and budgets compared. If an interval barely "
+        "excludes zero, train more seeds. All rates come from the final evaluation of each job."
     )

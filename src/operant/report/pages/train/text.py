@@ -124,7 +124,7 @@ def notes(run: SavedRun) -> list[str]:
     if run.baseline is None:
         found.append("No baseline has finished: the report shows values and no gains.")
     if len(run.seeds) == 1:
-        found.append("One seed: the intervals resample prompts only; variation between seeds is not included.")
+        found.append("One seed: the intervals are over prompts only; variation between seeds is not included.")
     for label in run.trained if run.baseline else ():
         seeds = {j.seed for j in run.of(label)}
         both = seeds & {j.seed for j in run.of(run.baseline or "")}
