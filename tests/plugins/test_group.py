@@ -16,6 +16,7 @@ from operant import BestOf, Majority, Outcomes, PassAt, credit
 from operant.core.checks import BudgetError, InputError
 from operant.estimators import Transform
 from operant.plugins import encode_vote, skyrl, token_advantages, verl
+from operant.plugins.scheduled import ScheduledAdvantages
 from operant.plugins.votes import decode_votes
 from operant.strategies import Strategy, parse
 
@@ -203,12 +204,16 @@ def test_both_estimators_take_a_transform() -> None:
     want, _ = token_advantages(tokens, mask, prompts, PassAt(2), transform=Transform("log", 0.02))
     config = {"operant_strategy": "pass@2", "operant_transform": "log:0.02"}
     assert torch.equal(verl.operant(tokens, mask, prompts, config)[0], want)
-    got = skyrl.operant(tokens, mask, prompts, strategy=PassAt(2), transform=Transform("log", 0.02), gamma=1.0)
+    got = skyrl.operant(
+        tokens, mask, prompts, advantages=ScheduledAdvantages("pass@2", transform="log:0.02"), gamma=1.0
+    )
     assert torch.equal(got[0], want)
     assert not torch.allclose(want, token_advantages(tokens, mask, prompts, PassAt(2))[0])
 
 
 def test_the_estimator_of_skyrl_is_the_same_function() -> None:
     tokens, mask, prompts, _ = flat(seed=7)
-    got = skyrl.operant(tokens, mask, prompts, strategy=PassAt(2), values=None, gamma=1.0, lambd=1.0, config=None)
+    got = skyrl.operant(
+        tokens, mask, prompts, advantages=ScheduledAdvantages("pass@2"), values=None, gamma=1.0, config=None
+    )
     assert torch.equal(got[0], token_advantages(tokens, mask, prompts, PassAt(2))[0])

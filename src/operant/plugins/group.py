@@ -53,6 +53,30 @@ def token_advantages(
         BudgetError: if the largest group has fewer than N rollouts.
         InputError: if shapes do not fit together, or a strategy that votes has no answers.
     """
+    spread, _ = valued_advantages(
+        token_level_rewards,
+        response_mask,
+        index,
+        strategy,
+        answers=answers,
+        votes_in_reward=votes_in_reward,
+        transform=transform,
+    )
+    return spread, spread.clone()
+
+
+@torch.no_grad()
+def valued_advantages(
+    token_level_rewards: Tensor,
+    response_mask: Tensor,
+    index: Iterable[Hashable],
+    strategy: Strategy,
+    *,
+    answers: Iterable[Hashable | None] | None = None,
+    votes_in_reward: bool = False,
+    transform: Transform | None = None,
+) -> tuple[Tensor, float]:
+    """The advantages of :func:`token_advantages`, and the mean value of the strategy over groups; NaN without one."""
     groups, answers = list(index), None if answers is None else list(answers)
     size = len(token_level_rewards)
     if token_level_rewards.shape != response_mask.shape or token_level_rewards.ndim != 2 or len(groups) != size:
@@ -71,15 +95,16 @@ def token_advantages(
                 "the answers are given and in the rewards: leave out one of answers= and votes_in_reward=."
             )
         reward, classes = decode_votes(reward)
-    per_rollout = _by_group(reward, equivalence_classes([groups])[0].to(reward.device), strategy, classes, transform)
+    group = equivalence_classes([groups])[0].to(reward.device)
+    per_rollout, value = _by_group(reward, group, strategy, classes, transform)
     spread = per_rollout[:, None].to(token_level_rewards.dtype) * response_mask.to(token_level_rewards.dtype)
-    return spread, spread.clone()
+    return spread, value
 
 
 def _by_group(
     reward: Tensor, group: Tensor, strategy: Strategy, classes: Tensor | None, transform: Transform | None
-) -> Tensor:
-    """(bs,) advantages, all groups of one size at once."""
+) -> tuple[Tensor, float]:
+    """(bs,) advantages, all groups of one size at once, and the mean value of the groups."""
     order = group.argsort(stable=True)
     sizes = group.bincount()
     starts = sizes.cumsum(0) - sizes
@@ -90,14 +115,16 @@ def _by_group(
             "operant.plugins.encode_vote(correct, answer) from the reward function and set the option votes_in_reward."
         )
     result, unscored, idle = torch.zeros_like(reward), 0, 0
+    values: list[Tensor] = []
     for m in sizes.unique().tolist():
         rows = order[starts[sizes == m][:, None] + torch.arange(m, device=reward.device)]  # (groups of size m, m)
         found = advantage(strategy, reward[rows], None if classes is None else classes[rows], transform=transform)
         result[rows] = found.advantage
+        values.append(found.value[found.value.isfinite()])
         unscored, idle = unscored + int(found.unscored.sum()), idle + int(found.value.isnan().sum())
     if unscored or idle:
         _LOGGER.warning(
             "%s: %d of %d rollouts without a finite reward, %d of %d groups with too few rollouts: advantage 0.",
             *(strategy, unscored, len(reward), idle, len(sizes)),
         )
-    return result
+    return result, torch.cat(values).mean().item()

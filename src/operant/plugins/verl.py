@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from operant.core.checks import InputError
-from operant.estimators.transform import Transform
-from operant.plugins.group import token_advantages
-from operant.strategies.parse import parse
+from operant.plugins.scheduled import ScheduledAdvantages
 
 
 class _Settings(Protocol):
@@ -42,11 +41,13 @@ def operant(
         response_mask: (bs, L).
         index: (bs,) verl's uid of the prompt.
         config: holds ``operant_strategy``, for votes ``operant_votes_in_reward=true``, and if wanted a transform,
-            ``operant_transform=log:0.02``.
+            ``operant_transform=log:0.02``, and a schedule: ``operant_schedule={plateau: maj@16}`` with
+            ``operant_plateau_window``, and ``operant_first_step`` where a run is resumed.
         others: what verl passes to every estimator; not used.
 
     Raises:
         InputError: without ``operant_strategy``, or with a KL penalty in rewards that carry votes.
+        ConfigError: for a schedule that cannot work.
     """
     strategy = None if config is None else config.get("operant_strategy")
     if config is None or strategy is None:
@@ -60,14 +61,30 @@ def operant(
             "a reward that carries a vote takes no KL penalty: set algorithm.use_kl_in_reward=false, and "
             "actor_rollout_ref.actor.use_kl_loss=true for one in the loss."
         )
-    text = config.get("operant_transform")
-    return token_advantages(
-        token_level_rewards,
-        response_mask,
-        index,
-        parse(strategy),
+    schedule = config.get("operant_schedule") or {}
+    settings = (
+        strategy,
+        tuple(sorted((str(key), text) for key, text in schedule.items())),
+        config.get("operant_plateau_window"),
+        config.get("operant_first_step", 0),
+        votes,
+        config.get("operant_transform") or "",
+    )
+    return _advantages(*settings)(token_level_rewards, response_mask, index)
+
+
+@cache
+def _advantages(
+    strategy: str, schedule: tuple[tuple[str, str], ...], window: int | None, first: int, votes: bool, transform: str
+) -> ScheduledAdvantages:
+    """One estimator for all steps of a run: verl calls a function, which has no place for the steps so far."""
+    return ScheduledAdvantages(
+        strategy,
+        schedule=dict(schedule),
+        plateau_window=window,
+        first_step=first,
         votes_in_reward=votes,
-        transform=Transform.parse(text) if text else None,
+        transform=transform,
     )
 
 
