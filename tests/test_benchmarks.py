@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from operant import Majority, Outcomes, PassAt, Threshold, curve, parse, strategies
+from operant.hf import AlignedSFTTrainer
 from operant.published import audit
 from operant.published.rules import credit_of, grpo, passk_training, pkpo_sloo_minus_one
 from operant.strategies import Strategy
@@ -192,10 +194,22 @@ def test_both_trainers_of_a_pair_do_the_same_work(benchmark, tmp_path: Path, pai
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("pair", "aligned"), [("long", False), ("long", True), ("long-trl", False)])
+def test_trainers_of_long_prompts_take_their_steps(benchmark, monkeypatch, tmp_path: Path, pair, aligned) -> None:
+    training = benchmark("training")
+    monkeypatch.setattr(training, "LONG", {"vocabulary": 64, "prompt": 8, "answer": 2, "batch": 2})
+    trainer = training.trainer(pair, aligned, training.Size("embedded", 1), str(tmp_path))
+    assert isinstance(trainer, AlignedSFTTrainer) == aligned
+    result = trainer.train()
+    per_token = result.training_loss / (2 if aligned else 1)  # -log S of two random tokens is about their cross-entropy
+    assert result.global_step == 2 and per_token == pytest.approx(math.log(64), abs=1.5)
+
+
+@pytest.mark.slow
 def test_training_costs_print(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
     training = benchmark("training")
     row = training.compare("sft", training.Size("embedded", 2, rows=8), 1)
-    assert row.stock > 0 and row.ours > 0
+    assert row.stock > 0 and row.ours > 0 and row.ratios == [row.ours / row.stock]
     training.table([row])
     assert f"{row.ours / row.stock:8.3f}" in capsys.readouterr().out
 
