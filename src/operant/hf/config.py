@@ -206,6 +206,8 @@ class PlanConfig:
             mixture is one point. Default: those of pass, maj, best and pass^ that the rollouts allow.
         budgets: budgets N of the curves, at most M. Default: powers of two.
         price: cost of one sample in units of the reward (0.001: 10 samples must gain one point).
+        transform: g of the training objective E g(V), as in operant train: log:0.1, arcsin or logit:0.1. The signals
+            and the mixture are those of g; values, gains and dead groups do not depend on it. Empty: none.
         confidence: confidence level of the intervals.
         verifier: verifier for rollouts without a reward, as in operant evaluate.
         seed: seed of the bootstrap and of the random subsets.
@@ -217,6 +219,7 @@ class PlanConfig:
     strategies: list[str] | None = None
     budgets: list[int] | None = None
     price: float = 0.0
+    transform: str = ""
     confidence: float = 0.95
     verifier: str = "math"
     seed: int = 0

@@ -11,11 +11,13 @@ import torch
 
 from operant import credit
 from operant.core.checks import BudgetError, DataError, InputError, OperantError
-from operant.core.record import read_records
+from operant.core.record import read_records, write_records
+from operant.estimators import Transform
 from operant.hf.config import PlanConfig
 from operant.hf.rollouts.families import needs_verifier
 from operant.hf.rollouts.plan import plan, resampled
 from operant.hf.rollouts.signals import BINS, bin_of, compare_signals, dead_share
+from operant.report import summary_table
 from operant.strategies import Outcomes, parse
 from tests import slow
 from tests.hf.rollouts.plan_data import draws_of, planned, records_of, rollouts, successes
@@ -263,3 +265,38 @@ def test_shares_are_of_the_exact_credit():
     for name in ("maj@4", "best@8", "pass^2"):
         signal = credit(parse(name), outcomes).abs().sum(-1)
         assert [p["signal"][name] for p in prompts] == pytest.approx((signal / signal.sum()).tolist())
+
+
+def test_a_transform_changes_the_signals_and_not_the_values_or_the_dead_groups():
+    outcomes = successes([0, 1, 1, 2, 4, 7, 8, 8], 8)
+    plain, _ = planned(outcomes, strategies=["pass@4"])
+    records, prompts = planned(outcomes, strategies=["pass@4"], transform=Transform("log", 0.1))
+    kinds = ("rollouts", "curve")
+    assert [r for r in records if r["kind"] in kinds] == [r for r in plain if r["kind"] in kinds]
+    before, after = (records_of(found, "signal", "pass@N") for found in (plain, records))
+    assert [s["dead"] for s in before] == [s["dead"] for s in after]
+    assert before[1]["bins"] != pytest.approx(after[1]["bins"])
+    draws = [[(r, -1, 0.0) for r in row] for row in outcomes.reward.tolist()]
+    without = [[float(slow.u(slow.any_success, [*d[:i], *d[i + 1 :]], 2)) for i in range(8)] for d in draws]
+    g = [[math.log(u + 0.1) for u in row] for row in without]
+    size = [sum(abs(sum(row) / 8 - x) for x in row) for row in g]
+    assert [p["signal"]["pass@2"] for p in prompts] == pytest.approx([x / sum(size) for x in size])
+    (best,) = (r for r in records if r["kind"] == "recommendation")
+    assert best["transform"] == "log:0.1" and best["train"]
+
+
+def test_a_plan_carries_the_transform_and_warns_of_a_vote(tmp_path):
+    path = tmp_path / "rollouts.jsonl"
+    rows = []
+    for i in range(39):
+        right = 3 + i % 3  # of 8; the wrong answers differ, so a vote gains
+        rows += [
+            {"prompt": i, "reward": float(j < right), "answer": "7" if j < right else str(10 + j)} for j in range(8)
+        ]
+    write_records(path, rows)
+    folder = plan(PlanConfig(path, tmp_path / "plan", strategies=["maj@4"], transform="log:0.1"))
+    table = summary_table(folder)
+    assert "train for it with --transform log:0.1, M = " in table
+    assert "From a start like this one, 50.0 % right answers: training for maj@4 is known to lose" in table
+    with pytest.raises(OperantError, match=r"expected a transform such as log:0.02"):
+        plan(PlanConfig(path, tmp_path / "other", transform="sqrt"))

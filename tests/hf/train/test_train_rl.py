@@ -6,19 +6,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForSequenceClassification
 from trl import GRPOConfig, GRPOTrainer, RLOOTrainer
 
 from operant.core.checks import BudgetError, DataError, InputError, OperantError
-from operant.core.record import read_records
+from operant.core.record import read_records, write_records
 from operant.hf.config import TrainConfig
 from operant.hf.folder import exact_columns
 from operant.hf.rollouts.policy import Policy, embedded_model, embedded_tokenizer, encode
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
 from operant.hf.rollouts.rewardmodel import RewardModel
 from operant.hf.train import rl_job as rl_run
+from operant.hf.train import run as train_run
 from operant.hf.train.evaluator import exact_metrics, sampled_columns
 from operant.hf.train.recorder import Recorder
 from operant.hf.train.run import make_jobs
@@ -266,3 +268,29 @@ def test_a_prompt_without_an_answer_needs_a_sampled_evaluation(config, monkeypat
     checked(replace(config, eval_rollouts=4))
     with pytest.raises(DataError, match="training prompts have no answer"):
         checked(replace(config, eval_rollouts=4, warm_steps=1))
+
+
+def test_a_vote_is_warned_of_before_the_first_step_and_once_more_when_the_start_is_known(config, monkeypatch, capsys):
+    class Started(Exception):
+        pass
+
+    def stop(*_, **__):
+        raise Started
+
+    monkeypatch.setattr(train_run, "worker_pool", stop)
+    for strategies, warned in ((["maj@4"], True), (["pass@4"], False)):
+        folder = config.output_dir.parent / strategies[0]
+        asked = replace(config, strategies=strategies, output_dir=folder)
+        with pytest.raises(Started):
+            train_run.run_training(asked)
+        told = capsys.readouterr().out
+        assert ("From starts of 5 to 60 % right answers: training for maj@4 is known to lose" in told) == warned
+        job = make_jobs(asked)[0]
+        write_records(job.record, [{"kind": "evaluation", "step": 0, "curve": {"pass@1": {"value": 0.125}}}])
+        (job.folder / "prompts.jsonl").write_text("")
+        train_run._advise_after(job, asked, Console())
+        told = capsys.readouterr().out
+        assert ("note: From a start like this one, 12.5 % right answers" in told) == warned
+        assert warned or not told
+        train_run._advise_after(replace(job, seed=5), asked, Console())
+        assert not capsys.readouterr().out

@@ -20,6 +20,7 @@ from operant.core.bootstrap import resampled_means
 from operant.core.checks import BudgetError, DataError, InputError
 from operant.core.record import claim_folder, extend_records, read_records, write_records
 from operant.core.rng import numpy_generator
+from operant.estimators.transform import Transform
 from operant.hf.config import PlanConfig, config_dict
 from operant.hf.rollouts.families import StrategyFamily, families_of, needs_verifier
 from operant.hf.rollouts.recommend import Evidence, MeasuredFamily, quantiles, recommend
@@ -73,6 +74,7 @@ def _write(config: PlanConfig, rows: list[dict[str, Any]]) -> None:
         strategies=None if config.strategies is None else [parse(text) for text in config.strategies],
         budgets=config.budgets,
         price=config.price,
+        transform=Transform.parse(config.transform) if config.transform else None,
         confidence=config.confidence,
         seed=config.seed,
     )
@@ -88,6 +90,7 @@ def make_plan(
     strategies: Sequence[Strategy] | None = None,
     budgets: Sequence[int] | None = None,
     price: float = 0.0,
+    transform: Transform | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -99,12 +102,14 @@ def make_plan(
         strategies: one member of each family to compare. Default: pass, maj, best and pass^, where the rollouts allow.
         budgets: of the curves, at most M. Default: powers of two.
         price: of one sample, in reward.
+        transform: g of the training objective E g(V). It weighs prompts anew, so it changes the signals and the
+            overlap. A group is dead for g exactly if it is for V, because g increases.
         confidence: level of the intervals.
         seed: of the bootstrap and of the random subsets.
 
     Raises:
         BudgetError: for fewer than 4 rollouts a prompt, or larger budgets than M.
-        InputError: for two members of one family.
+        InputError: for two members of one family, or values outside the domain of the transform.
     """
     if outcomes.m < _LEAST:
         raise BudgetError(
@@ -120,14 +125,15 @@ def make_plan(
     jobs = [(f, n) for f in families for n in f.budgets if 2 * n <= outcomes.m]
     for family, n in track(jobs, "credits"):
         s = family.at(n)
-        weights = credit(s, outcomes)
+        weights = credit(s, outcomes, transform=transform)
         shares[str(s)] = share = signal_shares(weights)
         dead = dead_shares(s, outcomes, weights, seed=seed)
         about = {"kind": "signal", "strategy": family.label, "n": n, "name": str(s)}
         about |= {"dead": dead, "exact": counts_successes(s, outcomes)}
         records.append(about | spread(share, rate, ids))
-    evidence = _evidence(outcomes, rate, price=price, confidence=confidence, seed=seed)
-    records += [{"kind": "recommendation", **vars(advice)} for advice in recommend(measured, evidence)]
+    evidence = _evidence(outcomes, rate, price=price, transform=transform, confidence=confidence, seed=seed)
+    with_g = {"transform": None if transform is None else str(transform)}
+    records += [{"kind": "recommendation", **vars(advice), **with_g} for advice in recommend(measured, evidence)]
     prompts = [
         {"prompt": p, "rate": rate[i].item(), "signal": {k: s[i].item() for k, s in shares.items()}}
         for i, p in enumerate(ids)
@@ -154,7 +160,9 @@ def _measured(families: Sequence[StrategyFamily], outcomes: Outcomes, seed: int)
     ]
 
 
-def _evidence(outcomes: Outcomes, rate: Tensor, *, price: float, confidence: float, seed: int) -> Evidence:
+def _evidence(
+    outcomes: Outcomes, rate: Tensor, *, price: float, transform: Transform | None, confidence: float, seed: int
+) -> Evidence:
     """What the rules of the recommendation need to know of these rollouts."""
     one = PassAt(1) if outcomes.binary else BestOf(1)  # either is worth the mean reward
     same = (outcomes.reward == outcomes.reward[:, :1]).all(-1)
@@ -169,7 +177,9 @@ def _evidence(outcomes: Outcomes, rate: Tensor, *, price: float, confidence: flo
         never=int((same & ~earns).sum()),
         always=int((same & earns).sum()),
         dead=lambda s, m: dead_share(s, outcomes, m, seed=seed),
-        overlap=lambda s: compare_signals(credit(one, outcomes), credit(s, outcomes), rate),
+        overlap=lambda s: compare_signals(credit(one, outcomes), credit(s, outcomes, transform=transform), rate),
+        rate=outcomes.reward.double().mean().item() if outcomes.binary else None,
+        transform=transform,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from operant.estimators.transform import Transform
+from operant.objectives.evidence import advice as known
 from operant.strategies import Mixture, Strategy
 
 # Differences of means below this are 0. It is far above the rounding of a float64 mean, and far below the share of one
@@ -88,6 +90,8 @@ class Evidence:
         dead: share of dead groups of a strategy at m <= M rollouts.
         overlap: overlap of its signal with that of one sample, and whether it lies on less solved prompts; None
             where one of them has no signal.
+        rate: share of right rollouts; None if rewards are not binary.
+        transform: g of the training objective; None is V itself.
     """
 
     prompts: int
@@ -100,6 +104,8 @@ class Evidence:
     always: int
     dead: Callable[[Strategy, int], float]
     overlap: Callable[[Strategy], tuple[float, bool] | None]
+    rate: float | None = None
+    transform: Transform | None = None
 
 
 def quantiles(draws: Tensor, confidence: float) -> tuple[float, float]:
@@ -117,8 +123,8 @@ def recommend(families: Sequence[MeasuredFamily], evidence: Evidence) -> list[Ad
        because maj@2 is worth exactly maj@1. N <= M/2, so that training groups of 2N can be measured.
     2. The family with the highest value at its N, less price * samples, is deployed. If its N has not moved, there is
        nothing to gain from more samples.
-    3. The objective is the same strategy. If its signal overlaps with that of one sample by less than half and lies on
-       less solved prompts, often solved prompts would have no signal and could drift: then it is a mixture.
+    3. The objective is the same strategy, of the transform if there is one. If its signal overlaps with that of one
+       sample by less than half and lies on less solved prompts, often solved prompts could drift: it is a mixture.
     4. M is the smaller of 2N and 4N with at most half of the groups dead; else it is 4N, with a reason. If all
        groups are dead at 2N, at 4N and with all rollouts, there is nothing to train for.
 
@@ -182,7 +188,13 @@ def _advise(ranked: Sequence[tuple[MeasuredFamily, int]], evidence: Evidence) ->
         reasons += [*_rival(ranked, evidence), *_why_no_more(c, j, evidence), _why_dead(train, evidence)]
         return Advice("", "nothing to train for", str(s), c.label, None, s.n, None, tuple(reasons))
     m, why_m = _group(train, s.n, evidence)
-    reasons += [*_rival(ranked, evidence), *_why_no_more(c, j, evidence), why_train, why_m]
+    reasons += [
+        *_rival(ranked, evidence),
+        *_why_no_more(c, j, evidence),
+        why_train,
+        why_m,
+        *known("grpo", [train], evidence.rate),
+    ]
     return Advice("", "train", str(s), c.label, str(train), s.n, m, tuple(r for r in reasons if r))
 
 
@@ -226,7 +238,8 @@ def _objective(s: Strategy, evidence: Evidence) -> tuple[Strategy, str]:
     if compared is None:
         return s, ""
     overlap, on_less_solved = compared
-    same = f"Over prompts, the gradients of {s} and {evidence.one} overlap by {_percent(overlap)} %"
+    under = "" if evidence.transform is None else f" under {evidence.transform}"
+    same = f"Over prompts, the gradients of {s}{under} and {evidence.one} overlap by {_percent(overlap)} %"
     if overlap >= _LEAST_OVERLAP:
         return s, f"{same}, half or more: no mixture is needed."
     if not on_less_solved:

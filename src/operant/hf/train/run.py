@@ -23,6 +23,9 @@ from operant.hf.train.job import Job
 from operant.hf.train.run_job import check_jobs, run_job
 from operant.hf.train.settings import checked
 from operant.hf.workers import barrier, is_main, launched, worker_pool
+from operant.objectives.evidence import advice
+from operant.objectives.groups import EXACT, EXTRAPOLATED
+from operant.strategies import parse
 
 LOOSE = ("resume", "jobs", "threads", "output_dir")
 """Settings that may differ when a run is resumed, because they do not change its results."""
@@ -70,6 +73,8 @@ def _train(config: TrainConfig) -> None:
     if is_main():
         write_text(folder / SETTINGS, json.dumps(config_dict(config), indent=2) + "\n")
     jobs = make_jobs(config)
+    if not all(job.done for job in jobs):
+        _advise(config, _start(jobs[0]), console)
     waiting = [job for job in jobs if not job.done]
     for job in jobs:
         if job.done and is_main():
@@ -87,6 +92,32 @@ def _train(config: TrainConfig) -> None:
             pool.submit(check_jobs, jobs, config).result()
             with _bars(console) as bars:
                 _run(waiting, config, pool, bars)
+
+
+def _advise(config: TrainConfig, start: float | None, console: Console, *, again: bool = False) -> None:
+    """Print what is known against the strategies of the run; ``again``: only what the start adds to it."""
+    if config.form not in (EXACT, EXTRAPOLATED):  # a published rule is trained to compare with
+        return
+    strategies = [parse(text) for text in (*config.strategies, *(config.strategy_schedule or {}).values())]
+    before = advice(config.method, strategies) if again else []
+    for text in advice(config.method, strategies, start):
+        if text not in before:
+            console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _advise_after(job: Job, config: TrainConfig, console: Console) -> None:
+    """The same once the first warm start has measured the success rate, before its branches start."""
+    if job.role == "warm" and job.seed == config.seeds[0]:
+        _advise(config, _start(job), console, again=True)
+
+
+def _start(warm: Job) -> float | None:
+    """The share of right answers after the warm start; None before its evaluation, or if it was not measured."""
+    if not warm.done:
+        return None
+    curves = [r["curve"] for r in read_records(warm.record) if r["kind"] == "evaluation"]
+    point = curves[-1].get("pass@1") if curves else None
+    return None if point is None else point["value"]
 
 
 def make_jobs(config: TrainConfig) -> list[Job]:
@@ -137,6 +168,7 @@ def _run_here(jobs: list[Job], config: TrainConfig, bars: Progress) -> None:
             stop.set()
             watch.join()
         _finish(job, bar, bars, future)
+        _advise_after(job, config, bars.console)
 
 
 def _watch(job: Job, bar: TaskID, bars: Progress, stop: Event) -> None:
@@ -157,6 +189,7 @@ def _run(waiting: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, bar
         for future in finished:
             job, bar = running.pop(future)
             _finish(job, bar, bars, future)
+            _advise_after(job, config, bars.console)
 
 
 def _bar(job: Job, bars: Progress) -> TaskID:

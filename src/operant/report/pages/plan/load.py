@@ -100,6 +100,7 @@ def headline(advice: Record) -> str:
         text = f"deploy {advice['deploy']}. Training would have no signal, because every group of rollouts is dead."
     else:
         what = "train for it" if advice["train"] == advice["deploy"] else f"train for {advice['train']}"
+        what += f" with --transform {advice['transform']}" if advice.get("transform") else ""
         text = f"deploy {advice['deploy']}, {what}, M = {advice['m']} rollouts a prompt."
     text = f"{advice['case']}: {text}" if advice["case"] else text
     return text[:1].upper() + text[1:]

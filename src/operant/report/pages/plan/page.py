@@ -41,8 +41,8 @@ def build(plan: SavedPlan) -> Page:
 
 def _advice_section(advice: Record) -> str:
     reasons = "".join(f"<li>{escape(r)}</li>" for r in advice["reasons"])
-    fields = {"deploy": "deploy", "train for": "train", "N": "n", "M": "m"}
-    known = {text: str(advice[key]) for text, key in fields.items() if advice[key] is not None}
+    fields = {"deploy": "deploy", "train for": "train", "transform": "transform", "N": "n", "M": "m"}
+    known = {text: str(advice[key]) for text, key in fields.items() if advice.get(key) is not None}
     first, *rest = known.values() or [""]
     chosen = table([*known], [row(first, map(cell, rest))]) if known else ""
     title = f"Recommendation {advice['case']}".strip()
