@@ -16,7 +16,7 @@ from operant.strategies.mixture import Mixture
 from operant.strategies.ranking import BestOf
 from operant.strategies.votes.majority import Majority
 
-Verdict = Literal["loses", "risky", "level", "wins", "try first"]
+Conclusion = Literal["loses", "risky", "level", "wins", "try first"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Finding:
     family: type[Strategy]
     methods: tuple[str, ...]
     starts: tuple[float, float]
-    verdict: Verdict
+    verdict: Conclusion
     told: str
     instead: str
     source: str

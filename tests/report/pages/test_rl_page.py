@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,20 @@ def test_a_schedule_counts_the_strategy_that_came_later(tmp_path: Path) -> None:
     page = rendered(tmp_path)
     first = charts(page)["rollouts-0"]
     assert points(first)[NAME][11] == pytest.approx(100 * (0.9 + 0.11) / 2)
+
+
+def test_the_notes_say_where_a_plateau_was_reached(tmp_path: Path) -> None:
+    path = rl_run(tmp_path) / "seed-0/job-2/record.jsonl"
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    report_runs.lines(path, [r | ({"plateau_step": 12.0} if r.get("step", 0) > 12 else {}) for r in records])
+    assert not [note for note in notes(load_run(tmp_path)) if "plateau" in note], "the run asked for none"
+    run = load_run(tmp_path)
+    asked = {"kind": "run", "config": {"strategy_schedule": {"plateau": "maj@4"}}}
+    run = replace(run, source=replace(run.source, records=(*run.source.records, asked)))
+    assert [note for note in notes(run) if "plateau" in note] == [
+        f"{NAME}, seed 0: plateau at step 12, from there on the strategy was maj@4.",
+        f"{NAME}, seed 1: no plateau was reached, so maj@4 was not trained for.",
+    ]
 
 
 def test_a_supervised_run_has_no_rollouts(tmp_path: Path) -> None:

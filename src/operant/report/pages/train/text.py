@@ -115,7 +115,7 @@ def cautions(run: SavedRun) -> list[tuple[str, str]]:
 
 def notes(run: SavedRun) -> list[str]:
     """What is missing from the run, and what its intervals leave out."""
-    found = list(run.warnings)
+    found = [*run.warnings, *_plateaus(run)]
     if run.unfinished:
         names = ", ".join(run.unfinished)
         found.append(f"Not finished and left out of every number (no prompts.jsonl): {names}.")
@@ -133,6 +133,20 @@ def notes(run: SavedRun) -> list[str]:
         elif len(both) < len(run.seeds):
             listed = ", ".join(map(str, sorted(both)))
             found.append(f"Gains of {label} are paired on seeds {listed} of {len(run.seeds)}.")
+    return found
+
+
+def _plateaus(run: SavedRun) -> list[str]:
+    """Where the strategy of every branch with a plateau in its schedule changed."""
+    later = (run.source.config.get("strategy_schedule") or {}).get("plateau")
+    found: list[str] = []
+    for job in run.jobs if later else ():
+        steps = [s["plateau_step"] for s in job.steps if s.get("plateau_step") is not None]
+        name = f"{job.label}, seed {job.seed}"
+        if job.label in run.trained and steps:
+            found.append(f"{name}: plateau at step {steps[0]:.0f}, from there on the strategy was {later}.")
+        elif job.label in run.trained:
+            found.append(f"{name}: no plateau was reached, so {later} was not trained for.")
     return found
 
 
