@@ -17,23 +17,26 @@ def said(method: str, text: str, start: float | None = None) -> list[str]:
 def test_a_vote_from_a_start_that_was_measured_is_warned_of(method: str, start: float) -> None:
     (text,) = said(method, "maj@16", start)
     assert text == (
-        f"From a start like this one, {100 * start:.1f} % right answers: training for maj@16 is known to lose: its "
-        "exact credit ended below GRPO at the vote itself. Train for pass@1 or pass@N, and deploy the vote."
+        f"Training for maj@16 is known to lose from a start like this one ({100 * start:.1f} % right answers): its exact "
+        "credit ended below GRPO at the vote itself. Train for pass@1 or pass@N, and deploy the vote."
     )
 
 
 def test_a_start_that_is_unknown_or_was_not_measured_gets_the_range() -> None:
     (unknown,) = said("grpo", "maj@8")
-    assert unknown.startswith("From starts of 5 to 60 % right answers: training for maj@8 is known to lose")
+    assert unknown.startswith("Training for maj@8 is known to lose from starts of 5 to 60 % right answers: its")
     (far,) = said("grpo", "maj@8", 0.9)
-    assert far.startswith("From starts of 5 to 60 % right answers, and 90.0 % was not measured: training for maj@8")
+    assert "from starts of 5 to 60 % right answers (90.0 %, as here, was not measured): its" in far
 
 
 def test_best_of_n_is_called_risky_and_a_vote_in_a_mixture_is_found() -> None:
     (best,) = said("grpo", "best@8", 0.3)
-    assert "is risky: its exact credit lost all valid samples with two seeds of five on proteins" in best
+    assert (
+        "is risky from a start like this one (30.0 % right answers): its exact credit lost all valid samples with two seeds of five on proteins"
+        in best
+    )
     (mixed,) = said("rloo", "mix(pass@1:0.5, maj@16:0.5)", 0.2)
-    assert "training for maj@16, a part of mix(pass@1:0.5, maj@16:0.5), is known to lose" in mixed
+    assert mixed.startswith("Training for maj@16, a part of mix(pass@1:0.5, maj@16:0.5), is known to lose")
 
 
 @pytest.mark.parametrize(

@@ -142,12 +142,11 @@ def _text(s: Strategy, part: Strategy, f: Finding, start: float | None) -> str:
     if f.verdict == "try first":
         return f"{s}: {f.instead} {f.told}"
     low, high = f.starts
-    measured = f"{100 * low:.0f} to {100 * high:.0f} % right answers"
-    if start is None or not low <= start <= high:
-        here = "" if start is None else f", and {100 * start:.1f} % was not measured"
-        where = f"From starts of {measured}{here}"
-    else:
-        where = f"From a start like this one, {100 * start:.1f} % right answers"
-    name = f"training for {part}" if part == s else f"training for {part}, a part of {s},"
+    where = f"from starts of {100 * low:.0f} to {100 * high:.0f} % right answers"
+    if start is not None and low <= start <= high:
+        where = f"from a start like this one ({100 * start:.1f} % right answers)"
+    elif start is not None:
+        where += f" ({100 * start:.1f} %, as here, was not measured)"
+    name = f"{part}" if part == s else f"{part}, a part of {s},"
     doubt = "is known to lose" if f.verdict == "loses" else "is risky"
-    return f"{where}: {name} {doubt}: {f.told}. {f.instead}"
+    return f"Training for {name} {doubt} {where}: {f.told}. {f.instead}"

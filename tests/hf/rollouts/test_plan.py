@@ -297,6 +297,6 @@ def test_a_plan_carries_the_transform_and_warns_of_a_vote(tmp_path):
     folder = plan(PlanConfig(path, tmp_path / "plan", strategies=["maj@4"], transform="log:0.1"))
     table = summary_table(folder)
     assert "train for it with --transform log:0.1, M = " in table
-    assert "From a start like this one, 50.0 % right answers: training for maj@4 is known to lose" in table
+    assert "Training for maj@4 is known to lose from a start like this one (50.0 % right answers)" in table
     with pytest.raises(OperantError, match=r"expected a transform such as log:0.02"):
         plan(PlanConfig(path, tmp_path / "other", transform="sqrt"))

@@ -284,13 +284,13 @@ def test_a_vote_is_warned_of_before_the_first_step_and_once_more_when_the_start_
         with pytest.raises(Started):
             train_run.run_training(asked)
         told = capsys.readouterr().out
-        assert ("From starts of 5 to 60 % right answers: training for maj@4 is known to lose" in told) == warned
+        assert ("Training for maj@4 is known to lose from starts of 5 to 60 % right answers: its" in told) == warned
         job = make_jobs(asked)[0]
         write_records(job.record, [{"kind": "evaluation", "step": 0, "curve": {"pass@1": {"value": 0.125}}}])
         (job.folder / "prompts.jsonl").write_text("")
         train_run._advise_after(job, asked, Console())
         told = capsys.readouterr().out
-        assert ("note: From a start like this one, 12.5 % right answers" in told) == warned
+        assert ("is known to lose from a start like this one (12.5 % right answers)" in told) == warned
         assert warned or not told
         train_run._advise_after(replace(job, seed=5), asked, Console())
         assert not capsys.readouterr().out
