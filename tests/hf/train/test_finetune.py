@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from operant.core.checks import DataError
 from operant.hf.rollouts.policy import Encoded, byte_policy
 from operant.hf.train.finetune import finetune, sorted_batches
 from operant.hf.train.muon import MuonAdamW
@@ -28,6 +29,15 @@ def test_a_policy_learns_its_rows_and_leaves_nothing_behind(tmp_path):
     assert seen == history and [step for step, _ in history] == list(range(1, 31))
     assert history[-1][1] < 0.3 < history[0][1] and not policy.model.training
     assert torch.equal(torch.get_rng_state(), state) and not list(tmp_path.glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("steps", [2, 3])  # seen in the weights; seen in the loss (the first step has rate 0)
+def test_a_training_that_diverges_names_its_learning_rate(steps):
+    torch.set_num_threads(1)
+    policy = byte_policy(seed=1, hidden=16, layers=1)
+    rows = [Encoded([40, 41], [42, 1]), Encoded([50, 51], [52, 1])]
+    with pytest.raises(DataError, match=r"diverged by step 2: .* a learning_rate smaller than 1e\+60"):
+        finetune(policy, rows, steps=steps, batch_size=2, learning_rate=1e60)
 
 
 def test_batches_are_rows_in_order_sorted_by_length():

@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 
+from operant.core.checks import DataError, InputError
 from operant.core.rng import numpy_generator
 from operant.hf.folder import quiet
 from operant.hf.rollouts.policy import Encoded, Policy
@@ -72,6 +73,9 @@ def finetune(
         folder: where checkpoints lie. A run that is started again there goes on from its newest whole checkpoint.
         save_steps: steps between checkpoints; 0 for none.
         progress: called with step and loss.
+
+    Raises:
+        DataError: if the training diverges.
     """
     cuda = policy.device.type == "cuda"
     streams = torch.random.fork_rng(devices=[policy.device] if cuda else [])  # the trainer seeds the global ones
@@ -126,7 +130,14 @@ def finetune(
         if folder is not None and save_steps:
             go_back(folder, folder / "record.jsonl", last=steps)
             start = newest(folder)
-        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(start) if start else None)
+        except InputError as error:  # the loss refuses what is not finite; after a step, the rate is to blame
+            if trainer.state.global_step:
+                raise _diverged(trainer.state.global_step, learning_rate) from error
+            raise
+        if not all(bool(p.isfinite().all()) for p in policy.model.parameters()):
+            raise _diverged(steps, learning_rate)
         history = [(int(log["step"]), float(log["loss"])) for log in trainer.state.log_history if "loss" in log]
         if folder is not None:
             clear(folder)
@@ -134,6 +145,13 @@ def finetune(
     policy.model.__dict__.pop("forward", None)
     policy.model.eval()
     return history
+
+
+def _diverged(step: int, learning_rate: float) -> DataError:
+    return DataError(
+        f"the training diverged by step {step}: the model no longer gives finite numbers. Train again with a "
+        f"learning_rate smaller than {learning_rate:g}; a run with a folder needs a new one."
+    )
 
 
 def sorted_batches(
