@@ -17,8 +17,8 @@ from operant.language.command.spreadsheet import STEPS
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/language.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^(<!-- trained -->\n)?```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
-LONG = "steps=2000"
-"""The setting of the training that takes two and a half minutes."""
+LONG = ("steps=2000", '"steps": 300')
+"""The settings of the trainings that take two and a half minutes and half a minute."""
 
 
 def run(page, folder, *, trained):
@@ -34,8 +34,9 @@ def run(page, folder, *, trained):
 
 
 def test_the_code_runs(tmp_path):
-    assert PAGE.count(LONG) == 1
-    names = run(PAGE.replace(LONG, "steps=8"), tmp_path, trained=False)
+    assert [PAGE.count(text) for text in LONG] == [1, 1]
+    page = PAGE.replace(LONG[0], "steps=8").replace(LONG[1], '"steps": 8')
+    names = run(page, tmp_path, trained=False)
     assert (tmp_path / "steps" / "bank.jsonl").is_file() and (tmp_path / "target.jsonl").is_file()
     cells = names["cells"][:50]
     assert names["STEPS"].keys() == STEPS.keys()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from run import QUERIES, SUPPORTS, drawn, fitted, score
+from run import ALONE, QUERIES, SUPPORTS, drawn, fitted, score
 
 from operant.core.record import append_record
 from operant.language import (
@@ -53,14 +53,17 @@ def others(seed: int) -> dict[str, Callable[[str], str]]:
 
 
 def applicability(model: LanguageExtrapolator, out: Path, seed: int, size: int) -> None:
-    """Mean log-probability of a support under the best candidate, of tasks of other kinds. run.py has the pairs'."""
+    """What the supports of tasks of other kinds say, run and by the model alone. run.py has the same of the pairs."""
     for instance in range(size // 8):
         rng = np.random.default_rng(instance)
         words = rng.choice(WORDS, SUPPORTS, replace=False).tolist()
         sums = [f"{a}+{b}" for a, b in rng.integers(10, 500, (SUPPORTS, 2)).tolist()]
         for name, run in others(instance).items():
-            found = model.adapt([(x, run(x)) for x in (sums if name == "sum" else words)]).applicability()
-            append_record(out, "other", seed=seed, task=name, log_p=found.log_p, applies=found.applies)
+            pairs = [(x, run(x)) for x in (sums if name == "sum" else words)]
+            found, alone = model.adapt(pairs).applicability(), model.adapt(pairs, likelihood="model").applicability()
+            told = {f"log_p, {ALONE}": alone.log_p, f"refused, {ALONE}": not alone.applies}
+            about = {"log_p": found.log_p, "given": found.given, "refused": not found.applies}
+            append_record(out, "other", seed=seed, task=name, **about, **told)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,10 @@ LISTED: dict[int, list[Candidate]] = {}
 
 
 def depth_three(model: LanguageExtrapolator, bank: TextBank, out: Path, seed: int, size: int) -> None:
-    """Chains of three as targets: exhaustive search, beam search and symbolic search with the same supports."""
+    """Chains of three as targets: exhaustive search, beam search and symbolic search with the same supports.
+
+    Both searches are by the model's likelihood; with that of functions, they are symbolic search.
+    """
     model.relation_ = Chains(depth=3)
     candidates, targets = model.relation_.candidates(model.bank_), string_chains(bank, depth=3).targets
     for i in np.random.default_rng(6).permutation(len(targets))[:size]:
@@ -91,7 +97,7 @@ def depth_three(model: LanguageExtrapolator, bank: TextBank, out: Path, seed: in
         row |= score({"symbolic": agree[0] if agree else [None] * QUERIES, "oracle chain": true}, truth)
         for name, limit in (("exhaustive", EVERY), ("beam", 1)):
             model.search_limit, start = limit, time.process_time()
-            task = model.adapt(supports)
+            task = model.adapt(supports, likelihood="model")
             found = {f"{name} run": task.predict(queries, execute="run"), f"{name} model": task.predict(queries)}
             scored = int((~np.isnan(task.posterior.log_p)).sum())
             row |= score(found, truth) | {f"{name} texts": scored, f"{name} cpu": time.process_time() - start}
@@ -116,28 +122,37 @@ def gym(folder: Path, out: Path, seed: int, steps: int) -> None:
 
 
 def summary(folder: Path) -> None:
-    """AUC of held-out pairs against other tasks with its interval over both, and the means of the other parts."""
+    """AUC of held-out pairs against other tasks with its interval over both, and the means of the other parts.
+
+    The product compares by whether a candidate gives every support when it is run, then by the model's likelihood.
+    """
     rows = [json.loads(line) for line in (folder / "limits.jsonl").read_text().splitlines()]
     pairs = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     rng = np.random.default_rng(0)
     for seed in sorted({r["seed"] for r in rows if r["kind"] == "other"}):
-        known = np.array([r["log_p"] for r in pairs if r["kind"] == "target" and r["seed"] == seed])
+        same = [r for r in pairs if r["kind"] == "target" and r["seed"] == seed]
         other = [r for r in rows if r["kind"] == "other" and r["seed"] == seed]
-        strange = np.array([r["log_p"] for r in other])
-        draws = [_auc(rng.choice(known, len(known)), rng.choice(strange, len(strange))) for _ in range(1000)]
-        low, high = np.quantile(draws, (0.025, 0.975))
-        refused = 1 - np.mean([r["applies"] for r in other])
-        print(f"seed {seed}: AUC {_auc(known, strange):.3f} ({low:.3f} to {high:.3f}), {len(known)} pairs, ", end="")
-        print(f"{len(strange)} others, {refused:.0%} of them refused")
-        for name in others(0):
-            of = np.array([r["log_p"] for r in other if r["task"] == name])
-            print(f"  {name:20} AUC {_auc(known, of):.3f}")
+        for how in ("", f", {ALONE}"):
+            known, strange = _evidence(same, how), _evidence(other, how)
+            draws = [_auc(rng.choice(known, len(known)), rng.choice(strange, len(strange))) for _ in range(1000)]
+            low, high = np.quantile(draws, (0.025, 0.975))
+            print(f"seed {seed}{how}: AUC {_auc(known, strange):.3f} ({low:.3f} to {high:.3f}), ", end="")
+            refused = [np.mean([r[f"refused{how}"] for r in some]) for some in (other, same)]
+            print(f"refused {refused[0]:.0%} of {len(other)} others and {refused[1]:.1%} of {len(same)} pairs")
+            for name in others(0):
+                of = _evidence([r for r in other if r["task"] == name], how)
+                print(f"  {name:20} AUC {_auc(known, of):.3f}")
     for kind in ("depth 3", "gym"):
         for name, value in next((r for r in rows if r["kind"] == kind), {}).items():
             if isinstance(value, (int, float)) and name not in ("time", "seed"):
                 values = [r[name] for r in rows if r["kind"] == kind]
                 low, high = np.quantile(rng.choice(values, (2000, len(values))).mean(1), (0.025, 0.975))
                 print(f"{kind:8} {name:18} {np.mean(values):8.3f}  {low:.3f} to {high:.3f}  {len(values)} targets")
+
+
+def _evidence(rows: list[dict[str, Any]], how: str) -> np.ndarray:
+    """The mean log-probability of a support; with functions, 1e6 above it where a candidate gives every support."""
+    return np.array([r[f"log_p{how}"] + 1e6 * (not how and r["given"] == 1) for r in rows])
 
 
 def _auc(known: np.ndarray, other: np.ndarray) -> float:
