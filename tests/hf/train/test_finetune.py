@@ -9,7 +9,7 @@ import torch
 from operant.core.checks import DataError
 from operant.hf.rollouts.policy import Encoded, byte_policy
 from operant.hf.train.finetune import finetune, sorted_batches
-from operant.hf.train.muon import MuonAdamW
+from operant.hf.train.muon import DECAY, MuonAdamW
 
 
 def test_a_policy_learns_its_rows_and_leaves_nothing_behind(tmp_path):
@@ -107,3 +107,16 @@ def test_muon_steps_matrices_of_layers_and_resumes():
     steps([1, 2], again, resumed)
     for a, b in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_weights_of_muon_stay_bounded():
+    """A gradient that keeps its direction: without decay the weights grow by a step each time, with it to 1 / decay."""
+    model = byte_policy(seed=1, hidden=16, layers=1).model
+    matrix = model.model.layers[0].mlp.up_proj.weight
+    optimizer = MuonAdamW(model, lr=0.1)
+    direction = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0))
+    for _ in range(100):
+        matrix.grad = direction.clone()
+        optimizer.step()
+    step = torch.linalg.svdvals(matrix.detach()).max() * DECAY / max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
+    assert 0.5 < step < 1.5  # 100 steps of 1.0 without decay

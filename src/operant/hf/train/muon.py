@@ -10,6 +10,9 @@ from torch.optim import AdamW, Muon, Optimizer
 
 MUON = 10.0
 """Learning rate of Muon over that of AdamW. An update of Muon has singular values near 1, so that 0.03 is usual."""
+DECAY = 0.1
+"""Weight decay of Muon. Without it the weights grow by a step each time: string programs had a loss of 5 after 1,000 of
+10,000 steps and of 20 and 12 after 5,000 (two seeds). With 0.1 the loss was 0.5 after 6,000 steps."""
 
 
 class MuonAdamW(Optimizer):
@@ -32,7 +35,7 @@ class MuonAdamW(Optimizer):
         others = [p for _, p in named if id(p) not in chosen]
         self.parts: list[Optimizer] = []
         if matrices:
-            self.parts.append(Muon(matrices, lr=MUON * lr, weight_decay=0.0))
+            self.parts.append(Muon(matrices, lr=MUON * lr, weight_decay=DECAY))
         if others:
             self.parts.append(AdamW(others, lr=lr, weight_decay=0.0))
         super().__init__([p for _, p in named], {})
