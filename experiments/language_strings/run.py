@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="models and results.jsonl; started again, the run goes on")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="training seeds of the extrapolator")
     parser.add_argument("--flat", type=int, nargs="*", default=[0, 1, 2], help="training seeds of the flat model")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--flat_steps", type=int, default=500, help="prompts are four times as long: equal CPU time")
     parser.add_argument("--targets", type=int, default=180, help="held-out pairs, at most")
     args = parser.parse_args()
