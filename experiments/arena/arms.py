@@ -13,14 +13,16 @@ TASKS = {
     "SFT, few rows": Task("sft", sign="*", warm_steps=100, steps=300),
     "SFT, wrong labels": Task("sft", sign="*", warm_steps=100, wrong=0.3, steps=300),
     "SFT, small model": Task("sft", rows=60000, steps=300, **SMALL),
-    "RL, from 5 %": Task("rl", warm_steps=280, steps=300),
-    "RL, from 20 %": Task("rl", warm_steps=340, steps=300),
-    "RL, from 50 %": Task("rl", warm_steps=420, steps=300),
-    "RL, wrong verdicts": Task("rl", warm_steps=340, wrong=0.3, steps=300),
+    "RL, sums from 5 %": Task("rl", warm_steps=1000, start=0.05, steps=300),
+    "RL, sums from 20 %": Task("rl", warm_steps=1000, start=0.2, steps=300),
+    "RL, sums from 50 %": Task("rl", warm_steps=1000, start=0.5, steps=300),
+    "RL, products": Task("rl", sign="*", warm_steps=300, steps=300),
+    "RL, wrong verdicts": Task("rl", sign="*", warm_steps=300, wrong=0.3, steps=300),
     "RL, small model": Task("rl", rows=20000, steps=300, **SMALL),
 }
 
-RL_RATES, SFT_RATES = (1e-4, 3e-4, 1e-3), (1e-3, 2e-3, 4e-3)
+WARM_RATE = 4e-3
+RL_RATES, SFT_RATES = (1e-3, 3e-3, 1e-2), (2e-3, 4e-3, 8e-3)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Arm:
     @property
     def baseline(self) -> bool:
         """Whether it is a baseline: cross-entropy, or TRL's own."""
-        return self.method not in ("sft", "rl") or (self.method == "sft" and self.strategy == "pass@1")
+        plain = self.strategy == "pass@1" and not self.settings
+        return self.method not in ("sft", "rl") or (self.method == "sft" and plain)
 
     @property
     def rates(self) -> tuple[float, ...]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import operator
 import time
 from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 import torch
-from arms import ARMS, SFT_RATES, TASKS, Arm
+from arms import ARMS, TASKS, WARM_RATE, Arm
 from choose import FRESH, carried
 from tasks import BUDGETS, TEMPERATURES, Row, Task, answers, fresh_model, logits, split, tokens, values
 
@@ -79,8 +80,9 @@ def sft(policy: Policy, rows: list[Row], arm: Arm, rate: float, steps: int, seed
     targets = policy.tokenizer([f"{row.label:02d}" for row in rows])["input_ids"]
     pairs = zip(tokens(policy, rows), targets, strict=True)
     data = Dataset.from_list([{"input_ids": p + t, "labels": [-100] * len(p) + t} for p, t in pairs])
-    args = AlignedSFTConfig(str(folder), strategy=arm.strategy, seed=seed, data_seed=seed, max_steps=steps,
-                            learning_rate=rate, per_device_train_batch_size=200, lr_scheduler_type="linear", **FIXED, **arm.settings)  # fmt: skip
+    settings = FIXED | arm.settings | {"lr_scheduler_type": "linear", "per_device_train_batch_size": 200}
+    settings |= {"seed": seed, "data_seed": seed, "max_steps": steps, "learning_rate": rate}
+    args = AlignedSFTConfig(str(folder), strategy=arm.strategy, **settings)
     run(AlignedSFTTrainer(policy.model, args, processing_class=policy.tokenizer, train_dataset=data), call)
 
 
@@ -101,6 +103,7 @@ def rl(policy: Policy, rows: list[Row], arm: Arm, rate: float, steps: int, seed:
             found.append(AnsweredReward(reward, None if answer is None else str(answer)))
         return found
 
+    right.equivalent = operator.eq  # answers that are the same are one vote
     settings = FIXED | arm.settings | {"output_dir": str(folder), "seed": seed, "max_steps": steps}
     settings |= {"learning_rate": rate, "num_generations": arm.rollouts, "max_completion_length": 2}
     settings |= {"lr_scheduler_type": "constant_with_warmup", "per_device_train_batch_size": arm.prompts * arm.rollouts}
@@ -115,12 +118,12 @@ def rl(policy: Policy, rows: list[Row], arm: Arm, rate: float, steps: int, seed:
 
 
 def run(trainer: Any, call: Any) -> None:
-    """Train, quietly, and call ``call(step)`` after each step."""
+    """Train, quietly, and call ``call(step)`` after each step; True ends the training."""
     from transformers import PrinterCallback, TrainerCallback
 
     class AfterStep(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            call(state.global_step)
+            control.should_training_stop |= bool(call(state.global_step))
             trainer.model.train()
 
     trainer.remove_callback(PrinterCallback)
@@ -133,9 +136,16 @@ def warm_start(folder: Path, name: str, task: Task, seed: int) -> Path:
     """Cross-entropy on prompts of their own: where every arm of a seed starts."""
     place = folder / "warm" / f"{name} {seed}"
     if not (place / "config.json").is_file():
-        policy = fresh_model(task, seed)
-        rows = split(task)["warm"]
-        sft(policy, rows, Arm("sft"), SFT_RATES[-1], task.warm_steps, seed, place / "trainer", lambda step: None)
+        policy, rows = fresh_model(task, seed), split(task)
+
+        def there(step: int) -> bool:
+            if step % 10 or task.start == 1:
+                return False
+            policy.model.eval()
+            log_q = answers(policy, *logits(policy, rows["dev"]), 1.0)
+            return values(log_q, rows["dev"], ["pass@1"])["pass@1"] >= task.start
+
+        sft(policy, rows["warm"], Arm("sft"), WARM_RATE, task.warm_steps, seed, place / "trainer", there)
         policy.save(place)
     return place
 
@@ -151,7 +161,14 @@ def job(folder: Path, key: dict[str, Any], task: Task, arm: Arm) -> dict[str, An
     call = lambda step: watch.look(step) if step % (task.steps // EVALUATIONS) == 0 else None  # noqa: E731
     train = sft if task.method == "sft" else rl
     train(policy, rows["train"], arm, key["rate"], task.steps, 100 + key["seed"], folder / "trainer", call)
-    return key | watch.result() | {"cpu_seconds": round(time.process_time() - begin, 1)}
+    return rounded(key | watch.result() | {"cpu_seconds": time.process_time() - begin})
+
+
+def rounded(x: Any) -> Any:
+    """Numbers with five digits after the point: results are committed."""
+    if isinstance(x, dict):
+        return {k: rounded(v) for k, v in x.items()}
+    return round(x, 5) if isinstance(x, float) else x
 
 
 def fits(task: Task, arm: Arm) -> bool:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from arms import TASKS
-from choose import FRESH, Run, metrics, ranked, screened
+from arms import ARMS, TASKS
+from choose import FRESH, Run, metrics, screened
 from scipy.stats import t as student
 
-KL = (0.02, 0.05, 0.1, 0.2, 0.5)
+KL = (0.2, 0.5, 1.0, 2.0)
 """Budgets of the divergence from the start, nats."""
 BESIDE = ["pass@1", "pass@256", "entropy", "kl"]
 
@@ -48,36 +48,50 @@ def of(lines: list[dict[str, Any]], task: str, run: Run) -> dict[int, dict[str, 
     return {r["seed"]: r for r in lines if (r["task"], r["arm"], r["rate"]) == (task, *run) and r["seed"] in FRESH}
 
 
+def fresh(lines: list[dict[str, Any]], task: str, metric: str) -> list[Run]:
+    """The tuned baseline, then the recipes with as many seeds; rates and baseline are the best on development."""
+    graded = metric.startswith("best")
+    runs = {(r["arm"], r["rate"]) for r in lines if r["task"] == task and ARMS[r["arm"]].graded == graded}
+    seeds = max((len(of(lines, task, run)) for run in runs), default=0)
+    if not seeds:
+        return []
+    values = {
+        run: float(np.mean([r["chosen"][metric]["dev"] for r in found.values()]))
+        for run in runs
+        if len(found := of(lines, task, run)) == seeds
+    }
+    best = {arm: max((run for run in values if run[0] == arm), key=values.__getitem__) for arm, _ in values}
+    base = max((run for run in best.values() if ARMS[run[0]].baseline), key=values.__getitem__)
+    recipes = [run for run in best.values() if not ARMS[run[0]].baseline]
+    return [base, *sorted(recipes, key=lambda run: -values[run])]
+
+
 def reported(lines: list[dict[str, Any]], task: str, metric: str) -> None:
     """Fresh seeds: the tuned baseline, then the recipes."""
-    base = ranked(lines, task, metric, baseline=True)[0]
-    theirs = {s: r["chosen"][metric][metric] for s, r in of(lines, task, base).items()}
     head(f"{task}: {metric}", "rate", "seeds", metric, *BESIDE, "difference to the tuned baseline")
-    for run in [base, *ranked(lines, task, metric, baseline=False)]:
-        runs = of(lines, task, run)
-        if not runs:
-            continue
-        chosen = [r["chosen"][metric] for r in runs.values()]
-        ours = {s: r["chosen"][metric][metric] for s, r in runs.items()}
-        beside = [float(np.mean([c[name] for c in chosen])) for name in BESIDE]
+    base, *_ = runs = fresh(lines, task, metric)
+    theirs = {s: r["chosen"][metric][metric] for s, r in of(lines, task, base).items()}
+    for run in runs:
+        found = of(lines, task, run)
+        ours = {s: r["chosen"][metric][metric] for s, r in found.items()}
+        beside = [float(np.mean([r["chosen"][metric][name] for r in found.values()])) for name in BESIDE]
         cells = [f"{100 * x:.1f}" for x in beside[:2]] + [f"{x:.2f}" for x in beside[2:]]
         own = f"{100 * np.mean(list(ours.values())):.1f}"
-        row(run[0], f"{run[1]:g}", str(len(runs)), own, *cells, "" if run == base else paired(ours, theirs))
+        row(run[0], f"{run[1]:g}", str(len(found)), own, *cells, "" if run == base else paired(ours, theirs))
 
 
 def front(lines: list[dict[str, Any]], task: str, metric: str) -> None:
     """Test values at temperature 1 where development is best within a budget of KL, fresh seeds."""
     head(f"{task}: {metric} within a KL of", *(f"{k:g}" for k in KL))
-    for run in [*ranked(lines, task, metric, baseline=True)[:1], *ranked(lines, task, metric, baseline=False)]:
+    for run in fresh(lines, task, metric):
         cells = []
         for budget in KL:
             found = []
             for r in of(lines, task, run).values():
                 inside = [v for v in r["trajectory"].values() if v["test kl"] <= budget]
                 found.append(max(inside, key=lambda v: v[metric])[f"test {metric}"])
-            cells.append(f"{100 * np.mean(found):.1f}" if found else "")
-        if any(cells):
-            row(run[0], *cells)
+            cells.append(f"{100 * np.mean(found):.1f}")
+        row(run[0], *cells)
 
 
 def main() -> None:
@@ -94,7 +108,7 @@ def main() -> None:
                 head(f"{task}: {metric}, screening", "rate", "development")
                 for (arm, rate), value in sorted(values.items(), key=lambda kv: -kv[1]):
                     row(arm, f"{rate:g}", f"{100 * value:.1f}")
-            if any(of(lines, task, run) for run in values):
+            if fresh(lines, task, metric):
                 reported(lines, task, metric)
                 if TASKS[task].method == "rl":
                     front(lines, task, metric)

@@ -44,6 +44,7 @@ class Task:
         rows: labeled prompts that training repeats.
         hidden: size of the model.
         warm_steps: steps of cross-entropy before any arm, on prompts that no arm sees again.
+        start: share of right answers on the development prompts at which the warm start ends early.
         wrong: share of the labels that are wrong: another answer, the same each time.
         steps: of an arm.
     """
@@ -55,6 +56,7 @@ class Task:
     rows: int = 3000
     hidden: int = 32
     warm_steps: int = 100
+    start: float = 1.0
     wrong: float = 0.0
     steps: int = 200
 
