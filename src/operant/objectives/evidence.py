@@ -78,7 +78,7 @@ FINDINGS: tuple[Finding, ...] = (
         ("sft",),
         (0.02, 0.1),
         "wins",
-        "pass@64 ended 5.5 points (1.5 to 9.4) above cross-entropy at its best step and temperature, at one learning rate",
+        "pass@64 ended 5.5 points (1.5 to 9.4) above cross-entropy at its best step and temperature, at one rate",
         "",
         "operant demo, five seeds, 1,500 held-out prompts",
         least_n=64,
