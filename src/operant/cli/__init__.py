@@ -206,7 +206,7 @@ def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
         "demo": (DemoConfig, demo, DEMO),
     }
     positional = {
-        "plan": ("rollouts", "JSON lines of rollouts, as operant evaluate writes them."),
+        "plan": ("rollouts", "file of rollouts, as operant evaluate and others write them (docs/formats.md)."),
         "extrapolate": ("bank", "CSV (curves) or JSON lines (text tasks) of the known tasks."),
         "demo": ("what", ""),
         "report": ("run_dir", "folder of a run of train, evaluate, plan, audit, extrapolate or demo."),

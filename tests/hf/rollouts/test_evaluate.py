@@ -205,7 +205,7 @@ def test_an_evaluation_killed_before_its_last_file_has_every_record_once(tmp_pat
         ([{"prompt": 1, "reward": 1}, {"prompt": 2, "reward": 0}, {"prompt": 2, "reward": 0}], "as many rollouts"),
         ([{"prompt": 1, "reward": None}], "reward must be a finite number, got None"),
         ([{"prompt": 1, "reward": "high"}], "reward must be a finite number, got 'high'"),
-        ([{"prompt": 1, "completion": "x"}], "expected ['target']"),
+        ([{"prompt": 1, "completion": "x"}], "neither a reward nor a target"),
         ([{"prompt": 1, "reward": 1, "score": 0.5}, {"prompt": 1, "reward": 0}], "some have none"),
         ([{"prompt": 1, "reward": float("nan")}], "must be a finite number, got nan"),
     ],

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, DataError, check_int
 from operant.core.record import append_record, claim_folder, read_records, write_records
-from operant.hf.config import EvaluateConfig, config_dict
+from operant.hf.config import EvaluateConfig, config_dict, current_names
 from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.rollouts.families import StrategyFamily, families_of
-from operant.hf.rollouts.prompts import load_prompts
+from operant.hf.rollouts.formats.read import answered, check_answered, read_rollouts, with_answers
+from operant.hf.rollouts.prompts import DataConfig, load_prompts, read_prompts
 from operant.hf.rollouts.rows import Row, outcomes_of, verify_rows, warnings_of
 from operant.strategies import (
     AllOf,
@@ -57,7 +58,13 @@ def evaluate(config: EvaluateConfig) -> Path:
         make_verifier(config.verifier).close()  # one that does not load is refused before anything is sampled
     settings = config_dict(config)
     with claim_folder(
-        config.output_dir, "evaluate", settings, resume=config.resume, loose=("resume",), outputs=("job.json",)
+        config.output_dir,
+        "evaluate",
+        settings,
+        resume=config.resume,
+        loose=("resume",),
+        outputs=("job.json",),
+        current=lambda before: config_dict(EvaluateConfig()) | current_names(before),
     ):
         if (config.output_dir / "prompts.jsonl").is_file():
             text = f"{config.output_dir} is finished: nothing is left to do. Another --output_dir evaluates anew."
@@ -78,7 +85,7 @@ def _evaluate(
     name = config.model if config.rollouts_file is None else config.rollouts_file.name
     write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy=None)
     if config.rollouts_file is not None:
-        rows = read_records(config.rollouts_file, torn=False)
+        rows, prompts = _from_file(config, config.rollouts_file)
     else:
         rows, exact, chat = _sample(config, sampler, folder, prompts)
     rows = verify_rows(rows, config.verifier, prompts)
@@ -91,6 +98,16 @@ def _evaluate(
         Console().print(f"[bold yellow]warning[/] {escape(text)}")
     ids, outcomes = outcomes_of(rows)
     _write_curves(folder, config, strategies, ids, outcomes, exact)
+
+
+def _from_file(config: EvaluateConfig, path: Path) -> tuple[list[Row], list[Prompt]]:
+    """The rollouts of a file, and the prompts that they answer if the file has neither rewards nor answers."""
+    read = read_rollouts(path, config)
+    Console().print(read.said, soft_wrap=True, markup=False, highlight=False)
+    if config.data != DataConfig() and (config.reward_model or not answered(read.rows)):
+        return with_answers(read.rows, path, read_prompts(config.data))
+    check_answered(read.rows, path)
+    return read.rows, []
 
 
 def _sample(

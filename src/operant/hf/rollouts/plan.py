@@ -17,12 +17,13 @@ from rich.progress import track
 from torch import Tensor
 
 from operant.core.bootstrap import resampled_means
-from operant.core.checks import BudgetError, DataError, InputError
-from operant.core.record import claim_folder, extend_records, read_records, write_records
+from operant.core.checks import BudgetError, InputError
+from operant.core.record import claim_folder, extend_records, write_records
 from operant.core.rng import numpy_generator
 from operant.estimators.transform import Transform
 from operant.hf.config import PlanConfig, config_dict
 from operant.hf.rollouts.families import StrategyFamily, families_of, needs_verifier
+from operant.hf.rollouts.formats.read import check_answered, read_rollouts
 from operant.hf.rollouts.recommend import Evidence, MeasuredFamily, quantiles, recommend
 from operant.hf.rollouts.rows import failure_warnings, outcomes_of, verify_rows
 from operant.hf.rollouts.signals import (
@@ -55,11 +56,11 @@ def plan(config: PlanConfig) -> Path:
             f"expected 0 < confidence < 1 and a finite price >= 0, got {config.confidence}, {config.price}."
         )
     with Console().status("reading rollouts"):
-        rows = read_records(config.rollouts, torn=False)
-    if not rows:
-        raise DataError(f"{config.rollouts}: expected one rollout a line, found none.")
+        read = read_rollouts(config.rollouts, config)
+    Console().print(read.said, soft_wrap=True, markup=False, highlight=False)
+    check_answered(read.rows, config.rollouts)
     with claim_folder(config.output_dir, "plan", config_dict(config), outputs=("prompts.jsonl",)):
-        _write(config, rows)
+        _write(config, read.rows)
     return config.output_dir
 
 

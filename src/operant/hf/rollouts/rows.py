@@ -1,7 +1,8 @@
 """Rollouts as rows of a file: checked, verified, and turned into outcomes. Imports no transformers.
 
 A row is stored in rollouts.jsonl: prompt (its id), target, completion, tokens (how many) and finished; then reward,
-answer and failure from the verifier, and score from a reward model. A file of a user needs fewer and may have others.
+answer and failure from the verifier, and score from a reward model. A file of a user needs fewer and may have others:
+text (what was asked), log_prob, and extracted, the part of the completion that is verified if something has found it.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def _check_rollouts(rows: Sequence[Mapping[str, Any]]) -> None:
         if "reward" in row and not (failed and row["reward"] is None):
             _expect(where, row, "reward", _finite(row["reward"]), "a finite number", "leave it out to have it verified")
         else:
-            texts = (row.get("completion", ""), row.get("text", ""))
-            _expect(where, row, "completion", isinstance(texts[0], str), "a text")
+            for name in ("completion", "extracted"):
+                _expect(where, row, name, isinstance(row.get(name, ""), str), "a text")
         _expect(where, row, "prompt", _names(row["prompt"]), "a text or a number that names the prompt")
         answer, score, info = row.get("answer"), row.get("score"), row.get("info") or {}
         _expect(where, row, "answer", answer is None or _names(answer), "a text or a number", "leave it out")
@@ -62,7 +63,7 @@ def verified(rows: Sequence[Row], prompts: Sequence[Prompt], grade: VerifyBatch)
     Raises:
         InputError: for another number of verdicts than rows.
     """
-    verdicts = grade(prompts, [row["completion"] for row in rows]) if rows else []
+    verdicts = grade(prompts, [row.get("extracted", row["completion"]) for row in rows]) if rows else []
     if len(verdicts) != len(rows):
         raise InputError(f"expected one verdict a completion, got {len(verdicts)} for {len(rows)} completions.")
     return [{**row, **asdict(verdict)} for row, verdict in zip(rows, verdicts, strict=True)]
@@ -101,7 +102,10 @@ def outcomes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Any], Outcomes]
         groups[row["prompt"]].append(row)
     sizes = Counter(len(group) for group in groups.values())
     if len(sizes) != 1:
-        raise DataError(f"expected as many rollouts for every prompt, got {dict(sizes)} (rollouts: prompts).")
+        raise DataError(
+            f"expected as many rollouts for every prompt, got {dict(sizes)} (rollouts: prompts). --per_prompt M takes "
+            "the first M of each, and leaves out prompts with fewer."
+        )
     scores = [[row.get("score") for row in group] for group in groups.values()]
     has_score = [score is not None for line in scores for score in line]
     if any(has_score) and not all(has_score):
