@@ -121,9 +121,11 @@ def test_a_killed_run_resumes_to_the_same_numbers(trained, tmp_path):
 def test_train_by_reinforcement_writes_the_same_kind_of_run(tmp_path):
     settings = ["--warm_steps=3", "--steps=2", "--logging_steps=1", "--per_device_train_batch_size=64", "--seeds=[4]"]
     limits = ["--num_generations=8", "--data.train_limit=64", "--data.test_limit=20", "--eval_rollouts=8"]
-    chosen = ["--strategies=[maj@4]", "--budgets=[1, 4, 8]"]
+    chosen = ["--strategies=[maj@4]", "--budgets=[1, 4, 8]", "--learning_rate=[1e-3, 2e-3]"]
     run = operant("train", "--method=rloo", *settings, *limits, *chosen, f"--output_dir={tmp_path}")
-    assert "done: seed 4 · rloo  reward" in run.stdout and "done: seed 4 · maj@4  maj@4 " in run.stdout
+    for text in ("rloo · rate 0.001  reward", "rloo · rate 0.002  reward", "maj@4 · rate 0.001  maj@4 "):
+        assert f"done: seed 4 · {text}" in run.stdout
+    assert "TRL's RLOO at its best learning rate" in run.stdout
     assert "maj@4" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     for branch in ("warm", "rloo", "maj@4"):
         rows = read_records(tmp_path / "seed4" / branch / "prompts.jsonl")

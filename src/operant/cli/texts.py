@@ -12,6 +12,7 @@ The result is RUN/report/index.html.
       --num_generations 16 --verifier math --eval_rollouts 32 --lora_rank 16 --trainer '{loss_type: dapo}'
   accelerate launch -m operant.cli train --config run.yaml   (several GPUs; any configuration of accelerate)
   operant train --config run.yaml --learning_rate 2e-5       (flags override the file)
+  operant train ... --learning_rate '[1e-5, 3e-5, 1e-4]'     (every branch at each; held-out prompts choose)
   operant train ... --print_config > run.yaml                (writes such a file)
 """
 EVALUATE = """Sample a model M times per prompt, verify the answers, and print pass@k, maj@k and best@k with standard

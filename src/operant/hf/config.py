@@ -32,8 +32,11 @@ class TrainConfig:
         baseline: whether to train a baseline branch, from the same weights and prompts.
         warm_steps: cross-entropy steps before the branches, at a constant learning rate.
         steps: steps of each branch.
-        learning_rate: peak learning rate of the branches.
-        warm_learning_rate: peak learning rate of the warm start. Default: learning_rate.
+        learning_rate: peak learning rate of the branches. A list, such as [1e-4, 3e-4, 1e-3], trains every branch at
+            each rate; held-out prompts choose the rate of every branch and budget, and other ones report. Of a branch
+            the model with the best rate at its own budget is kept. {ce: 1e-3, pass@16: 3e-4} is a rate of each
+            branch that was chosen before; the baseline is ce, grpo or rloo.
+        warm_learning_rate: peak learning rate of the warm start. Default: learning_rate, the first if it has several.
         warm_batch_size: sequences per device and step of the warm start. Default: per_device_train_batch_size.
         lr_scheduler_type: learning-rate schedule of the branches, any of transformers.
         warmup_steps: steps over which the learning rate rises.
@@ -97,7 +100,7 @@ class TrainConfig:
     baseline: bool = True
     warm_steps: int | None = None
     steps: int = 300
-    learning_rate: float | None = None
+    learning_rate: float | list[float] | dict[str, float] | None = None
     warm_learning_rate: float | None = None
     warm_batch_size: int | None = None
     lr_scheduler_type: str = "linear"

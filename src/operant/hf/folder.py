@@ -46,10 +46,20 @@ def quiet() -> None:
 
 
 def write_job(
-    folder: Path, *, seed: int, branch: str, role: str, strategy: Strategy | None, baseline: bool = False
+    folder: Path,
+    *,
+    seed: int,
+    branch: str,
+    role: str,
+    strategy: Strategy | None,
+    baseline: bool = False,
+    rates: Sequence[float] = (),
 ) -> None:
-    """Write job.json: what the folder holds, the metric that the branch was trained for, and the parts of a mixture."""
-    facts: dict[str, Any] = {"seed": seed, "branch": branch, "baseline": baseline, "role": role}
+    """Write job.json: what the folder holds, the metric that the branch was trained for, and the parts of a mixture.
+
+    ``rates`` are the learning rates among which its values were chosen, or the one that it was trained with.
+    """
+    facts: dict[str, Any] = {"seed": seed, "branch": branch, "baseline": baseline, "role": role, "rates": list(rates)}
     if strategy is not None:
         facts |= {"strategy": str(strategy), "objective": _metric(strategy)}
         facts["parts"] = [_metric(s) for s in budgets_of(strategy)]

@@ -16,7 +16,8 @@ from operant.hf.train.job import Job
 from operant.hf.train.tuned import REFERENCE, Setting, cross_fitted, record_temperatures, write_tuned
 from operant.strategies import PassAt, Sampler
 
-SETTINGS = [Setting(step, t) for step in (0, 10) for t in (0.5, 1.0)]
+RATE = 1e-3
+SETTINGS = [Setting(RATE, step, t) for step in (0, 10) for t in (0.5, 1.0)]
 
 
 def log_p(seed: int = 0, size: int = 9) -> dict[Setting, torch.Tensor]:
@@ -53,13 +54,13 @@ def test_a_prompt_has_no_say_in_its_own_setting():
 
 
 def test_rows_are_written_beside_the_baseline(tmp_path: Path):
-    job = Job(tmp_path / "ce", 3, "ce", "pass@1", "branch", "sft", 10, 1e-3, None)
+    job = Job(tmp_path / "ce", 3, "ce", "pass@1", "branch", "sft", 10, RATE, None)
     job.folder.mkdir()
     values, ids = log_p(), [str(i) for i in range(9)]
-    assert not write_tuned(job, ids, [PassAt(1)])
+    assert not write_tuned([job], ids, [PassAt(1)])
     for step in (0, 10):
-        record_temperatures(job.folder, step, {t: values[Setting(step, t)] for t in (0.5, 1.0)})
-    assert write_tuned(job, ids, [PassAt(1), PassAt(16)])
+        record_temperatures(job.folder, step, {t: values[Setting(RATE, step, t)] for t in (0.5, 1.0)})
+    assert write_tuned([job], ids, [PassAt(1), PassAt(16)])
     for name, role, settings in (("best_T", REFERENCE, SETTINGS[2:]), ("best_step_and_T", "branch", SETTINGS)):
         folder = tmp_path / f"ce_{name}"
         about = json.loads((folder / "job.json").read_text())

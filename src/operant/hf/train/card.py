@@ -59,7 +59,7 @@ def model_card(job: Job, config: TrainConfig, curves: list[Mapping[str, Mapping[
         "verifier": config.verifier if job.method != "sft" and config.verifier else None,
         "reward model": _shown(config.reward_model) if job.method != "sft" and config.reward_model else None,
         "steps": f"{job.steps}" + (f", after {config.warm_steps} of cross-entropy" if job.start else ""),
-        "learning rate": f"{job.learning_rate:g}",
+        "learning rate": _rate(job),
         "seed": job.seed,
         "software": f"operant {version('operant')}, TRL {version('trl')}, transformers {version('transformers')}",
     }
@@ -91,6 +91,14 @@ def _method(job: Job, config: TrainConfig) -> str:
     return f"{names[job.method]} with the credit of the strategy{level}{lora}".replace(
         "supervised with the credit", "supervised with the loss"
     )
+
+
+def _rate(job: Job) -> str:
+    """The learning rate, and how it was chosen. Only the model of the chosen one is kept, with its card."""
+    if not job.rates:
+        return f"{job.learning_rate:g}"
+    others = ", ".join(f"{rate:g}" for rate in job.rates)
+    return f"{job.learning_rate:g}, of {others} the best for `{job.strategy}` on the held-out prompts"
 
 
 def _curves(curves: list[Mapping[str, Mapping[str, float | None]]], config: TrainConfig) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from operant.core.checks import ConfigError, NotDefinedError
+from operant.core.checks import ConfigError
 from operant.core.rng import child_seed
 from operant.hf.config import TrainConfig
 from operant.hf.folder import Column, exact_columns
@@ -25,9 +25,9 @@ from operant.hf.rollouts.logprobs import log_probs_under
 from operant.hf.rollouts.policy import Encoded, Policy
 from operant.hf.rollouts.rows import outcomes_of, warnings_of
 from operant.hf.rollouts.sampling import RolloutSettings
+from operant.hf.train.tuned import exact_metrics
 from operant.hf.workers import rank, world_size
-from operant.strategies import AllOf, Outcomes, PassAt, Sampler, Strategy, parse
-from operant.strategies.mixture import budgets_of
+from operant.strategies import AllOf, Outcomes, Sampler, parse
 from operant.verify import Check, Prompt, make_verifier
 
 
@@ -138,21 +138,6 @@ class Evaluator:
         )
         chat = is_chat(self.policy.tokenizer, config.data)
         return Collector(settings, self._check, self._scorer, chat)
-
-
-def exact_metrics(config: TrainConfig) -> list[Strategy]:
-    """pass@k at every budget, and every strategy of the run at its own budget; of a mixture, its parts."""
-    own = [s for text in config.strategies for s in budgets_of(parse(text))]
-    return [*(PassAt(k) for k in config.budgets), *filter(_has_success, own)]
-
-
-def _has_success(s: Strategy) -> bool:
-    """Whether S(p) of a single p exists."""
-    try:
-        s.success(torch.tensor(-1.0, dtype=torch.float64))
-    except NotDefinedError:
-        return False
-    return True
 
 
 def sampled_columns(config: TrainConfig, outcomes: Outcomes) -> dict[str, Column]:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from operant.core.checks import ConfigError, OperantError
+from operant.core.checks import ConfigError, DataError, OperantError
 from operant.hf.config import TrainConfig
 
 BASELINES = ("ce", "grpo", "rloo")
@@ -15,9 +15,30 @@ FREE = ("bf16", "gradient_checkpointing", "ddp_find_unused_parameters", "use_cpu
 """Fields that operant sets and that ``trainer`` may override."""
 
 
+DIVERGED = "diverged.json"
+"""The file that ends a job whose weights are no longer finite, at one of several rates."""
+
+
+class DivergedError(DataError):
+    """A training whose model no longer gives finite numbers."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """One training job. ``start`` is the folder of its initial weights; None takes those of the model."""
+    """One training job.
+
+    Args:
+        folder: its own. Where its branch has several rates, it lies in the folder of the branch.
+        seed: of the weights of the embedded model, and of the order of the prompts.
+        branch: name of the branch.
+        strategy: what it is trained for.
+        role: "warm" or "branch".
+        method: sft, grpo or rloo.
+        steps: optimizer steps.
+        learning_rate: the largest.
+        start: folder of its initial weights; None takes those of the model.
+        rates: the learning rates of its branch, if they are several: the branch has a job for each.
+    """
 
     folder: Path
     seed: int
@@ -28,6 +49,18 @@ class Job:
     steps: int
     learning_rate: float
     start: Path | None
+    rates: tuple[float, ...] = ()
+
+    @property
+    def home(self) -> Path:
+        """The folder of the branch."""
+        return self.folder.parent if self.rates else self.folder
+
+    @property
+    def label(self) -> str:
+        """What the job is called in the terminal."""
+        rate = f" · rate {self.learning_rate:g}" if self.rates else ""
+        return f"seed {self.seed} · {self.branch}{rate}"
 
     @property
     def record(self) -> Path:
@@ -37,12 +70,30 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether the job has finished: its per-prompt results are written last."""
-        return (self.folder / "prompts.jsonl").is_file()
+        return (self.folder / "prompts.jsonl").is_file() or self.diverged
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the training ended because its weights were no longer finite."""
+        return (self.folder / DIVERGED).is_file()
 
     @property
     def baseline(self) -> bool:
         """Whether the other branches are compared with this one."""
         return self.branch in BASELINES
+
+
+def baseline_of(config: TrainConfig) -> str:
+    """The name of the baseline branch."""
+    return "ce" if config.method == "sft" else config.method
+
+
+def rates_of(config: TrainConfig, branch: str) -> list[float]:
+    """The learning rates at which a branch is trained."""
+    given = config.learning_rate
+    if isinstance(given, dict):
+        return [given[branch]]
+    return list(given) if isinstance(given, list) else [given or 0.0]
 
 
 def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | None, **settings: Any) -> Any:
@@ -58,7 +109,7 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
     known = {f.name for f in fields(config_class) if f.init}
     shared: dict[str, Any] = {
         "output_dir": str(job.folder),  # trackers write beside the record
-        "run_name": f"{config.output_dir.name}-seed{job.seed}-{job.branch}",
+        "run_name": "-".join([config.output_dir.name, f"seed{job.seed}", job.branch, *_rate(job)]),
         "max_steps": job.steps,
         "learning_rate": job.learning_rate,
         "lr_scheduler_type": config.lr_scheduler_type if job.role == "branch" else "constant_with_warmup",
@@ -99,6 +150,10 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"TRL rejects the settings of {job.branch}: {error}") from error
+
+
+def _rate(job: Job) -> list[str]:
+    return [f"rate{job.learning_rate:g}"] if job.rates else []
 
 
 def _taken(name: str) -> str:

@@ -14,14 +14,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from operant.core.checks import OperantError
+from operant.core.checks import DataError, OperantError
 from operant.core.record import claim_folder, read_records, write_text
 from operant.core.trouble import told
 from operant.hf.config import TrainConfig, config_dict, current_names
 from operant.hf.train.checkpoints import clear
-from operant.hf.train.job import Job
+from operant.hf.train.job import Job, baseline_of, rates_of
 from operant.hf.train.run_job import check_jobs, run_job
 from operant.hf.train.settings import checked
+from operant.hf.train.tuned import choose_rate
 from operant.hf.workers import barrier, is_main, launched, worker_pool
 from operant.objectives.evidence import advice
 from operant.objectives.groups import EXACT, EXTRAPOLATED
@@ -29,7 +30,7 @@ from operant.strategies import parse
 
 LOOSE = ("resume", "jobs", "threads", "output_dir")
 """Settings that may differ when a run is resumed, because they do not change its results."""
-SETTINGS = "config.json"
+SETTINGS, RECORD = "config.json", "record.jsonl"
 
 
 class JobError(OperantError):
@@ -62,10 +63,19 @@ def _claimed(config: TrainConfig) -> AbstractContextManager[Any]:
         "train",
         config_dict(config),
         resume=config.resume,
-        loose=LOOSE,
+        loose=(*LOOSE, "learning_rate") if _adds_rates(config) else LOOSE,
         outputs=(SETTINGS,),
         current=current_names,
     )
+
+
+def _adds_rates(config: TrainConfig) -> bool:
+    """Whether the run in the folder has the first rates of the list: their jobs stay, and the others are trained."""
+    record = config.output_dir / RECORD
+    runs = [r for r in read_records(record) if r["kind"] == "run"] if record.is_file() else []
+    before = runs[-1].get("config", {}).get("learning_rate") if runs else None
+    given = config.learning_rate
+    return isinstance(before, list) and isinstance(given, list) and given[: len(before)] == before
 
 
 def _train(config: TrainConfig) -> None:
@@ -79,6 +89,7 @@ def _train(config: TrainConfig) -> None:
     for job in jobs:
         if job.done and is_main():
             clear(job.folder)  # the process may have been killed just before it did
+            _choose_after(job, jobs, config, console)
     barrier()
     if not waiting:
         text = f"{folder} is finished: no job is left. Choose another --output_dir to train again."
@@ -86,12 +97,12 @@ def _train(config: TrainConfig) -> None:
     elif launched():
         check_jobs(jobs, config)
         with _bars(console) as bars:
-            _run_here(waiting, config, bars)
+            _run_here(waiting, jobs, config, bars)
     else:
         with worker_pool(config.jobs, threads=config.threads) as pool:
             pool.submit(check_jobs, jobs, config).result()
             with _bars(console) as bars:
-                _run(waiting, config, pool, bars)
+                _run(waiting, jobs, config, pool, bars)
 
 
 def _advise(config: TrainConfig, start: float | None, console: Console, *, again: bool = False) -> None:
@@ -121,21 +132,50 @@ def _start(warm: Job) -> float | None:
 
 
 def make_jobs(config: TrainConfig) -> list[Job]:
-    """The jobs of a run. For each seed: a warm start, which also evaluates the initial weights, then the branches."""
-    method, rate = config.method, config.learning_rate or 0.0
-    baseline = "ce" if method == "sft" else method
-    branches = [(baseline, "pass@1")] if config.baseline else []
+    """The jobs of a run. For each seed: a warm start, which also evaluates the initial weights, then the branches.
+
+    A branch with several learning rates has a job for each. All of them start from the one warm start.
+    """
+    method = config.method
+    branches = [(baseline_of(config), "pass@1")] if config.baseline else []
     branches += [(text, text) for text in config.strategies]
     jobs: list[Job] = []
     for seed in config.seeds:
         root, steps = config.output_dir / f"seed{seed}", config.warm_steps or 0
-        warm = config.warm_learning_rate or rate
+        warm = config.warm_learning_rate or rates_of(config, branches[0][0])[0]
         jobs.append(Job(root / "warm", seed, "warm", "pass@1", "warm", "sft", steps, warm, None))
         start = root / "warm" / "model" if steps else None
         for branch, strategy in branches:
-            name = re.sub(r"[^\w.@^-]+", "_", branch).strip("_")
-            jobs.append(Job(root / name, seed, branch, strategy, "branch", method, config.steps, rate, start))
+            home = root / re.sub(r"[^\w.@^-]+", "_", branch).strip("_")
+            rates = rates_of(config, branch)
+            several = tuple(rates) if len(rates) > 1 else ()
+            for rate in rates:
+                folder = home / f"rate_{rate:g}" if several else home
+                jobs.append(Job(folder, seed, branch, strategy, "branch", method, config.steps, rate, start, several))
     return jobs
+
+
+def _choose_after(job: Job, jobs: list[Job], config: TrainConfig, console: Console) -> None:
+    """Once a branch is trained at all of its learning rates, choose; not again if that was done for the same rates."""
+    group = [j for j in jobs if j.home == job.home]
+    if not job.rates or not is_main() or not all(j.done for j in group) or _is_chosen(job):
+        return
+    try:
+        best = choose_rate(group, config)
+    except DataError as error:
+        raise _failed(job, error) from error
+    console.print(
+        f"chosen: seed {job.seed} · {job.branch} · rate {best.rate:g}, best at {best.metric}; model in {best.model}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+
+
+def _is_chosen(job: Job) -> bool:
+    if not (job.home / "prompts.jsonl").is_file():
+        return False
+    return json.loads((job.home / "job.json").read_text())["rates"] == list(job.rates)
 
 
 @contextmanager
@@ -151,9 +191,9 @@ def _bars(console: Console) -> Generator[Progress]:
         yield bars
 
 
-def _run_here(jobs: list[Job], config: TrainConfig, bars: Progress) -> None:
+def _run_here(waiting: list[Job], jobs: list[Job], config: TrainConfig, bars: Progress) -> None:
     """Run the jobs one after another on all processes of the launcher; a thread of the first shows the progress."""
-    for job in jobs:
+    for job in waiting:
         bar = _bar(job, bars)
         stop = Event()
         watch = Thread(target=_watch, args=(job, bar, bars, stop), daemon=True)
@@ -169,6 +209,7 @@ def _run_here(jobs: list[Job], config: TrainConfig, bars: Progress) -> None:
             watch.join()
         _finish(job, bar, bars, future)
         _advise_after(job, config, bars.console)
+        _choose_after(job, jobs, config, bars.console)
 
 
 def _watch(job: Job, bar: TaskID, bars: Progress, stop: Event) -> None:
@@ -176,7 +217,7 @@ def _watch(job: Job, bar: TaskID, bars: Progress, stop: Event) -> None:
         _show(job, bar, bars)
 
 
-def _run(waiting: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, bars: Progress) -> None:
+def _run(waiting: list[Job], jobs: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, bars: Progress) -> None:
     running: dict[Future[None], tuple[Job, TaskID]] = {}
     while waiting or running:
         ready = [j for j in waiting if j.start is None or (j.start.parent / "prompts.jsonl").is_file()]
@@ -190,10 +231,11 @@ def _run(waiting: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, bar
             job, bar = running.pop(future)
             _finish(job, bar, bars, future)
             _advise_after(job, config, bars.console)
+            _choose_after(job, jobs, config, bars.console)
 
 
 def _bar(job: Job, bars: Progress) -> TaskID:
-    return bars.add_task(f"seed {job.seed} · {job.branch}", total=max(job.steps, 1), metric="")
+    return bars.add_task(job.label, total=max(job.steps, 1), metric="")
 
 
 def _show(job: Job, bar: TaskID, bars: Progress) -> None:
@@ -222,11 +264,16 @@ def _finish(job: Job, bar: TaskID, bars: Progress, future: Future[None]) -> None
     if is_main():
         _show(job, bar, bars)
     if error is not None:
-        cause = (told(error) or f"{type(error).__name__}: {error}").rstrip(".")
-        raise JobError(
-            f"seed {job.seed}, {job.branch} failed: {cause}. The work so far stays in {job.folder.parent.parent}: fix "
-            "the cause, then continue with --resume true."
-        ) from error
+        raise _failed(job, error) from error
     task = bars.tasks[bars.task_ids.index(bar)]
-    bars.console.print(f"done: {task.description}  {task.fields['metric']}", soft_wrap=True)
+    result = "diverged: this rate is not chosen" if job.diverged else task.fields["metric"]
+    bars.console.print(f"done: {task.description}  {result}", soft_wrap=True)
     bars.remove_task(bar)
+
+
+def _failed(job: Job, error: BaseException) -> JobError:
+    cause = (told(error) or f"{type(error).__name__}: {error}").rstrip(".")
+    return JobError(
+        f"seed {job.seed}, {job.branch} failed: {cause}. The work so far stays in {job.home.parent.parent}: fix the "
+        "cause, then continue with --resume true."
+    )

@@ -6,6 +6,7 @@ and evaluate, and the first one writes.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Generator
@@ -13,13 +14,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from operant.core.record import append_record, lock_folder
+from operant.core.checks import InputError
+from operant.core.record import append_record, lock_folder, write_text
 from operant.hf.config import TrainConfig
 from operant.hf.folder import quiet, summary, write_job, write_prompts
 from operant.hf.rollouts.prompts import load_prompts
 from operant.hf.train import checkpoints
 from operant.hf.train.card import write_card
-from operant.hf.train.job import Job
+from operant.hf.train.job import DIVERGED, DivergedError, Job
 from operant.hf.workers import barrier, is_main, local_rank
 from operant.strategies import parse
 
@@ -43,20 +45,34 @@ def check_jobs(jobs: list[Job], config: TrainConfig) -> None:
 
 
 def run_job(job: Job, config: TrainConfig) -> None:
-    """Train, evaluate and save one job, from its last sound checkpoint if it has one."""
+    """Train, evaluate and save one job, from its last sound checkpoint if it has one.
+
+    Raises:
+        DivergedError: if the weights are no longer finite. At one of several rates it is recorded: that rate is not
+            chosen.
+    """
     import torch
 
     quiet()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with lock_folder(job.folder, wait=WAIT) if is_main() else nullcontext():
-        _run(job, config)
+        try:
+            _run(job, config)
+        except DivergedError as error:
+            if not job.rates:
+                raise
+            if is_main():
+                append_record(job.record, "warning", text=str(error))
+                checkpoints.clear(job.folder)
+                write_text(job.folder / DIVERGED, json.dumps({"text": str(error)}) + "\n")
+            barrier()
 
 
 def _run(job: Job, config: TrainConfig) -> None:
     from operant.hf.rollouts.policy import encode
     from operant.hf.train import tuned
-    from operant.hf.train.evaluator import Evaluator, exact_metrics
+    from operant.hf.train.evaluator import Evaluator
 
     began = time.time()
     train, test = load_prompts(config.data)
@@ -66,10 +82,10 @@ def _run(job: Job, config: TrainConfig) -> None:
     )  # before the model, which DeepSpeed shards while it loads
     policy = _load(job, config)
     rows = encode(policy, train, config.data, config.max_tokens)
-    heats = config.eval_temperatures if _tuned(job, config) else []
+    heats = config.eval_temperatures if tuned.is_tuned(job, config) else []
     evaluator = Evaluator(config, policy, test, encode(policy, test, config.data, config.max_tokens), heats)
     if is_main():
-        _describe(job, baseline=job.baseline, role=job.role)
+        _describe(job, baseline=job.baseline and not job.rates, role=tuned.RATE if job.rates else job.role)
         checkpoints.go_back(job.folder, job.record, last=job.steps)
         checkpoints.trim(job.folder, job.folder / tuned.FILE, last=job.steps)
     barrier()
@@ -98,7 +114,7 @@ def _run(job: Job, config: TrainConfig) -> None:
     if is_main():
         if args is not None:
             write_card(job.folder / "model", job, config)
-        if heats and tuned.write_tuned(job, [p.id for p in test], exact_metrics(config)):
+        if heats and not job.rates and tuned.write_tuned([job], [p.id for p in test], tuned.exact_metrics(config)):
             _describe(job, baseline=False, role=tuned.REFERENCE)
         append_record(job.record, "done", step=job.steps, seconds=time.time() - began)
         write_prompts(job.folder, [p.id for p in test], result.columns, **result.extra)
@@ -107,12 +123,15 @@ def _run(job: Job, config: TrainConfig) -> None:
 
 
 def _describe(job: Job, *, baseline: bool, role: str) -> None:
-    write_job(job.folder, seed=job.seed, branch=job.branch, role=role, strategy=parse(job.strategy), baseline=baseline)
-
-
-def _tuned(job: Job, config: TrainConfig) -> bool:
-    """Whether step and temperature of this job are tuned: those of the baseline of SFT, whose evaluation is exact."""
-    return job.baseline and job.method == "sft" and not config.eval_rollouts
+    write_job(
+        job.folder,
+        seed=job.seed,
+        branch=job.branch,
+        role=role,
+        strategy=parse(job.strategy),
+        baseline=baseline,
+        rates=(job.learning_rate,),
+    )
 
 
 @contextmanager
@@ -166,5 +185,24 @@ def _fit(job: Job, config: TrainConfig, trainer: Any, checkpoint: Path | None, e
     trainer.remove_callback(PrinterCallback)
     if checkpoint is None and job.role == "branch":
         evaluate(0)
-    with suppress(Trained):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        with suppress(Trained):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (InputError, RuntimeError) as error:  # the loss and the sampler refuse what is not finite
+        step = trainer.state.global_step
+        if step and (isinstance(error, InputError) or not _is_finite(trainer.model)):
+            raise _diverged(job, step) from error
+        raise
+    if not _is_finite(trainer.model):
+        raise _diverged(job, job.steps)
+
+
+def _is_finite(model: Any) -> bool:
+    return all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def _diverged(job: Job, step: int) -> DivergedError:
+    return DivergedError(
+        f"the training diverged by step {step} at the learning rate {job.learning_rate:g}: the model no longer gives "
+        "finite numbers. Train with a smaller one, in a new folder."
+    )

@@ -7,6 +7,7 @@ search were not kept, so how much each of them matters is not known.
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +18,8 @@ from operant.core.checks import BudgetError, ConfigError, DataError, check_int
 from operant.estimators import Transform
 from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, DemoConfig, TrainConfig
 from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
+from operant.hf.train.job import baseline_of
+from operant.hf.train.tuned import has_success
 from operant.hf.workers import cores, launched
 from operant.objectives import sft_loss
 from operant.objectives.groups import check_group, substitute
@@ -51,12 +54,11 @@ def checked(config: TrainConfig) -> TrainConfig:
             f"pass@1), seeds {config.seeds}, budgets {config.budgets}."
         )
     config = _filled(replace(config, strategies=strategies))
+    config = replace(config, learning_rate=_checked_rates(config))
     for name, least in AT_LEAST.items():
         check_int(name, getattr(config, name), least=least)
     for k in config.budgets:
         check_int("budget", k, least=1)
-    if not config.learning_rate or not config.learning_rate > 0:
-        raise ConfigError(f"learning_rate must be positive, got {config.learning_rate}.")
     (_check_rl if config.method != "sft" else _check_sft)(config)
     _check_evaluation(config)
     _check_packages(config)
@@ -65,7 +67,37 @@ def checked(config: TrainConfig) -> TrainConfig:
         _need_answers(train, "training", "cross-entropy needs answers: set method to grpo and warm_steps to 0")
     if not config.eval_rollouts:
         _need_answers(test, "held-out", "the exact curve needs answers: set eval_rollouts")
+    if isinstance(config.learning_rate, list) and len(test) < 2:
+        raise DataError("held-out prompts choose the learning rate, which takes two at least: raise data.holdout.")
     return config
+
+
+def _checked_rates(config: TrainConfig) -> float | list[float] | dict[str, float]:
+    """The learning rate, several, or one of each branch; a list of one is that one.
+
+    Raises:
+        ConfigError: for a rate that is not positive or occurs twice, for names that are not the branches, or where the
+            strategy's value that would choose the rate is not measured.
+    """
+    given = config.learning_rate or 0.0
+    if isinstance(given, dict):
+        given = {name if name == baseline_of(config) else str(parse(name)): rate for name, rate in given.items()}
+    rates = list(given.values()) if isinstance(given, dict) else given if isinstance(given, list) else [given]
+    if not rates or not all(0 < rate < math.inf for rate in rates):
+        raise ConfigError(f"learning_rate must be positive, got {config.learning_rate}.")
+    if isinstance(given, dict):
+        branches = [baseline_of(config)] * config.baseline + config.strategies
+        if set(given) != set(branches):
+            raise ConfigError(f"learning_rate must name the branches {branches}, got {list(given)}.")
+    if isinstance(given, list) and len({f"{rate:g}" for rate in given}) < len(given):
+        raise ConfigError(f"learning_rate must be a list of distinct rates, got {given}.")
+    unknown = [text for text in config.strategies if not has_success(parse(text))]
+    if len(rates) > 1 and isinstance(given, list) and unknown and not config.eval_rollouts:
+        raise ConfigError(
+            f"held-out prompts choose the learning rate of {unknown[0]} by its value, which the exact curve lacks: set "
+            "eval_rollouts."
+        )
+    return rates[0] if isinstance(given, list) and len(given) == 1 else given
 
 
 def _belongs(config: TrainConfig) -> None:

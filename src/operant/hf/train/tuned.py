@@ -1,41 +1,99 @@
-"""The tuned baseline of SFT: cross-entropy at the step and the sampling temperature that suit each budget best.
+"""What held-out prompts choose: the learning rate of a branch, the step and the temperature of the baseline of SFT.
 
-A hotter or colder sampler and an earlier step need no training for a strategy: the gains of a run are gains over this
-baseline.
+Every budget has its own choice. A hotter or colder sampler, an earlier step and another learning rate need no training
+for a strategy: the gains of a run are gains over the tuned baseline.
 
-Step and temperature are chosen on one half of the held-out prompts and reported on the other, and the other way round:
-every prompt has a value, and no setting was chosen on it.
+Settings are chosen on one half of the held-out prompts and reported on the other, and the other way round: every prompt
+has a value, and no setting was chosen on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from operant.core.checks import DataError, NotDefinedError
 from operant.core.record import append_record, read_records, write_records
 from operant.core.rng import torch_generator
+from operant.hf.config import TrainConfig
 from operant.hf.folder import Column, summary, write_job, write_prompts
 from operant.hf.train.job import Job
-from operant.strategies import Strategy, parse
+from operant.strategies import PassAt, Strategy, parse
+from operant.strategies.mixture import budgets_of
 
 FILE = "temperatures.jsonl"
 """Log-probabilities of the answers at every evaluated step and temperature, in the folder of the baseline's job."""
 REFERENCE = "reference"
 """Role of a branch that is shown beside the others and is neither trained for a strategy nor compared with."""
+RATE = "rate"
+"""Role of a job at one of several learning rates: its branch is shown with what was chosen."""
 BEST_T = "best T"
 BEST = "best step and T"
+BEST_OF_ALL = "best rate, step and T"
 """What is chosen: names of the rows."""
+
+K = TypeVar("K", bound=Hashable)
 
 
 class Setting(NamedTuple):
-    """A sampling temperature at a step."""
+    """A sampling temperature at a step of the training with a learning rate."""
 
+    rate: float
     step: int
     temperature: float
+
+
+class Chosen(NamedTuple):
+    """The learning rate of a branch whose model is kept, and the value that chose it."""
+
+    rate: float
+    metric: str
+    model: Path
+
+
+def is_tuned(job: Job, config: TrainConfig) -> bool:
+    """Whether step and temperature of this job are tuned: those of the baseline of SFT, whose evaluation is exact."""
+    return job.baseline and job.method == "sft" and not config.eval_rollouts and bool(config.eval_temperatures)
+
+
+def exact_metrics(config: TrainConfig) -> list[Strategy]:
+    """pass@k at every budget, and every strategy of the run at its own budget; of a mixture, its parts."""
+    own = [s for text in config.strategies for s in budgets_of(parse(text))]
+    return [*(PassAt(k) for k in config.budgets), *filter(has_success, own)]
+
+
+def has_success(s: Strategy) -> bool:
+    """Whether S(p) of a single p exists."""
+    try:
+        s.success(torch.tensor(-1.0, dtype=torch.float64))
+    except NotDefinedError:
+        return False
+    return True
+
+
+def cross_fitted(values: Mapping[K, Tensor], seed: int, score: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[K]]:
+    """Each half's scores at the setting with the largest mean score on the other half, and the two settings.
+
+    Args:
+        values: (B,) by setting, log-probabilities for example.
+        seed: of the halves.
+        score: of these values, elementwise.
+    """
+    scores = {setting: score(value) for setting, value in values.items()}
+    size = len(next(iter(scores.values())))
+    first = torch.zeros(size, dtype=torch.bool)
+    first[torch.randperm(size, generator=torch_generator(seed, "halves"))[: size // 2]] = True
+    found, chosen = torch.empty(size, dtype=torch.float64), list[K]()
+    for half in (first, ~first):
+        best = max(scores, key=lambda s: scores[s][~half].mean().item())
+        found[half] = scores[best][half]
+        chosen.append(best)
+    return found, chosen
 
 
 def record_temperatures(folder: Path, step: int, log_p: dict[float, Tensor]) -> None:
@@ -46,51 +104,36 @@ def record_temperatures(folder: Path, step: int, log_p: dict[float, Tensor]) -> 
         )
 
 
-def write_tuned(job: Job, ids: Sequence[str], metrics: Sequence[Strategy]) -> bool:
+def write_tuned(jobs: Sequence[Job], ids: Sequence[Any], metrics: Sequence[Strategy]) -> bool:
     """Write the rows "best T" and "best step and T" beside the baseline's; False without an evaluation.
 
     Args:
-        job: the baseline, with its evaluations.
+        jobs: the baseline, with its evaluations; at every learning rate, if it has several.
         ids: held-out prompts.
         metrics: strategies with an S(p).
     """
-    records = read_records(job.folder / FILE) if (job.folder / FILE).is_file() else []
-    found = {
-        Setting(r["step"], r["temperature"]): torch.tensor(r["log_p"], dtype=torch.float64)
-        for r in records
-        if r["kind"] == "log_p"
-    }
+    found = {s: values for job in jobs for s, values in _by_setting(job).items()}
     if not found or len(ids) < 2:
         return False
-    for name, admitted in ((BEST_T, lambda s: s.step == job.steps), (BEST, lambda s: True)):
-        _write(job, name, {s: values for s, values in found.items() if admitted(s)}, ids, metrics)
+    last = {s: values for s, values in found.items() if s.step == jobs[0].steps}
+    _write_row(jobs[0], BEST_T, last, ids, metrics)
+    _write_row(jobs[0], BEST_OF_ALL if jobs[0].rates else BEST, found, ids, metrics)
     return True
 
 
-def cross_fitted(
-    values: dict[Setting, Tensor], seed: int, score: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, list[Setting]]:
-    """Each half's scores at the setting with the largest mean score on the other half, and the two settings.
-
-    Args:
-        values: log-probabilities (B,) by setting.
-        seed: of the halves.
-        score: of log-probabilities, elementwise.
-    """
-    scores = {setting: score(log_p) for setting, log_p in values.items()}
-    size = len(next(iter(scores.values())))
-    first = torch.zeros(size, dtype=torch.bool)
-    first[torch.randperm(size, generator=torch_generator(seed, "halves"))[: size // 2]] = True
-    found, chosen = torch.empty(size, dtype=torch.float64), list[Setting]()
-    for half in (first, ~first):
-        best = max(scores, key=lambda s: scores[s][~half].mean().item())
-        found[half] = scores[best][half]
-        chosen.append(best)
-    return found, chosen
+def _by_setting(job: Job) -> dict[Setting, Tensor]:
+    records = read_records(job.folder / FILE) if (job.folder / FILE).is_file() else []
+    return {
+        Setting(job.learning_rate, r["step"], r["temperature"]): torch.tensor(r["log_p"], dtype=torch.float64)
+        for r in records
+        if r["kind"] == "log_p"
+    }
 
 
-def _write(job: Job, name: str, values: dict[Setting, Tensor], ids: Sequence[str], metrics: Sequence[Strategy]) -> None:
-    folder = job.folder.parent / f"{job.folder.name}_{name.replace(' ', '_')}"
+def _write_row(
+    job: Job, name: str, values: dict[Setting, Tensor], ids: Sequence[Any], metrics: Sequence[Strategy]
+) -> None:
+    folder = job.home.parent / f"{job.home.name}_{name.replace(',', '').replace(' ', '_')}"
     folder.mkdir(parents=True, exist_ok=True)
     columns: dict[str, Column] = {}
     choices: list[dict[str, object]] = []
@@ -98,14 +141,114 @@ def _write(job: Job, name: str, values: dict[Setting, Tensor], ids: Sequence[str
         found, chosen = cross_fitted(values, job.seed, lambda log_p, s=s: s.success(log_p).log_s.exp())
         columns[str(s)] = Column.of(s, found)
         choices.append({"kind": "chosen", "metric": str(s), "settings": [c._asdict() for c in chosen]})
+    main = name != BEST_T
     write_job(
         folder,
         seed=job.seed,
         branch=f"{job.branch}, {name}",
-        role="branch" if name == BEST else REFERENCE,
+        role="branch" if main else REFERENCE,
         strategy=parse(job.strategy),
-        baseline=name == BEST,
+        baseline=main,
+        rates=job.rates or (job.learning_rate,),
     )
     evaluation = {"kind": "evaluation", "step": job.steps, "prompts": len(ids), "curve": summary(columns)}
     write_records(folder / "record.jsonl", [*choices, evaluation])
     write_prompts(folder, ids, columns)
+
+
+def choose_rate(jobs: Sequence[Job], config: TrainConfig) -> Chosen:
+    """Choose the learning rate of a branch for every metric, write its row, and keep one model.
+
+    It is the model with the best rate at the branch's own budget, over all held-out prompts. It moves into the folder
+    of the branch; the others are removed.
+
+    Args:
+        jobs: of the branch and a seed, one for each rate; all are done.
+        config: of the run.
+
+    Raises:
+        DataError: if the training diverged at every rate.
+    """
+    sound = [job for job in jobs if not job.diverged]
+    if not sound:
+        raise DataError(
+            f"the training diverged at all learning rates, {[job.learning_rate for job in jobs]}: the model no longer "
+            "gives finite numbers. Start a new run with smaller ones."
+        )
+    tables = {job: read_records(job.folder / "prompts.jsonl") for job in sound}
+    ids = [row["prompt"] for row in tables[sound[0]]]
+    columns, choices = _columns({job.learning_rate: rows for job, rows in tables.items()}, sound[0])
+    own, scores = _own_values(tables)
+    best = max(scores, key=lambda job: scores[job])
+    chosen = Chosen(best.learning_rate, own, best.home / "model")
+    tuned = is_tuned(jobs[0], config) and write_tuned(sound, ids, exact_metrics(config))
+    write_job(
+        best.home,
+        seed=best.seed,
+        branch=best.branch,
+        role=REFERENCE if tuned else "branch",
+        strategy=parse(best.strategy),
+        baseline=best.baseline and not tuned,
+        rates=best.rates,
+    )
+    kept = {"kind": "kept", "rate": chosen.rate, "metric": own, "values": _values(scores)}
+    write_records(best.home / "record.jsonl", [*_course(best, sound), *choices, kept])
+    _keep_model(best, jobs)
+    write_prompts(best.home, ids, columns)
+    return chosen
+
+
+def _columns(
+    tables: Mapping[float, list[dict[str, Any]]], job: Job
+) -> tuple[dict[str, Column], list[dict[str, object]]]:
+    """Every metric at the rate that the other half of the prompts chose, and the choices."""
+    curve = next(r["curve"] for r in reversed(read_records(job.record)) if r["kind"] == "evaluation")
+    columns: dict[str, Column] = {}
+    choices: list[dict[str, object]] = []
+    for name, about in curve.items():
+        values = {
+            rate: torch.tensor([row["values"][name] for row in rows], dtype=torch.float64)
+            for rate, rows in tables.items()
+        }
+        found, chosen = cross_fitted(values, job.seed, lambda x: x)
+        columns[name] = Column(about["family"], about["n"], found)
+        choices.append({"kind": "chosen", "metric": name, "settings": [{"rate": rate} for rate in chosen]})
+    return columns, choices
+
+
+def _own_values(tables: Mapping[Job, list[dict[str, Any]]]) -> tuple[str, dict[Job, float]]:
+    """The metric that a branch is trained for, and its mean at every rate.
+
+    A mixture has no column in an exact evaluation: its value comes from the log-probabilities. A baseline without a
+    column for one sample is judged at its first.
+    """
+    job, rows = next(iter(tables.items()))
+    strategy, first = parse(job.strategy), rows[0]
+    name = str(strategy)
+    if name not in first["values"] and "log_p" in first and has_success(strategy):
+        logs = {job: torch.tensor([r["log_p"] for r in rows], dtype=torch.float64) for job, rows in tables.items()}
+        return name, {job: strategy.success(log_p).log_s.exp().mean().item() for job, log_p in logs.items()}
+    if name not in first["values"]:
+        name = next(iter(first["values"]))
+    return name, {job: sum(r["values"][name] for r in rows) / len(rows) for job, rows in tables.items()}
+
+
+def _values(scores: Mapping[Job, float]) -> list[dict[str, float]]:
+    return [{"rate": job.learning_rate, "value": value} for job, value in scores.items()]
+
+
+def _course(best: Job, sound: Sequence[Job]) -> list[dict[str, Any]]:
+    """The record of the kept training; its time is that of all rates."""
+    records = read_records(best.record)
+    seconds = sum(r["seconds"] for job in sound for r in read_records(job.record) if r["kind"] == "done")
+    return [r | {"seconds": seconds} if r["kind"] == "done" else r for r in records]
+
+
+def _keep_model(best: Job, jobs: Sequence[Job]) -> None:
+    """Move the model of the best rate into the folder of the branch, unless an earlier call did, and remove others."""
+    source, target = best.folder / "model", best.home / "model"
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        source.rename(target)
+    for job in jobs:
+        shutil.rmtree(job.folder / "model", ignore_errors=True)

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from operant.report.pages.train.metrics import Metric, aims, measured, required
 from operant.report.records import FolderRecords, Record, read_folder
 
 WARM = "warm start"
-_REFERENCE = "reference"
+_REFERENCE, _RATE = "reference", "rate"
+_DIVERGED = "diverged.json"
 FIRST = "pass@N"
 """The family that pages and tables show first."""
 
@@ -44,6 +45,8 @@ class BranchResult:
     steps: tuple[Record, ...]
     evaluations: tuple[Record, ...]
     seconds: float | None
+    rates: tuple[float, ...] = ()  # learning rates among which it was chosen, or the only one; empty in early folders
+    chosen: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])  # rates of a metric
 
     @property
     def label(self) -> str:
@@ -53,12 +56,23 @@ class BranchResult:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """All that the page of a run needs; ``unfinished`` names the job folders that were skipped."""
+    """All that the page of a run needs.
+
+    Args:
+        source: the records of the run.
+        jobs: the finished branches.
+        unfinished: names of the job folders that were skipped.
+        warnings: what was recorded.
+        at_rates: the jobs of the branches with several learning rates, one for each.
+        diverged: (branch, seed, rate) of those whose training diverged.
+    """
 
     source: FolderRecords
     jobs: tuple[BranchResult, ...]
     unfinished: tuple[str, ...]
     warnings: tuple[str, ...]
+    at_rates: tuple[BranchResult, ...] = ()
+    diverged: tuple[tuple[str, int, float], ...] = ()
 
     @property
     def is_evaluation(self) -> bool:
@@ -139,19 +153,22 @@ def load_run(run_dir: Path) -> SavedRun:
         DataError: if there is no finished job, if two jobs claim the same branch and seed or two branches
             the baseline, if prompts differ between jobs, or if a value is missing or not finite.
     """
-    paths = sorted(run_dir.rglob("job.json")) if run_dir.is_dir() else []
-    if not paths:
+    every = sorted(run_dir.rglob("job.json")) if run_dir.is_dir() else []
+    lost = [p for p in every if (p.parent / _DIVERGED).is_file()]
+    paths = [p for p in every if p not in lost]
+    if not every:
         raise DataError(
             f"expected a run folder with at least one job.json in or below it, found none at {run_dir}. "
             "Pass the output folder of `operant train` or `operant evaluate`."
         )
     done = [p.parent for p in paths if _has_text(p.parent / "prompts.jsonl")]
-    if not done:
+    results = _aligned([_load_job(path) for path in done])
+    jobs = [job for job in results if job.role != _RATE]
+    if not jobs:
         raise DataError(
             f"expected a finished job (one with prompts.jsonl) below {run_dir}, found {len(paths)} "
             "unfinished. Let the run finish or resume it, then report again."
         )
-    jobs = _aligned([_load_job(path) for path in done])
     _check_unique(jobs)
     found = read_folder(run_dir)
     return SavedRun(
@@ -159,6 +176,8 @@ def load_run(run_dir: Path) -> SavedRun:
         jobs=tuple(jobs),
         unfinished=tuple(_shown(p.parent, run_dir) for p in paths if p.parent not in done),
         warnings=(*found.texts("warning"), *_job_warnings(jobs, run_dir)),
+        at_rates=tuple(job for job in results if job.role == _RATE),
+        diverged=tuple(_diverged(path) for path in lost),
     )
 
 
@@ -170,6 +189,12 @@ def _job_warnings(jobs: Sequence[BranchResult], run_dir: Path) -> list[str]:
             said = read_folder(job.path).since("evaluation").texts("warning")
             found |= dict.fromkeys(f"{job.label}: {text}" for text in said)
     return list(found)
+
+
+def _diverged(path: Path) -> tuple[str, int, float]:
+    about = _read_object(path)
+    (rate,) = required(about, "rates", path)
+    return str(required(about, "branch", path)), required(about, "seed", path), rate
 
 
 def _load_job(folder: Path) -> BranchResult:
@@ -192,7 +217,14 @@ def _load_job(folder: Path) -> BranchResult:
         steps=_by_step(records.every("step")),
         evaluations=evaluations,
         seconds=records.last("done").get("seconds"),
+        rates=tuple(about.get("rates", ())),
+        chosen=_chosen(records),
     )
+
+
+def _chosen(records: FolderRecords) -> dict[str, tuple[float, ...]]:
+    """Metric -> the learning rates that the halves of the prompts chose."""
+    return {r["metric"]: tuple(s["rate"] for s in r["settings"] if "rate" in s) for r in records.every("chosen")}
 
 
 def _read_prompts(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
@@ -220,6 +252,8 @@ def _read_prompts(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
 
 def _aligned(jobs: list[BranchResult]) -> list[BranchResult]:
     """The jobs with their prompts in the order of the first one."""
+    if not jobs:
+        return []
     first = jobs[0]
     return [job if job.prompts == first.prompts else _reordered(job, first) for job in jobs]
 

@@ -10,6 +10,7 @@ from operant.report.formats import MISSING, brief, interval, percent
 from operant.report.page import Page, aside, cell, figure_section, row, section, table, warning
 from operant.report.pages.train.charts import gain_figure, keys, rollouts, scaling, training, weights
 from operant.report.pages.train.load import SavedRun
+from operant.report.pages.train.rates import at_rates, rates_figure
 from operant.report.pages.train.tables import (
     Interval,
     Intervals,
@@ -36,7 +37,10 @@ class _Shown:
 def build(run: SavedRun) -> Page:
     """The page of a run."""
     means, gain = curves(run), gains(run)
-    figures = (scaling(run, means), gain_figure(run, gain), rollouts(run), training(run), weights(run))
+    figures = (
+        *(scaling(run, means), gain_figure(run, gain), rates_figure(run)),
+        *(rollouts(run), training(run), weights(run)),
+    )
     drawn = [f for f in figures if f is not None]
     shown = _Shown(run, means, gain, {f.name: f for f in drawn}, keys(run, run.labels))
     return Page(
@@ -66,6 +70,13 @@ def _sections(shown: _Shown) -> list[str]:
         ),
         _gain_section(shown),
         _trade_section(shown),
+        _figure_section(
+            shown,
+            "rates",
+            "Mean over prompts and seeds at every learning rate, after the last step, at temperature 1, %. ★ marks the "
+            "rate that most halves of the prompts chose for the budget.",
+            _rate_table(shown),
+        ),
         _rollout_section(shown),
         _figure_section(
             shown,
@@ -101,6 +112,18 @@ def _rollout_section(shown: _Shown) -> str:
 def _figure_section(shown: _Shown, name: str, caption: str, numbers: str) -> str:
     figure = shown.figures.get(name)
     return "" if figure is None else figure_section(figure, caption, numbers)
+
+
+def _rate_table(shown: _Shown) -> str:
+    """A row a branch and rate."""
+    run, rows = shown.run, []
+    for found in at_rates(run):
+        texts = [percent(found.means[m]) if m in found.means else MISSING for m in run.metrics]
+        cells = [
+            cell(f"★ {t}", kind="best") if m in found.best else cell(t) for m, t in zip(run.metrics, texts, strict=True)
+        ]
+        rows.append(row(found.branch, [cell(f"{found.rate:g}"), *cells], key=shown.keys[found.branch]))
+    return table(["branch", "rate", *run.metrics], rows)
 
 
 def _interval_table(shown: _Shown) -> str:
@@ -159,7 +182,7 @@ def _gain_section(shown: _Shown) -> str:
         cells = [_gain_cell(shown.gain.get((label, m))) for m in run.metrics]
         rows.append(row(label, cells, key=shown.keys[label]))
     caption = (
-        f"Percentage points against {spoken(run.baseline or '')}, paired by seed and prompt, with 95 % intervals over "
+        f"Percentage points against {spoken(run)}, paired by seed and prompt, with 95 % intervals over "
         "seeds and prompts. If an interval crosses zero, the difference is not measurable."
     )
     return _figure_section(shown, "gain", caption, table(["branch", *run.metrics], rows))

@@ -9,6 +9,7 @@ import numpy as np
 from operant.report.formats import MISSING, aligned, percent
 from operant.report.pages.train.load import SavedRun
 from operant.report.pages.train.metrics import Metric
+from operant.report.pages.train.rates import rate_notes
 from operant.report.pages.train.tables import (
     Interval,
     Intervals,
@@ -37,6 +38,7 @@ _CUT_ADVICE = (
 _BASELINES = {
     "ce": "cross-entropy",
     "ce, best step and T": "cross-entropy at its best step and temperature",
+    "ce, best rate, step and T": "cross-entropy at its best learning rate, step and temperature",
     "grpo": "TRL's GRPO",
     "rloo": "TRL's RLOO",
 }
@@ -49,7 +51,7 @@ def finding(run: SavedRun, gain: Intervals) -> str:
         return _values_only(run)
     # A clear gain comes before a larger one whose interval includes zero.
     best = max(found, key=lambda t: (t.gain.sign > 0, t.gain.mean))
-    base, paid = spoken(run.baseline), _price_clause(best)
+    base, paid = spoken(run), _price_clause(best)
     best_of = f", its best of {best.choices} budgets" if best.choices > 1 else ""
     at = f"at {best.metric}{best_of}"
     if best.gain.sign and percent(best.gain.mean, sign=True) == percent(0):
@@ -98,9 +100,12 @@ def _points(gain: Interval, where: str, *, sign: bool = False) -> str:
     return f"{mean} points {where} (95 % interval {low} to {high})"
 
 
-def spoken(branch: str) -> str:
-    """The name of a branch inside a sentence."""
-    return _BASELINES.get(branch, branch)
+def spoken(run: SavedRun) -> str:
+    """The name of the baseline inside a sentence."""
+    name = run.baseline or ""
+    rates = [job for job in run.of(name) if len(job.rates) > 1]
+    tuned = " at its best learning rate" if rates and "," not in name else ""
+    return _BASELINES.get(name, name) + tuned
 
 
 def cautions(run: SavedRun) -> list[tuple[str, str]]:
@@ -115,7 +120,7 @@ def cautions(run: SavedRun) -> list[tuple[str, str]]:
 
 def notes(run: SavedRun) -> list[str]:
     """What is missing from the run, and what its intervals leave out."""
-    found = [*run.warnings, *_plateaus(run)]
+    found = [*run.warnings, *_plateaus(run), *rate_notes(run)]
     if run.unfinished:
         names = ", ".join(run.unfinished)
         found.append(f"Not finished and left out of every number (no prompts.jsonl): {names}.")
