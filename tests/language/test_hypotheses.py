@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from operant.language import FewShotWarning, LanguageExtrapolator, TextBank, TextTask
+from operant.core.checks import DataError
+from operant.language import (
+    Candidate,
+    FewShotWarning,
+    LanguageExtrapolator,
+    TextApplicability,
+    TextBank,
+    TextTask,
+)
+from operant.language.examples import calibration_examples, split_lessons
+from operant.language.execute import Executor
+from operant.language.score import encode_texts, log_probs
 
 WORDS = ["ab", "cde", "fa", "bcd", "eef", "dad", "cab", "fed"]
 FUNCTIONS = {"up": str.upper, "hash": lambda x: x + "#"}
@@ -58,6 +69,25 @@ def test_what_contradicts_a_support_when_it_is_run_does_not_vote(model):
     assert f"refuted: {len(task.candidates_) - 1} of {len(task.candidates_)} candidates contradict" in text
 
 
+@pytest.mark.parametrize("likely", ["up > hash", "hash > up"])
+def test_of_chains_that_are_one_task_the_likeliest_is_written(model, monkeypatch, likely):
+    scored = Executor.log_probs
+
+    def biased(run, candidates, supports):
+        return scored(run, candidates, supports) - 100.0 * np.array([[str(c) != likely] for c in candidates])
+
+    supports, queries = [("ab", "AB#"), ("fa", "FA#")], ["be", "ace", "dab"]
+    alike = [Candidate(("up", "hash")), Candidate(("hash", "up"))]
+    monkeypatch.setattr(Executor, "log_probs", biased)
+    monkeypatch.setattr(Executor, "write", lambda run, prompts: list(prompts))  # what it writes tells the prompt
+    first, second = model.executor().outputs(alike, queries, execute="model")
+    task = model.adapt(supports)
+    (only,) = task.hypotheses(queries)
+    assert str(only.candidates[0].candidate) == "up > hash"  # the name of the task is the first, as before
+    assert list(only.outputs) == task.predict(queries) == (first if likely == "up > hash" else second)
+    assert task.predict(queries, execute="run") == ["BE#", "ACE#", "DAB#"]
+
+
 def test_the_likelihood_of_the_model_alone_can_be_had(model):
     task = model.adapt([("ab", "AB#"), ("fa", "FA#")], likelihood="model")
     assert task.posterior.given is None and max(weights(task).values()) < 0.9 and len(task.hypotheses()) > 1
@@ -98,3 +128,45 @@ def test_functions_beside_a_step_that_is_known_by_demonstrations(model):
     assert str(sure.candidates_[0].candidate) == "up > hash" and sure.candidates_[0].weight > 0.99
     shown = mixed.adapt([("ab", "*ab"), ("fa", "*fa")])  # inputs that it shows: demonstrations are exact too
     assert str(shown.candidates_[0].candidate) == "star" and shown.candidates_[0].given == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("p_token", "below", "lessons", "likely"),
+    [
+        (0.51, 0, 40, True),  # more than half a token: whatever the lessons
+        (0.49, 3, 40, False),  # p-value 4 / 41, of 0.1 at most
+        (0.49, 4, 40, True),  # 5 / 41
+        (0.01, 20, 40, True),  # a model that executes half of its lessons as badly
+        (0.29, 0, 3, False),  # less than nine lessons, the worst at 0.6: clearly below it
+        (0.31, 0, 3, True),
+        (0.0, 40, 40, False),
+    ],
+)
+def test_what_is_likely(p_token, below, lessons, likely):
+    with np.errstate(divide="ignore"):
+        lowest = float(np.log(0.6 if not below else 1e-3))
+        verdict = TextApplicability(float(np.log(p_token)), (1 + below) / (1 + lessons), lessons, lowest)
+    assert verdict.likely is verdict.applies is likely
+    assert verdict.token == f"{p_token:.2f}" + f"; {below} of {lessons} known lessons have less" * (p_token < 0.5)
+
+
+def test_likelihoods_are_compared_token_by_token(model):
+    """The byte model reads a letter as a token, and the end as one."""
+    supports = [("ab", "AB#AB#AB"), ("fa", "")]
+    found = model.adapt(supports, likelihood="model")
+    best = found.candidates_[0]
+    assert found.applicability().log_p == pytest.approx((best.log_p[0] / 9 + best.log_p[1] / 1) / 2)
+    wanted = [np.mean(values[:2]) <= found.applicability().log_p for values in model.calibration_]
+    assert found.applicability().p_value == (1 + sum(wanted)) / (1 + len(model.calibration_))
+    _, kept = split_lessons(model.relation_.lessons(model.bank_), model.bank_, seed=model.seed)
+    pairs = calibration_examples(model.bank_, kept, model.executor(), seed=model.seed)[0]
+    total = log_probs(model.policy_, encode_texts(model.policy_, pairs, max_tokens=512)).tolist()
+    assert model.calibration_[0] == pytest.approx([p / (len(y) + 1) for p, (_, y) in zip(total, pairs, strict=True)])
+
+
+def test_a_model_of_an_older_version_is_refused(model, tmp_path):
+    model.save(tmp_path / "old")
+    settings = tmp_path / "old" / "settings.jsonl"
+    settings.write_text(settings.read_text().replace('"calibration per token"', '"calibration"'))
+    with pytest.raises(DataError, match="older version, whose lessons are not comparable: fit again"):
+        LanguageExtrapolator.load(tmp_path / "old")

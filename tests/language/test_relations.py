@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import product
 
 import pytest
 
@@ -87,6 +88,12 @@ def test_a_lesson_is_what_it_says(relation, bank):
 
 
 @ROWS
+def test_a_candidate_is_among_those_that_are_the_same_task(relation, bank):
+    candidates = relation.candidates(bank)
+    assert all(c in group for c, group in zip(candidates, relation.alike(candidates, bank), strict=True))
+
+
+@ROWS
 def test_a_relation_survives_as_json(relation, bank):
     again = relation_from(json.loads(json.dumps(relation.asdict())))
     assert again == relation and again.candidates(bank) == relation.candidates(bank)
@@ -117,6 +124,22 @@ def test_compose_drops_chains_that_behave_alike():
     assert names == ["up", "rev", "id", "up > rev"]  # rev > up is the same, rev > rev and up > up are known
     unknown = TextBank((TextTask("a", (("x", "y"),)), TextTask("b", (("x", "z"),))))
     assert [str(c) for c in Compose().candidates(unknown)] == ["a", "b", "a > a", "a > b", "b > a", "b > b"]
+
+
+def test_compose_knows_the_chains_that_are_one_task():
+    both = [Candidate(("up", "rev")), Candidate(("rev",)), Candidate(("id", "up"))]
+    found = [[str(c) for c in group] for group in Compose().alike(both, STRINGS)]
+    assert found[0] == ["up > rev", "rev > up"] and found[1] == ["rev", "rev > id", "id > rev"]
+    assert found[2] == ["up", "up > up", "up > id", "id > up"]
+    by_behavior: dict = {}  # the slow way: every chain, by its outputs
+    for steps in [s for n in (1, 2) for s in product(("up", "rev", "id"), repeat=n)]:
+        outputs = tuple(Compose().value(Candidate(steps), x, BankRun(STRINGS)) for x in STRINGS.probes)
+        by_behavior.setdefault(outputs, []).append(Candidate(steps))
+    every = Compose().candidates(STRINGS)
+    assert Compose().alike(every, STRINGS) == list(by_behavior.values())
+    unknown = TextBank((TextTask("a", (("x", "y"),)), TextTask("b", (("x", "z"),))))
+    every = Compose().candidates(unknown)
+    assert Compose().alike(every, unknown) == [[c] for c in every]
 
 
 def test_compose_offers_the_published_space():

@@ -5,11 +5,11 @@ from operant.language.adapted import (
     FewShotWarning,
     Hypothesis,
     RankedCandidate,
-    TextApplicability,
     Vote,
 )
 from operant.language.bank import CannotRunError, TextBank, TextTask
 from operant.language.em import EMRound
+from operant.language.examples import TextApplicability
 from operant.language.extrapolator import LanguageExtrapolator
 from operant.language.problems import gym_ciphers, random_words, sparse_parity, string_chains, string_programs
 from operant.language.proposer import Proposer

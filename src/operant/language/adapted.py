@@ -12,6 +12,7 @@ import numpy as np
 
 from operant.core.checks import InputError
 from operant.language.bank import check_text
+from operant.language.examples import TextApplicability
 from operant.language.execute import Execute, Executor
 from operant.language.relations import Candidate
 from operant.language.search import Floats, Posterior, effective_number, vote
@@ -20,10 +21,6 @@ VOTERS = 64
 """Candidates that vote at most. Parity with 5 supports leaves about 11 of 168 pairs that explain all of them."""
 WITHIN = 12.0
 """Nats below the best candidate from which a candidate does not vote: e^-12 of its weight."""
-
-CLEARLY = float(np.log(2))
-"""Nats a support below the worst known lesson from which predictions are refused. Where the model executes exactly, all
-lessons are alike to 1e-4 nats, and a bare rank refused 12 of 560 parity targets that were right."""
 
 
 class FewShotWarning(UserWarning):
@@ -61,40 +58,6 @@ class RankedCandidate:
     def refuted(self) -> bool:
         """Whether it gives another output than a support's when it is run."""
         return False in self.given
-
-
-@dataclass(frozen=True)
-class TextApplicability:
-    """Whether the best candidate explains the supports as well as known tasks are explained.
-
-    Args:
-        log_p: the model's mean log-probability of a support under the best candidate.
-        p_value: (1 + lessons of the bank whose mean is not larger) / (1 + lessons); None if the bank has none to
-            calibrate with.
-        lessons: number of them; they were not trained on.
-        lowest: the smallest of their means; -inf without any.
-        given: share of the supports that the best candidate gives when it is run; None if it cannot be.
-    """
-
-    log_p: float
-    p_value: float | None
-    lessons: int
-    lowest: float
-    given: float | None = None
-
-    @property
-    def applies(self) -> bool:
-        """Whether to trust the candidates.
-
-        True if the best one gives every support when it is run. False if it gives less than half of them, if no
-        candidate can be scored, and if the model explains every known lesson clearly better.
-        """
-        return self.given == 1 or (self.likely and (self.given is None or self.given >= 0.5))
-
-    @property
-    def likely(self) -> bool:
-        """Whether the model finds the supports about as likely as the least likely known lesson."""
-        return self.log_p > -np.inf and self.log_p >= self.lowest - CLEARLY
 
 
 @dataclass(frozen=True)
@@ -136,7 +99,7 @@ class AdaptedTextTask:
         posterior: the scored candidates.
         supports: the target's (input, output) pairs.
         executor: runs tasks and candidates.
-        calibration: log-probabilities of known demonstrations under their true candidate, a list a lesson.
+        calibration: log-probabilities a token of known demonstrations under their true candidate, a list a lesson.
     """
 
     def __init__(
@@ -163,11 +126,22 @@ class AdaptedTextTask:
     def _voters(self) -> Posterior:
         return self.posterior.best(VOTERS, within=WITHIN)
 
+    @cached_property
+    def _writers(self) -> Sequence[Candidate]:
+        """What the model writes for each voter: of candidates that are one task, the likeliest on the supports."""
+        voters, run = self._voters.candidates, self._executor
+        return (
+            voters
+            if self.posterior.given is None
+            else run.likeliest(run.relation.alike(voters, run.bank), self.supports)
+        )
+
     def applicability(self) -> TextApplicability:
         """Compare the likelihood of the supports with that of known demonstrations which were not trained on."""
         size = len(self.supports)
         best = self.candidates_[0] if self.candidates_ else None
-        mean = -np.inf if best is None else float(np.mean(best.log_p))
+        tokens = self._executor.tokens([y for _, y in self.supports])
+        mean = -np.inf if best is None else float(np.mean(best.log_p / tokens))
         ran = best is not None and None not in best.given
         known = [float(np.mean(values[:size])) for values in self._calibration]
         below = sum(value <= mean for value in known)
@@ -186,21 +160,18 @@ class AdaptedTextTask:
         if found.log_p == -np.inf:
             reasons = "; ".join(self._executor.failures.values())
             return f"no candidate can be run on the supports ({reasons})"
-        if found.likely:
+        if found.given is not None and found.given < 0.5:
             right, size = self.candidates_[0].explained, len(self.supports)
             return f"the best candidate gives {right} of {size} supports when it is run"
-        return (
-            f"the best candidate gives a support a mean log-probability of {found.log_p:.1f}, clearly less than "
-            f"each of {found.lessons} known lessons gets"
-        )
+        return f"a token of the supports has probability {found.token}"
 
     def predict(self, inputs: Sequence[str], *, execute: Execute = "model") -> list[str]:
         """The output for each input: the vote of the posterior, or plain few-shot prompting where that is refused.
 
         Args:
             inputs: queries.
-            execute: "model" runs anchors where they are callable and lets the model write the last step; "run" runs
-                the last step too, where it is callable.
+            execute: "model" runs anchors where they are callable and lets the model write the last step, of the chain
+                that it finds likeliest among those that are the same task; "run" runs it, where it is callable.
         """
         return [v.output for v in self.vote(inputs, execute=execute)]
 
@@ -278,12 +249,7 @@ class AdaptedTextTask:
             )
         if not self.fallback_:
             lines.append(f"effective number of hypotheses: {self.effective_number():.1f}")
-        known = self.applicability()
-        if known.p_value is not None:
-            lines.append(
-                f"log-probability of a support: {known.log_p:.1f}; of {known.lessons} known lessons "
-                f"{known.p_value:.0%} have less"
-            )
+        lines.append(f"probability of a token of the supports: {self.applicability().token}")
         lines += [f"left out: {text}" for text in self._executor.failures.values()]
         return "\n".join(lines)
 
@@ -295,17 +261,20 @@ class AdaptedTextTask:
 
     def _outputs(self, inputs: Sequence[str], execute: Execute) -> tuple[Floats, list[list[str | None]]]:
         """Weights of the voters, (C,), and their outputs on the inputs, (C, Q)."""
-        voters = self._voters
-        outputs = self._executor.outputs(voters.candidates, inputs, execute=execute)
+        outputs = self._executed(inputs, execute)
         behaviors = self._behaviors(inputs, outputs, execute)
-        return voters.weights([tuple(row) for row in behaviors]), outputs
+        return self._voters.weights([tuple(row) for row in behaviors]), outputs
 
     def _behaviors(
         self, inputs: Sequence[str], outputs: Sequence[Sequence[str | None]], execute: Execute
     ) -> list[list[str | None]]:
         """Outputs of the voters on supports and inputs, (C, S + Q)."""
-        supports = self._executor.outputs(self._voters.candidates, [x for x, _ in self.supports], execute=execute)
+        supports = self._executed([x for x, _ in self.supports], execute)
         return [[*a, *b] for a, b in zip(supports, outputs, strict=True)]
+
+    def _executed(self, inputs: Sequence[str], execute: Execute) -> list[list[str | None]]:
+        who = self._writers if execute == "model" else self._voters.candidates
+        return self._executor.outputs(who, inputs, execute=execute)
 
     def _few_shot(self, inputs: Sequence[str]) -> list[str]:
         """The supports and the query as a plain prompt, by the model without its adapter."""

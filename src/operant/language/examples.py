@@ -1,4 +1,4 @@
-"""Training examples of a relation, and what is kept from training for the calibration of likelihoods."""
+"""Training examples of a relation; what is kept from training to calibrate likelihoods, and the verdict by it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ KEPT = 0.1
 CALIBRATED = 64
 """Lessons that calibrate at most, of 8 demonstrations each: the smallest p-value is 1/65."""
 SHOWN = 8
+HALF, FEW = float(np.log(0.5)), 0.1
+"""Supports are unlikely if the model gives their tokens less than 1/2 and at most a tenth of the known lessons have
+less. Chosen on the demo and the string programs, where any bound between 0.4 and 0.6 refused within 5 points as many.
+By the rank alone 12 of 560 parity targets that were right were refused: where the model executes exactly, all lessons
+are alike. By the worst lesson alone, which it was, a third of the demo's targets or none of the other tasks were."""
 
 
 def split_lessons(lessons: Sequence[Lesson], bank: TextBank, *, seed: int) -> tuple[list[Lesson], list[Lesson]]:
@@ -109,6 +114,54 @@ def calibration_examples(
         if known:
             found.append(known)
     return found
+
+
+@dataclass(frozen=True)
+class TextApplicability:
+    """Whether the best candidate explains the supports as well as known tasks are explained.
+
+    Args:
+        log_p: the model's mean log-probability of a token of the supports' outputs under the best candidate, each
+            support counting alike.
+        p_value: (1 + lessons of the bank whose mean is not larger) / (1 + lessons); None if the bank has none to
+            calibrate with.
+        lessons: number of them; they were not trained on.
+        lowest: the smallest of their means; -inf without any.
+        given: share of the supports that the best candidate gives when it is run; None if it cannot be.
+    """
+
+    log_p: float
+    p_value: float | None
+    lessons: int
+    lowest: float
+    given: float | None = None
+
+    @property
+    def applies(self) -> bool:
+        """Whether to trust the candidates.
+
+        True if the best one gives every support when it is run. False if it gives less than half of them, if no
+        candidate can be scored, and if the model finds the supports unlikely: see :attr:`likely`.
+        """
+        return self.given == 1 or (self.likely and (self.given is None or self.given >= 0.5))
+
+    @property
+    def token(self) -> str:
+        """The geometric mean of a token's probability in words; below 1/2, how many known lessons have less."""
+        if self.p_value is None or self.log_p > HALF:
+            return f"{np.exp(self.log_p):.2f}"
+        less = round(self.p_value * (1 + self.lessons)) - 1
+        return f"{np.exp(self.log_p):.2f}; {less} of {self.lessons} known lessons have less"
+
+    @property
+    def likely(self) -> bool:
+        """Whether a token's probability, geometric mean, is above 1/2, or above that of enough known lessons.
+
+        Enough is a tenth of them. Less than nine cannot tell a tenth: then it is half of that of the worst at least.
+        """
+        if self.log_p == -np.inf or self.p_value is None:
+            return self.log_p > -np.inf
+        return self.log_p > HALF or (self.p_value > FEW and self.log_p >= self.lowest + HALF)
 
 
 def _output(lesson: Lesson, x: str) -> str | None:

@@ -100,6 +100,16 @@ class Executor:
             found[k, i] = values[places[text]]
         return found
 
+    def likeliest(self, groups: Sequence[Sequence[Candidate]], supports: Sequence[tuple[str, str]]) -> list[Candidate]:
+        """Of each group the candidate under which the model finds the supports likeliest; the first of equals."""
+        several = [c for group in groups if len(group) > 1 for c in group]
+        total = dict(zip(several, self.log_probs(several, supports).sum(1).tolist(), strict=True))
+        return [max(group, key=lambda c: total.get(c, 0.0)) for group in groups]
+
+    def tokens(self, outputs: Sequence[str]) -> NDArray[np.intp]:
+        """Tokens of each output, its end among them, (S,)."""
+        return np.array([len(row) + 1 for row in tokens_of(self.policy, outputs, special=False)])
+
     def given(self, candidates: Sequence[Candidate], supports: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
         """Whether each candidate gives each support without the model, (C, S): 1 or 0; NaN where it cannot be run."""
         found = np.full((len(candidates), len(supports)), np.nan)

@@ -42,6 +42,7 @@ FIELDS = [
     "save_steps",
 ]
 """The settings that a saved model has; the relation is written beside them."""
+CALIBRATION = "calibration per token"
 
 
 class LanguageExtrapolator:
@@ -163,8 +164,9 @@ class LanguageExtrapolator:
         self.rounds_ = [EMRound.from_fields(stage["round"]) for stage in stages.done if stage["round"]]
         calibrating += further.calibrating(self.rounds_[-1].best if self.rounds_ else {})
         groups = calibration_examples(bank, calibrating, self.executor(), seed=self.seed)
+        coded = [encode_texts(policy, pairs, max_tokens=self.max_tokens) for pairs in groups]
         self.calibration_ = [
-            log_probs(policy, encode_texts(policy, pairs, max_tokens=self.max_tokens)).tolist() for pairs in groups
+            (log_probs(policy, rows) / torch.tensor([len(row.target) for row in rows])).tolist() for rows in coded
         ]
         return self
 
@@ -298,7 +300,9 @@ class LanguageExtrapolator:
         )  # as it was trained; on a GPU, bfloat16 would change the scores
         model.policy_ = load_policy(str(folder / "model"), device=model.device, dtype=dtype)
         model.policy_.model.eval()
-        model.longest_, model.calibration_ = fitted["longest"], fitted["calibration"]
+        if CALIBRATION not in fitted:
+            raise DataError(f"{folder} was written by an older version, whose lessons are not comparable: fit again.")
+        model.longest_, model.calibration_ = fitted["longest"], fitted[CALIBRATION]
         model.history_ = [(int(step), float(loss)) for step, loss in fitted["history"]]
         model.rounds_ = [EMRound.from_fields(found) for found in fitted["rounds"]]
         return model
@@ -308,7 +312,7 @@ class LanguageExtrapolator:
         fitted = {
             "kind": "fitted",
             "longest": self.longest_,
-            "calibration": self.calibration_,
+            CALIBRATION: self.calibration_,
             "history": self.history_,
             "rounds": [asdict(found) for found in self.rounds_],
         }

@@ -91,6 +91,10 @@ class Relation(ABC):
         """The candidate that is one known task: by it the model runs a task that has no function. None: it cannot."""
         return None
 
+    def alike(self, candidates: Sequence[Candidate], bank: TextBank) -> list[list[Candidate]]:
+        """Of each candidate, all that are the same task: the model may write another of them better."""
+        return [[candidate] for candidate in candidates]
+
     def words(self, bank: TextBank) -> list[str]:
         """Parts of prompts that the embedded model reads as one token each."""
         return []
@@ -145,15 +149,13 @@ class Compose(Relation):
                 f"{len(bank)} tasks make {count:,} chains of up to {self.depth}, more than {MOST:,}. Take a smaller "
                 "bank or a smaller depth."
             )
-        names = [task.name for task in bank]
         found: list[Candidate] = []
         seen: set[tuple[str | None, ...]] = set()
-        run = BankRun(bank)
-        tables = {name: _outputs(name, bank.probes, run) for name in names if bank[name].run is not None}
+        run, functions = BankRun(bank), {task.name for task in bank if task.run is not None}
         chained: dict[tuple[str, ...], tuple[str | None, ...]] = {}
         for length in range(1, self.depth + 1):
-            for steps in product(names, repeat=length):
-                if all(name in tables for name in steps):
+            for steps in product([task.name for task in bank], repeat=length):
+                if functions.issuperset(steps):
                     before = chained[steps[:-1]] if length > 1 else bank.probes
                     chained[steps] = _outputs(steps[-1], before, run)
                     if chained[steps] in seen:
@@ -193,6 +195,23 @@ class Compose(Relation):
     def alone(self, name: str) -> Candidate | None:
         """A chain of one."""
         return Candidate((name,))
+
+    def alike(self, candidates: Sequence[Candidate], bank: TextBank) -> list[list[Candidate]]:
+        """Chains of functions with the same outputs on the probes, shortest first; itself alone if a step has none."""
+        run, functions = KeptRun(bank), [task.name for task in bank if task.run is not None]
+        known = [k for k, c in enumerate(candidates) if set(functions).issuperset(c.steps)]
+        wanted = {k: _chained(candidates[k].steps, bank.probes, run) for k in known}
+        found: list[list[Candidate]] = [[] if k in wanted else [c] for k, c in enumerate(candidates)]
+        for steps in (s for length in range(1, self.depth + 1) for s in product(functions, repeat=length)):
+            left = known
+            for i, x in enumerate(bank.probes):
+                (y,) = _chained(steps, [x], run)
+                left = [k for k in left if wanted[k][i] == y]
+                if not left:
+                    break
+            for k in left:
+                found[k].append(Candidate(steps))
+        return found
 
     def admits(self, candidate: Candidate, bank: TextBank) -> bool:
         """Whether it is a chain of at most ``depth`` known tasks; it may behave as another one does."""
@@ -322,3 +341,10 @@ def _outputs(name: str, inputs: Iterable[str | None], run: Run) -> tuple[str | N
         except CannotRunError:
             found.append(None)
     return tuple(found)
+
+
+def _chained(steps: Sequence[str], inputs: Sequence[str], run: Run) -> tuple[str | None, ...]:
+    found: tuple[str | None, ...] = tuple(inputs)
+    for name in steps:
+        found = _outputs(name, found, run)
+    return found

@@ -120,7 +120,7 @@ def explanation(target: Record) -> list[str]:
     told = [f"Few-shot prompting: {target['fallback']}."] if target["fallback"] else []
     if verdict["p_value"] is not None:
         told.append(
-            f"Mean log-probability of a support under the best candidate: {number(verdict['log_p'], 3)}; p-value "
+            f"Mean log-probability of a support's token, best candidate: {number(verdict['log_p'], 3)}; p-value "
             f"against {verdict['lessons']} known lessons that were not trained on: {number(verdict['p_value'], 2)}."
         )
     refuted = f", {target['refuted']} contradict a support when they are run" if target["refuted"] else ""

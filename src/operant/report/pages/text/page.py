@@ -123,7 +123,7 @@ def _reading() -> str:
         "uniform over behaviors before the supports are seen. Each query gets the output with the largest share of the "
         "posterior. That share is its confidence: how sure the combination is, not how well the model executes it. The "
         "last step is written by the model, or run where it has a function and that was asked for. If the best "
-        "candidate gives less than half of the supports when it is run, or every known lesson is explained clearly "
-        "better than the supports, no candidate is trusted, and the model answers from the supports as a plain "
-        "few-shot prompt, without a confidence."
+        "candidate gives less than half of the supports when it is run, or if their tokens have a probability of less "
+        "than 1/2 under it and less than nine tenths of the known lessons have, no candidate is trusted, and the "
+        "model answers from the supports as a plain few-shot prompt, without a confidence."
     )
