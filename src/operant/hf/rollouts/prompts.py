@@ -51,7 +51,7 @@ class DataConfig:
         template: the text that the model gets. {prompt} is what data.prompt names (of a conversation, its last
             message), and {NAME} any other column: '{Body} {Question}'. Literal braces are doubled: {{ and }}.
         chat: whether to apply the tokenizer's chat template: the prompt is the user's message, after the earlier
-            turns of its conversation. Default: if it has one.
+            turns of its conversation. Default: if it has one, and with an endpoint.
         subset: configuration of a Hub data set, for example main for openai/gsm8k.
         train_split: Hub split to train on.
         test_split: Hub split for ``test``.

@@ -1,0 +1,1 @@
+"""Rollouts from an OpenAI-compatible server."""
