@@ -221,8 +221,8 @@ def test_an_alien_is_flagged() -> None:
     assert repr(alien).endswith("not applicable (residual))")
 
     with pytest.raises(NotApplicableError, match="Set on_inapplicable='warn' or 'baseline'"):
-        Extrapolator(PLAIN_TOO, on_inapplicable="raise").fit(bank).adapt(ALIEN, np.sin(9 * ALIEN))
-    plain = Extrapolator(PLAIN_TOO, on_inapplicable="baseline").fit(bank).adapt(ALIEN, np.sin(9 * ALIEN))
+        model.set_params(on_inapplicable="raise").adapt(ALIEN, np.sin(9 * ALIEN))
+    plain = model.set_params(on_inapplicable="baseline").adapt(ALIEN, np.sin(9 * ALIEN))
     assert not plain.applicable_ and set(plain.choice_.weights) <= {"interpolation", "polynomial"}
 
 

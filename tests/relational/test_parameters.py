@@ -73,10 +73,15 @@ def test_a_constant_parameter_gives_no_direction() -> None:
     assert np.array_equal(np.argsort(named.along), np.arange(9))
 
 
+@pytest.fixture(scope="module")
+def following() -> Extrapolator:
+    return Extrapolator([*OPERATORS, "GP on parameters"]).fit(VARYING)
+
+
 @pytest.mark.filterwarnings("ignore::operant.relational.NotApplicableWarning")
 @pytest.mark.parametrize("w", [-40.0, 30.0, 1e6, -1e170])
-def test_parameters_far_out_leave_the_forms_out_that_follow_them(w: float) -> None:
-    target = Extrapolator([*OPERATORS, "GP on parameters"]).fit(VARYING).adapt(*CONTEXT, params=[w])
+def test_parameters_far_out_leave_the_forms_out_that_follow_them(following: Extrapolator, w: float) -> None:
+    target = following.adapt(*CONTEXT, params=[w])
     assert np.isfinite(target.predict(X, True)).all() and np.isfinite(target.interval(X)).all()
     for name in (*OPERATORS[2:], "GP on parameters"):
         assert "times as far from the middle of the bank's values as these do (1 to 2)" in target.choice_.notes[name]

@@ -12,10 +12,12 @@ from operant.core.checks import DataError
 from operant.core.record import lock_folder, read_records
 from operant.hf.config import TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
+from operant.hf.train import run
 from operant.hf.train import run_job as jobs
 from operant.hf.train.run import make_jobs, run_training
 from operant.hf.train.run_job import run_job
 from operant.hf.train.settings import checked
+from tests import inline
 
 
 @pytest.fixture
@@ -92,7 +94,8 @@ def test_killed_at_its_end_with_a_damaged_checkpoint_it_has_every_record_once(co
     assert sorted(os.listdir(killed.folder)) == sorted(os.listdir(job.folder))
 
 
-def test_a_run_killed_right_after_its_last_file_is_tidied(config):
+def test_a_run_killed_right_after_its_last_file_is_tidied(config, monkeypatch):
+    monkeypatch.setattr(run, "worker_pool", inline.worker_pool)
     run_training(config)
     _, job = branch(config)
     left = job.folder / "checkpoint-4"
