@@ -72,20 +72,13 @@ def test_the_guide_prints_what_it_says(page):
 
 
 @needs_data
-def test_the_examples_print_what_they_say(page):
-    page(slow=False, examples=False)
-    names = page(slow=False, examples=True)
-    assert {"cold", "uptake"} <= set(names)
-
-
-@needs_data
 @pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore::operant.relational.selection.applicability.NotApplicableWarning"
 )  # till its test ends
-def test_the_long_examples_print_what_they_say_and_are_drawn(page, tmp_path):
+def test_the_examples_print_what_they_say_and_are_drawn(page, tmp_path):
     page(slow=False, examples=False)
-    page(slow=False, examples=True)
+    assert {"cold", "uptake"} <= set(page(slow=False, examples=True))
     names = page(slow=True, examples=True)
     spec = importlib.util.spec_from_file_location("extrapolation_pictures", ROOT / "docs/extrapolation_pictures.py")
     pictures = importlib.util.module_from_spec(spec)

@@ -119,6 +119,11 @@ def outcomes(found: dict[str, Any], ranks: list[Any], name: str, generation: int
     return Outcomes(reward, answer)
 
 
+def same(advantages: torch.Tensor, want: torch.Tensor) -> None:
+    """Equal to the float32 that is stored. A weight of 0 may be 4e-16: a vote's sums depend on the groups of a call."""
+    torch.testing.assert_close(advantages, want.float(), rtol=1e-6, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["grpo", "rloo"])
 def test_two_processes_take_the_step_of_the_formula(ranks, tmp_path, name: str) -> None:
     """Groups lie across both ranks; by hand from the rows of both, in one process."""
@@ -128,7 +133,8 @@ def test_two_processes_take_the_step_of_the_formula(ranks, tmp_path, name: str) 
     o = outcomes(a, ranks, name)
     want = (4 * credit(parse(SCENARIOS[name][1]["strategy"]), o)).view(-1)
     out = whole(ranks, name)
-    assert torch.equal(out["advantages"], want.float()) and len(want) == 8 and want.any()
+    same(out["advantages"], want)
+    assert len(want) == 8 and want.any()
     grad = gradient(out, want, 8 * 4 if name == "grpo" else 8)
     start = load_policy("embedded", seed=3, device="cpu").model
     stepped = torch.cat([(p - 1e-2 * grad[n]).detach().flatten() for n, p in start.named_parameters()])
@@ -173,7 +179,8 @@ def test_dead_groups_are_replaced_across_processes(ranks) -> None:
     reward = Alive(set(PROMPTS[8:]))
     r = reward([decode(p) for p, _ in pairs], [decode(c, skip_special_tokens=True) for _, c in pairs])
     want = 4 * credit(parse("pass@2"), Outcomes(torch.tensor(r).double().view(-1, 4)))
-    assert torch.equal(out["advantages"], want.view(-1).float()) and want.any(-1).all()
+    same(out["advantages"], want.view(-1))
+    assert want.any(-1).all()
 
 
 def test_both_processes_switch_at_the_same_plateau(ranks) -> None:
@@ -182,4 +189,4 @@ def test_both_processes_switch_at_the_same_plateau(ranks) -> None:
     assert torch.equal(a["parameters"], b["parameters"])
     for generation, name in ((5, "pass@1"), (6, "maj@3")):
         want = (4 * credit(parse(name), outcomes(a, ranks, "plateau", generation))).view(-1)
-        assert torch.equal(whole(ranks, "plateau", generation)["advantages"], want.float())
+        same(whole(ranks, "plateau", generation)["advantages"], want)

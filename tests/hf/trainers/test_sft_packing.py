@@ -207,6 +207,7 @@ def test_streams_and_prompt_tuning_are_refused(tmp_path):
         )
 
 
+@pytest.mark.slow  # by default tests/hf/train/test_accelerate.py compares two processes with one
 def test_two_processes_take_the_same_steps(tmp_path):
     """Two gloo processes with half the rows each, padded, and half the bins each, packed: equal on both, as by hand."""
     with socket.socket() as free:
