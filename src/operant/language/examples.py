@@ -29,7 +29,7 @@ CALIBRATED = 64
 SHOWN = 8
 HALF, FEW = float(np.log(0.5)), 0.1
 """Supports are unlikely if the model gives their tokens less than 1/2 and at most a tenth of the known lessons have
-less. Chosen on the demo and the string programs, where any bound between 0.4 and 0.6 refused within 5 points as many.
+less. Chosen on the demo and the string programs, where any bound between 0.4 and 0.6 refused within 6 points as many.
 By the rank alone 12 of 560 parity targets that were right were refused: where the model executes exactly, all lessons
 are alike. By the worst lesson alone, which it was, a third of the demo's targets or none of the other tasks were."""
 
