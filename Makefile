@@ -15,12 +15,16 @@ WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all test-plugins test-trl lint bench torture lock
+.PHONY: demo test tests test-all test-plugins test-trl lint bench torture lock
 
 demo: $(READY)
 	$(BIN)/operant demo
 
-test: lint
+# Lint and the tests at once: pyright alone leaves all cores but one idle for a minute.
+test: $(READY)
+	$(MAKE) --no-print-directory --jobs=2 lint tests
+
+tests: $(READY)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest $(WORKERS) -m "not slow" --cov --cov-report=term:skip-covered
 
 test-all: lint
