@@ -1,9 +1,7 @@
-"""The verbs as a user runs them, on the embedded default: in a process of their own, or where that is not what is
-tested, in this one, which has imported everything already."""
+"""The verbs as a user runs them, on the embedded default: in processes of their own where something is killed, else in
+this one, which has imported everything already. The slow tests run all of them in processes of their own."""
 
-import contextlib
 import csv
-import io
 import json
 import math
 import os
@@ -16,18 +14,21 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from operant.cli import main
+import operant.hf.train.run
+import operant.hf.workers
 from operant.core.record import read_records
+from tests import inline
 
 TRAIN = [
     "train",
     "--strategies=[pass@16]",
     "--warm_steps=4",
-    "--steps=40",
-    "--eval_steps=10",
-    "--save_steps=10",
+    "--steps=24",
+    "--eval_steps=12",
+    "--save_steps=8",
     "--logging_steps=2",
     "--per_device_train_batch_size=16",
     "--learning_rate=1e-3",
@@ -36,22 +37,26 @@ TRAIN = [
 ]
 
 
-def operant(*args, check=True):
+def processes(*args, check=True):
+    """The command in a process of its own, with its workers."""
     run = subprocess.run([sys.executable, "-m", "operant.cli", *map(str, args)], capture_output=True, text=True)
     assert not check or run.returncode == 0, run.stderr
     return run
 
 
 def inside(*args, check=True):
-    """The same in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([str(a) for a in args])
-        except SystemExit as stop:  # of the parser
-            code = stop.code or 0
-    assert not check or code == 0, err.getvalue()
-    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
+    """The same in this process, without workers."""
+    torch.set_num_threads(1)  # as the workers have for this model: sums of two threads differ in the last bit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operant.hf.train.run, "worker_pool", inline.worker_pool)
+        patch.setattr(operant.hf.workers, "worker_pool", inline.worker_pool)
+        run = inline.run(*args)
+    assert not check or run.returncode == 0, run.stderr
+    return run
+
+
+ROADS = pytest.mark.parametrize("command", [inside, pytest.param(processes, marks=pytest.mark.slow)])
+"""The killed runs go through processes by default; the slow tests send every verb there."""
 
 
 def kill_when(args, condition):
@@ -69,7 +74,7 @@ def kill_when(args, condition):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    run = operant(*TRAIN, f"--output_dir={folder}")
+    run = inside(*TRAIN, f"--output_dir={folder}")
     return folder, run.stdout
 
 
@@ -98,9 +103,10 @@ def test_train_writes_a_run_and_its_page(trained):
 
 
 def test_a_killed_run_resumes_to_the_same_numbers(trained, tmp_path):
-    whole, _ = trained
+    """In processes of its own, with workers; the whole run was in this one."""
+    whole, printed = trained
     folder = tmp_path / "killed"
-    state = folder / "seed0" / "pass@16" / "checkpoint-10" / "trainer_state.json"
+    state = folder / "seed0" / "pass@16" / "checkpoint-8" / "trainer_state.json"
     kill_when([*TRAIN, f"--output_dir={folder}"], state.is_file)
     assert not (folder / "seed0" / "pass@16" / "prompts.jsonl").exists(), "it finished before it was killed"
 
@@ -108,21 +114,24 @@ def test_a_killed_run_resumes_to_the_same_numbers(trained, tmp_path):
     assert again.returncode == 2 and "--resume true" in again.stderr
     other = inside(*TRAIN, f"--output_dir={folder}", "--resume=true", "--learning_rate=2e-3", check=False)
     assert other.returncode == 2 and "learning_rate: 0.001 -> 0.002" in other.stderr
-    operant(*TRAIN, f"--output_dir={folder}", "--resume=true")
+    resumed = processes(*TRAIN, f"--output_dir={folder}", "--resume=true").stdout
+    table = printed[printed.index("mean, %") : printed.index("page: ")]
+    assert table in resumed and f"page: {folder.resolve()}" in resumed
     for branch in ("warm", "ce", "pass@16"):
-        resumed, uninterrupted = weights(folder, branch), weights(whole, branch)
-        assert all((resumed[k] == uninterrupted[k]).all() for k in uninterrupted)
+        after, uninterrupted = weights(folder, branch), weights(whole, branch)
+        assert all((after[k] == uninterrupted[k]).all() for k in uninterrupted)
         assert curves(folder, branch) == curves(whole, branch)
     for name in ("ce/temperatures.jsonl", "ce_best_T/prompts.jsonl", "ce_best_step_and_T/record.jsonl"):
         mine, theirs = (read_records(root / "seed0" / name) for root in (folder, whole))
         assert [{**r, "time": 0} for r in mine] == [{**r, "time": 0} for r in theirs]
 
 
-def test_train_by_reinforcement_writes_the_same_kind_of_run(tmp_path):
+@ROADS
+def test_train_by_reinforcement_writes_the_same_kind_of_run(command, tmp_path):
     settings = ["--warm_steps=3", "--steps=2", "--logging_steps=1", "--per_device_train_batch_size=64", "--seeds=[4]"]
     limits = ["--num_generations=8", "--data.train_limit=64", "--data.test_limit=20", "--eval_rollouts=8"]
     chosen = ["--strategies=[maj@4]", "--budgets=[1, 4, 8]", "--learning_rate=[1e-3, 2e-3]"]
-    run = operant("train", "--method=rloo", *settings, *limits, *chosen, f"--output_dir={tmp_path}")
+    run = command("train", "--method=rloo", "--verifier=exact", *settings, *limits, *chosen, f"--output_dir={tmp_path}")
     for text in ("rloo · rate 0.001  reward", "rloo · rate 0.002  reward", "maj@4 · rate 0.001  maj@4 "):
         assert f"done: seed 4 · {text}" in run.stdout
     assert "TRL's RLOO at its best learning rate" in run.stdout
@@ -135,10 +144,11 @@ def test_train_by_reinforcement_writes_the_same_kind_of_run(tmp_path):
         assert "arXiv:2604.24957" in (tmp_path / "seed4" / branch / "model" / "README.md").read_text()
 
 
-def test_evaluate_samples_scores_and_reads_back_the_same_numbers(trained, tmp_path):
+@ROADS
+def test_evaluate_samples_scores_and_reads_back_the_same_numbers(command, trained, tmp_path):
     model = trained[0] / "seed0" / "ce" / "model"
     settings = ["--data.test_limit=20", "--batch_size=10", "--max_new_tokens=6", "--rollouts=8"]
-    run = operant("evaluate", f"--model={model}", f"--output_dir={tmp_path / 'a'}", *settings)
+    run = command("evaluate", f"--model={model}", f"--output_dir={tmp_path / 'a'}", *settings)
     assert "maj@N, %" in run.stdout and "exact pass@N, %" in run.stdout
     rows = read_records(tmp_path / "a" / "rollouts.jsonl")
     assert len(rows) == 160 and all(r["reward"] in (0.0, 1.0) for r in rows)
@@ -157,7 +167,7 @@ def test_a_killed_evaluation_resumes_to_the_same_numbers(trained, tmp_path):
     command = ["evaluate", *settings, "--verifier=exact", f"--output_dir={folder}"]
     kill_when(command, lambda: (folder / "sampling.jsonl").is_file())
     assert not (folder / "rollouts.jsonl").exists(), "it finished before it was killed"
-    operant(*command, "--resume=true")
+    inside(*command, "--resume=true")
     for name in ("rollouts.jsonl", "prompts.jsonl"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -179,7 +189,8 @@ def test_rollouts_with_any_text_survive_a_round_trip(tmp_path):
     assert values["maj@1"] == pytest.approx(0.5)
 
 
-def test_plan_reads_what_evaluate_wrote_and_report_shows_it_again(tmp_path):
+@ROADS
+def test_plan_reads_what_evaluate_wrote_and_report_shows_it_again(command, tmp_path):
     rng = random.Random(0)
     rows = []
     for i in range(40):
@@ -191,8 +202,8 @@ def test_plan_reads_what_evaluate_wrote_and_report_shows_it_again(tmp_path):
     source = tmp_path / "mine.jsonl"
     source.write_text("".join(json.dumps(r) + "\n" for r in rows))
     inside("evaluate", f"--rollouts_file={source}", f"--output_dir={tmp_path / 'eval'}")
-    command = ["plan", tmp_path / "eval" / "rollouts.jsonl", f"--output_dir={tmp_path / 'plan'}"]
-    run = operant(*command, '--strategies=[pass@4, maj@4, "mix(pass@1:0.25, pass@4:0.75)"]', "--price=0.001")
+    args = ["plan", tmp_path / "eval" / "rollouts.jsonl", f"--output_dir={tmp_path / 'plan'}"]
+    run = command(*args, '--strategies=[pass@4, maj@4, "mix(pass@1:0.25, pass@4:0.75)"]', "--price=0.001")
     assert "With a verifier: deploy pass@4" in run.stdout and "dead at 2N" in run.stdout
     page = (tmp_path / "plan" / "report" / "index.html").read_text(encoding="utf-8")
     assert "Which prompts carry the gradient" in page and "deploy pass@4" in page
@@ -204,12 +215,13 @@ def test_plan_reads_what_evaluate_wrote_and_report_shows_it_again(tmp_path):
             assert point["value"] == pytest.approx(mean)
     again = inside("report", tmp_path / "plan")
     assert again.stdout in run.stdout
-    refused = inside(*command, check=False)
+    refused = inside(*args, check=False)
     assert refused.returncode == 2 and "holds a run of operant plan already" in refused.stderr
 
 
-def test_demo_runs_small(tmp_path):
-    run = operant("demo", "--seeds=1", "--warm_steps=2", "--steps=2", f"--output_dir={tmp_path / 'd'}", "--open=false")
+@ROADS
+def test_demo_runs_small(command, tmp_path):
+    run = command("demo", "--seeds=1", "--warm_steps=2", "--steps=2", f"--output_dir={tmp_path / 'd'}", "--open=false")
     for branch in ("ce", "pass@16", "pass@64", "mix(pass@1:0.25, pass@64:0.75)"):
         assert branch in run.stdout
     assert (tmp_path / "d" / "report" / "scaling.png").stat().st_size > 1000
@@ -218,9 +230,10 @@ def test_demo_runs_small(tmp_path):
     assert "no job is left" in again.stdout and table in again.stdout
 
 
-def test_audit_prints_and_draws_what_each_rule_optimizes(tmp_path):
+@ROADS
+def test_audit_prints_and_draws_what_each_rule_optimizes(command, tmp_path):
     folder = tmp_path / "audit"
-    run = operant("audit", "--n=3", "--m=6", "--rules=[grpo, pkpo-centered]", f"--output_dir={folder}")
+    run = command("audit", "--n=3", "--m=6", "--rules=[grpo, pkpo-centered]", f"--output_dir={folder}")
     rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines() if line}
     assert "2 of 4 rules optimize pass@3 from 6 rollouts" in run.stdout and {"operant", "grpo"} <= set(rows)
     page = (folder / "report" / "index.html").read_bytes()
@@ -234,7 +247,8 @@ def test_audit_prints_and_draws_what_each_rule_optimizes(tmp_path):
     assert shown.stdout == run.stdout and (folder / "report" / "index.html").read_bytes() == page
 
 
-def test_extrapolate_explains_predicts_and_draws(tmp_path):
+@ROADS
+def test_extrapolate_explains_predicts_and_draws(command, tmp_path):
     """A bend that moves with T: known for T = 0 to 5, four points for T = -1."""
     x = [i / 5 for i in range(21)]
     rows = {t: [(t, a, math.tanh(a - t / 2)) for a in x] for t in range(-1, 6)}
@@ -244,8 +258,8 @@ def test_extrapolate_explains_predicts_and_draws(tmp_path):
             csv.writer(file).writerows([("T", "x", "y"), *points])
     folder = tmp_path / "out"
     files = [tmp_path / "bank.csv", f"--target={tmp_path / 'target.csv'}", f"--output_dir={folder}"]
-    command = ["extrapolate", *files, "--task=T", "--x=x", "--y=[y]", "--params=T", "--operator=shift * xshift"]
-    run = operant(*command)
+    settings = ["--task=T", "--x=x", "--y=[y]", "--params=T", "--operator=shift * xshift"]
+    run = command("extrapolate", *files, *settings)
     assert re.search(r"^shift \* xshift \* .* 100 %$", run.stdout, re.M) and "-1: prediction" in run.stdout
     with (folder / "predictions.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
