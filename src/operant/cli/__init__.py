@@ -119,7 +119,7 @@ def report(config: ReportConfig) -> None:
 
 
 def demo(config: Any) -> None:
-    """Train the embedded model four ways, or on text tasks, and show the page."""
+    """Train the embedded model with cross-entropy and for a strategy, or on text tasks, and show the page."""
     if config.what == "language":
         from operant.language.command.demo import language_demo
 

@@ -299,7 +299,7 @@ class DemoConfig:
 
     Args:
         output_dir: folder of the run. Default for language: runs/demo-language.
-        seeds: number of seeds, with one warm start and four branches each.
+        seeds: number of seeds, with one warm start and two branches each.
         warm_steps: cross-entropy steps before the branches.
         steps: steps of each branch (default 300); for language, of each of both models (default 1200).
         jobs: branches trained at once, each in its own process with one thread. Default: one per CPU core.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from operant.core.record import read_records, write_records
 from operant.core.rng import torch_generator
 from operant.hf.config import TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
-from operant.hf.train import run
+from operant.hf.train import run, tuned
 from operant.hf.train.job import DivergedError, Job
 from operant.hf.train.run import make_jobs, run_job
 from operant.hf.train.settings import checked
@@ -53,7 +54,7 @@ def config(tmp_path_factory):
 def work(config: TrainConfig) -> list[str]:
     """Run what is left in this process; what was printed."""
     with run._claimed(config), (config.output_dir / "printed.txt").open("w") as file:  # pyright: ignore
-        jobs, console = make_jobs(config), Console(file=file, width=200)
+        jobs, console = make_jobs(config), Console(file=file, width=400)
         for job in jobs:
             if not job.done:
                 run_job(job, config)
@@ -115,7 +116,8 @@ def test_one_model_of_a_branch_is_kept_and_its_card_names_the_rate(config, done,
         assert f"| learning rate | {best:g}, of 0.003, 0.01, 1e+30 the best for `{own}`" in (
             home / "model" / "README.md"
         ).read_text(encoding="utf-8")
-        assert f"chosen: seed 0 · {branch} · rate {best:g}, best at {own}; model in {home / 'model'}" in printed
+        said = ", ".join(f"{100 * value:.1f} at {rate:g}" for rate, value in values.items())
+        assert f"chosen: seed 0 · {branch} · rate {best:g} ({own} {said}); model in {home / 'model'}" in printed
         alone = replace(config, output_dir=tmp_path / branch, learning_rate=best, eval_steps=0)
         (single,) = [job for job in make_jobs(alone) if job.branch == branch]
         run_job(single, alone)
@@ -152,6 +154,33 @@ def test_the_page_shows_every_rate_and_says_what_was_chosen(config, done, tmp_pa
             )
     page = write_report(config.output_dir, tmp_path).read_text(encoding="utf-8")
     assert "Learning rates" in page and (tmp_path / "rates.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name, call", [("write_job", 1), ("_keep_model", 1), ("write_prompts", 3)])
+def test_a_choice_that_was_killed_is_made_again(config, done, tmp_path, monkeypatch, name, call):
+    copy = replace(config, output_dir=tmp_path)
+    shutil.copytree(config.output_dir / "seed0", tmp_path / "seed0")
+    group = [job for job in make_jobs(copy) if job.branch == "ce"]
+    home, real, calls = group[0].home, getattr(tuned, name), []
+    (home / "prompts.jsonl").unlink()
+    shutil.rmtree(home / "model")
+    for job in group:
+        (job.folder / "model").mkdir()
+        (job.folder / "model" / "rate").write_text(str(job.learning_rate))
+
+    def die(*args, **settings):
+        calls.append(args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return real(*args, **settings)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tuned, name, die)
+        choose_rate(group, copy)
+    assert not (home / "prompts.jsonl").exists()
+    best = choose_rate(group, copy)
+    assert (home / "model" / "rate").read_text() == str(best.rate)
+    assert (home / "prompts.jsonl").read_bytes() == (config.output_dir / "seed0/ce/prompts.jsonl").read_bytes()
 
 
 def test_a_longer_list_trains_the_new_rates_only(config, done):

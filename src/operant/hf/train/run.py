@@ -85,6 +85,7 @@ def _train(config: TrainConfig) -> None:
     jobs = make_jobs(config)
     if not all(job.done for job in jobs):
         _advise(config, _start(jobs[0]), console)
+        _tell_rates(jobs, console)
     waiting = [job for job in jobs if not job.done]
     for job in jobs:
         if job.done and is_main():
@@ -114,6 +115,15 @@ def _advise(config: TrainConfig, start: float | None, console: Console, *, again
     for text in advice(config.method, strategies, start):
         if text not in before:
             console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _tell_rates(jobs: list[Job], console: Console) -> None:
+    """What a list of learning rates costs."""
+    left = [job for job in jobs if job.rates and not job.done]
+    if left:
+        rates = ", ".join(f"{rate:g}" for rate in left[0].rates)
+        text = f"note: every branch trains at the learning rates {rates}: {len(left)} trainings are left."
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _advise_after(job: Job, config: TrainConfig, console: Console) -> None:
@@ -164,12 +174,11 @@ def _choose_after(job: Job, jobs: list[Job], config: TrainConfig, console: Conso
         best = choose_rate(group, config)
     except DataError as error:
         raise _failed(job, error) from error
-    console.print(
-        f"chosen: seed {job.seed} · {job.branch} · rate {best.rate:g}, best at {best.metric}; model in {best.model}",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
+    values = ", ".join(f"{100 * value:z.1f} at {rate:g}" for rate, value in best.values.items())
+    text = (
+        f"chosen: seed {job.seed} · {job.branch} · rate {best.rate:g} ({best.metric} {values}); model in {best.model}"
     )
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _is_chosen(job: Job) -> bool:

@@ -49,10 +49,11 @@ class Setting(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The learning rate of a branch whose model is kept, and the value that chose it."""
+    """The learning rate of a branch whose model is kept, and the mean of the metric that chose it at every rate."""
 
     rate: float
     metric: str
+    values: dict[float, float]
     model: Path
 
 
@@ -180,7 +181,8 @@ def choose_rate(jobs: Sequence[Job], config: TrainConfig) -> Chosen:
     columns, choices = _columns({job.learning_rate: rows for job, rows in tables.items()}, sound[0])
     own, scores = _own_values(tables)
     best = max(scores, key=lambda job: scores[job])
-    chosen = Chosen(best.learning_rate, own, best.home / "model")
+    values = {job.learning_rate: value for job, value in scores.items()}
+    chosen = Chosen(best.learning_rate, own, values, best.home / "model")
     tuned = is_tuned(jobs[0], config) and write_tuned(sound, ids, exact_metrics(config))
     write_job(
         best.home,
@@ -191,7 +193,8 @@ def choose_rate(jobs: Sequence[Job], config: TrainConfig) -> Chosen:
         baseline=best.baseline and not tuned,
         rates=best.rates,
     )
-    kept = {"kind": "kept", "rate": chosen.rate, "metric": own, "values": _values(scores)}
+    told = [{"rate": rate, "value": value} for rate, value in values.items()]
+    kept = {"kind": "kept", "rate": chosen.rate, "metric": own, "values": told}
     write_records(best.home / "record.jsonl", [*_course(best, sound), *choices, kept])
     _keep_model(best, jobs)
     write_prompts(best.home, ids, columns)
@@ -231,10 +234,6 @@ def _own_values(tables: Mapping[Job, list[dict[str, Any]]]) -> tuple[str, dict[J
     if name not in first["values"]:
         name = next(iter(first["values"]))
     return name, {job: sum(r["values"][name] for r in rows) / len(rows) for job, rows in tables.items()}
-
-
-def _values(scores: Mapping[Job, float]) -> list[dict[str, float]]:
-    return [{"rate": job.learning_rate, "value": value} for job, value in scores.items()]
 
 
 def _course(best: Job, sound: Sequence[Job]) -> list[dict[str, Any]]:
