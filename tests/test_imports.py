@@ -111,20 +111,31 @@ def test_each_optional_module_imports_alone() -> None:
 
 @pytest.fixture(scope="module")
 def front() -> list[list[str]]:
-    """One fresh process: modules after ``import operant``, its names, and all modules after names of operant.hf."""
+    """One fresh process: modules after ``import operant``, its names, modules after those, all after operant.hf's."""
     return [
         line.split()
         for line in python(
-            "import sys, operant; print(*(m for m in sys.modules if m.startswith('operant.')));"
+            "import sys, operant; print(*(m for m in sys.modules if m.split('.')[0] in ('operant', 'torch', 'numpy')));"
             "print(*operant.__all__); [getattr(operant, n) for n in operant.__all__];"
+            "print(*(m for m in sys.modules if m.startswith('operant.')));"
             "import operant.hf; from operant.hf import TrainConfig, DataConfig, quiet, run_training;"
             "print(*sys.modules)"
         ).splitlines()
     ]
 
 
+def test_the_front_door_loads_nothing_before_a_name_is_used(front: list[list[str]]) -> None:
+    assert front[0] == ["operant"]
+
+
 def test_the_front_door_loads_no_other_room(front: list[list[str]]) -> None:
-    assert {name.split(".")[1] for name in front[0]} == {"core", "strategies", "estimators", "published", "objectives"}
+    assert {name.split(".")[1] for name in front[2]} == {"core", "strategies", "estimators", "published", "objectives"}
+
+
+def test_the_front_door_has_its_packages_and_no_other_name() -> None:
+    assert operant.strategies.PassAt is operant.PassAt and {"parse", "strategies"} <= set(dir(operant))
+    with pytest.raises(AttributeError, match="module 'operant' has no attribute 'nothing'"):
+        _ = operant.nothing  # pyright: ignore
 
 
 def test_the_front_door_offers_what_it_says(front: list[list[str]]) -> None:
@@ -132,7 +143,7 @@ def test_the_front_door_offers_what_it_says(front: list[list[str]]) -> None:
 
 
 def test_operant_hf_imports_its_names_when_they_are_used(front: list[list[str]]) -> None:
-    assert "operant.hf.train.run" in front[2] and set(front[2]).isdisjoint(HEAVY)
+    assert "operant.hf.train.run" in front[3] and set(front[3]).isdisjoint(HEAVY)
 
 
 def test_operant_hf_offers_what_it_says() -> None:

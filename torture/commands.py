@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import operant.cli
+import operant.cli.parser
 import operant.hf.train.settings
 from operant.hf.rollouts.prompts import DataConfig
 from tests import inline
@@ -126,7 +127,7 @@ def warm(root: Path) -> None:
     all modules every time.
     """
     kept = operant.cli._report, operant.hf.train.settings.demo_config  # pyright: ignore[reportPrivateUsage]
-    operant.cli.parser_of_verbs = functools.cache(operant.cli.parser_of_verbs)
+    operant.cli.parser.parser_of_verbs = functools.cache(operant.cli.parser.parser_of_verbs)
     prepare(root)
     before = os.getcwd()
     os.chdir(root)
@@ -136,7 +137,7 @@ def warm(root: Path) -> None:
                 here(tuple(a.replace("=run", f"=run-{name.split()[-1]}") for a in COMMANDS[name].args))()
     finally:
         os.chdir(before)
-        operant.cli._report, operant.hf.train.settings.demo_config = kept
+        operant.cli._report, operant.hf.train.settings.demo_config = kept  # pyright: ignore[reportPrivateUsage]
         shutil.rmtree(root)
     gc.collect()
     gc.freeze()

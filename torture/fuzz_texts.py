@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import operant.cli
+import operant.cli.parser
 from operant.core.record import append_record, read_records
 from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
 from operant.hf.rollouts.plan import plan
@@ -155,18 +156,18 @@ def settings(value: tuple[str, bytes]) -> None:
     Path("c.yaml").write_bytes(data)
     args = [verb, "--config=c.yaml", "--output_dir=out"]
     parser, verbs = PARSER
-    operant.cli.check_arguments(args)
+    operant.cli.parser.check_arguments(args)
     try:
         chosen = parser.parse_args(args)
     except SystemExit as stop:
         assert stop.code == 2, f"exit code {stop.code}"
         return
-    config = verbs[verb][0](**operant.cli.settings_of(parser, chosen, verbs[verb][0]))
+    config = verbs[verb](**operant.cli.parser.settings_of(parser, chosen, verbs[verb]))
     if verb == "train" and config.data == DataConfig(train_limit=8, holdout=4):
         checked(config)
 
 
-PARSER = operant.cli.parser_of_verbs()
+PARSER = operant.cli.parser.parser_of_verbs()
 BANK = "T,x,y,u\n" + "".join(f"{t},{x / 2},{x * t - 1e-3},b{t}\n" for t in range(4) for x in range(6))
 TARGET = "T,x,y,u\n" + "".join(f"9,{x / 2},{x if x < 3 else ''},b9\n" for x in range(6))
 

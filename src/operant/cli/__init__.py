@@ -8,50 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
-from importlib.metadata import version
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from types import NoneType
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any
 
-try:
-    from jsonargparse import (
-        ActionConfigFile,  # pyright: ignore[reportPrivateImportUsage]
-        ArgumentParser,
-        DefaultHelpFormatter,
-    )
-
-    from operant.cli.arguments import check_arguments
-except ImportError as error:
-    sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
-
-from operant.cli.texts import AUDIT, DEMO, EVALUATE, EXTRAPOLATE, PLAN, REPORT, TRAIN, WHAT
-from operant.core.checks import DataError, ParseError
-from operant.core.stop import Terminated, interrupt_of, terminable
-from operant.core.trouble import told
-
-
-class _Formatter(DefaultHelpFormatter):
-    """Keeps the line breaks of a description, so that its examples can be read and copied."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "".join(indent + line for line in text.splitlines(keepends=True))
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """The settings of the report.
-
-    Args:
-        run_dir: folder of a run of train, evaluate, plan, audit, extrapolate or demo.
-        out_dir: folder of the page. Default: report/ inside run_dir.
-        open: whether to open the page in a browser.
-    """
-
-    run_dir: Path
-    out_dir: Path | None = None
-    open: bool = False
+from operant.cli.front import front
+from operant.cli.settings import ReportConfig
 
 
 def train(config: Any) -> None:
@@ -134,17 +97,25 @@ def demo(config: Any) -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the command line. A fault that is no bug of operant is one line on stderr and exit code 2."""
     given = sys.argv[1:] if args is None else args
-    parser, verbs = parser_of_verbs()
-    verb, config = "", None
+    shown = front(given)
+    if shown is not None:
+        print(shown.text, file=sys.stderr if shown.code else sys.stdout)
+        return shown.code
+    # From here on it takes seconds: these modules import torch.
+    from operant.core.checks import ParseError
+    from operant.core.stop import Terminated, interrupt_of, terminable
+    from operant.core.trouble import told
+
     try:
-        check_arguments(given)
-        chosen = parser.parse_args(given)
-        verb = f" {chosen.verb}"
-        config_class, function = verbs[chosen.verb]
-        settings = settings_of(parser, chosen, config_class)
+        from operant.cli import parser as parsing
+    except ImportError as error:
+        sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
+    verb, config = f" {given[0]}", None
+    try:
+        config_class, settings = parsing.parsed(given)
         with terminable():
             config = config_class(**settings)
-            function(config)
+            FUNCTIONS[given[0]](config)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -164,93 +135,15 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-class _Parser(ArgumentParser):
-    """Prints an error as one line, without the usage text, which lists a hundred settings."""
-
-    def parse_args(self, *args: Any, **options: Any) -> Any:
-        """Parse; an integer that no float holds is an error of the settings."""
-        try:
-            return super().parse_args(*args, **options)
-        except OverflowError as error:
-            self.error(f"a number in the settings is too large ({error})")
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the message and leave."""
-        parser = getattr(ex, "subcommand_parser", None) or self
-        name = parser.prog.replace(" [options]", "")
-        line = " ".join(message.replace('Parser key "', '"').split()).rstrip(".")
-        print(f"{name}: {line}. The settings: {name} --help", file=sys.stderr)
-        self.exit(2)
-
-
-def parser_of_verbs() -> tuple[ArgumentParser, dict[str, tuple[Any, Any]]]:
-    """The parser, and verb -> (its config, its function)."""
-    from operant.cli.kinds import ExtrapolateSettings, groups
-    from operant.hf.config import DemoConfig, EvaluateConfig, PlanConfig, TrainConfig
-    from operant.published.audit import AuditConfig
-
-    parser = _Parser(
-        prog="operant",
-        description="Train models for the way they will be used.",
-        version=version("operant"),
-        formatter_class=_Formatter,
-    )
-    verbs = parser.add_subcommands(required=True, dest="verb")
-    actions: dict[str, tuple[Any, Any, str]] = {
-        "train": (TrainConfig, train, TRAIN),
-        "evaluate": (EvaluateConfig, evaluate, EVALUATE),
-        "plan": (PlanConfig, plan, PLAN),
-        "audit": (AuditConfig, audit, AUDIT),
-        "extrapolate": (ExtrapolateSettings, extrapolate, EXTRAPOLATE),
-        "report": (ReportConfig, report, REPORT),
-        "demo": (DemoConfig, demo, DEMO),
-    }
-    positional = {
-        "plan": ("rollouts", "file of rollouts, as operant evaluate and others write them (docs/formats.md)."),
-        "extrapolate": ("bank", "CSV (curves) or JSON lines (text tasks) of the known tasks."),
-        "demo": ("what", ""),
-        "report": ("run_dir", "folder of a run of train, evaluate, plan, audit, extrapolate or demo."),
-    }
-    for verb, (config, _, text) in actions.items():
-        sub = _Parser(description=text, formatter_class=_Formatter)
-        sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below.")
-        if verb == "demo":
-            kinds = get_args(get_type_hints(DemoConfig)["what"])
-            sub.add_argument("what", nargs="?", choices=kinds, default=DemoConfig.what, help=WHAT)
-        elif verb in positional:
-            sub.add_argument(positional[verb][0], type=Path, help=positional[verb][1])
-        parts = groups() if config is ExtrapolateSettings else [(config, set[str]())]
-        for part, elsewhere in parts:
-            sub.add_class_arguments(part, skip={*elsewhere, *positional.get(verb, ())[:1]})
-        verbs.add_subcommand(verb, sub, help=text.split(". ")[0].split(".\n")[0] + ".")
-    return parser, {verb: (config, function) for verb, (config, function, _) in actions.items()}
-
-
-def settings_of(parser: ArgumentParser, chosen: Any, config_class: Any) -> dict[str, Any]:
-    """The settings of the chosen verb.
-
-    Raises:
-        DataError: for a group of settings that is a list or a value, and for null where a setting must have a value.
-    """
-    try:
-        settings = parser.instantiate(chosen)[chosen.verb]
-    except TypeError as error:
-        raise DataError(
-            f"a group of settings must be a mapping, such as data: {{train: a.jsonl}} ({error})."
-        ) from error
-    settings.pop("config", None)
-    _check_nulls(config_class, vars(settings))
-    return vars(settings)
-
-
-def _check_nulls(config_class: Any, settings: Mapping[str, Any], group: str = "") -> None:
-    """Refuse null where the setting has no such value: the parser lets it pass everywhere."""
-    hints = get_type_hints(config_class)
-    for name, value in settings.items():
-        if is_dataclass(value):
-            _check_nulls(type(value), vars(value), f"{name}.")
-        elif value is None and NoneType not in get_args(hints[name]):
-            raise DataError(f"{group}{name} cannot be null. Leave the setting out for its default.")
+FUNCTIONS: dict[str, Callable[[Any], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "plan": plan,
+    "audit": audit,
+    "extrapolate": extrapolate,
+    "report": report,
+    "demo": demo,
+}
 
 
 def _report(folder: Path, *, open_page: bool, out_dir: Path | None = None) -> None:

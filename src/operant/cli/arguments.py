@@ -1,10 +1,15 @@
-"""Arguments that would end the process or exhaust its memory are refused before they are parsed."""
+"""Arguments before they are parsed: lists without brackets, and what would exhaust the memory."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -45,3 +50,44 @@ def _check_yaml(name: str, text: str) -> None:
                 raise DataError(f"{name}: a configuration has no {what}. Write the settings out.")
     except yaml.YAMLError:
         return  # jsonargparse reports the position; other arguments need not be YAML
+
+
+# Commas outside brackets and quotes: those inside belong to a strategy, as in mix(pass@1:0.25, pass@64:0.75).
+_ITEM = re.compile(r"""(?:[^,()"']|\((?:[^()]|\([^()]*\))*\)|"[^"]*"|'[^']*')+""")
+
+
+def with_lists(args: Sequence[str], config_class: Any) -> list[str]:
+    """Arguments in which a list may stand without brackets: ``--strategies pass@16,pass@64``, ``--budgets 1,4``.
+
+    One value is a list of one, if the setting is always a list. A setting that is a list or a text stays as it is.
+    """
+    kinds, new, before = dict(_lists(config_class)), list[str](), ""
+    for arg in args:
+        name, equals, value = arg.partition("=") if arg.startswith("--") else (before, "", arg)
+        before = "" if equals or not arg.startswith("--") else arg
+        kind = kinds.get(name) if equals or not arg.startswith("--") else None
+        listed = value if kind is None else _listed(value, *kind)
+        new.append(f"{name}={listed}" if equals else listed if kind is not None else arg)
+    return new
+
+
+def _listed(value: str, text: bool, always: bool) -> str:
+    """A value in brackets, where it is a list and has none."""
+    items = [item.strip() for item in _ITEM.findall(value)]
+    if value.lstrip()[:1] in ("", "[", "{", '"', "'") or value == "null" or len(items) < (1 if always else 2):
+        return value
+    return json.dumps(items) if text else f"[{', '.join(items)}]"
+
+
+def _lists(config_class: Any, group: str = "") -> Iterator[tuple[str, tuple[bool, bool]]]:
+    """Flag -> whether its items are texts, and whether it is always a list. Not those that may be a text as well."""
+    hints = get_type_hints(config_class)
+    for f in fields(config_class):
+        hint = hints[f.name]
+        if is_dataclass(hint):
+            yield from _lists(hint, f"{group}{f.name}.")
+            continue
+        parts = [hint] if get_origin(hint) is list else [p for p in get_args(hint) if p is not NoneType]
+        kinds = [part for part in parts if get_origin(part) is list]
+        if kinds and str not in parts:
+            yield f"--{group}{f.name}", (get_args(kinds[0]) == (str,), len(parts) == 1)

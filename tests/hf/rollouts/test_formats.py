@@ -174,12 +174,12 @@ def test_openai_reads_ends_and_log_probabilities_and_counts_failed_requests(tmp_
     found = read(tmp_path, rows)
     assert found.said == "OpenAI batch: 2 prompts x 2 samples, no rewards, failed requests, left out: 1 (batch_expired)"
     assert [row["prompt"] for row in found.rows] == ["q2", "q2", "q1", "q1"]
-    assert column(found, "finished")[0] == [True, False] and column(found, "log_prob")[0] == [-1.5, -1.5]
+    assert column(found, "finished")[0] == [True, False] and column(found, "log_p")[0] == [-1.5, -1.5]
     rows[0]["response"] = {"status_code": 429, "body": {"error": "rate"}}
     rows[2]["response"]["body"] = {"choices": [{"text": "4", "logprobs": {"token_logprobs": [-0.25]}}]}
     completions = read(tmp_path, rows)
     assert "status 429" in completions.said
-    assert completions.rows == [{"prompt": "q1", "completion": "4", "tokens": 1, "log_prob": -0.25}]
+    assert completions.rows == [{"prompt": "q1", "completion": "4", "tokens": 1, "log_p": -0.25}]
     content = [{"type": "output_text", "text": "4"}, {"type": "output_text", "text": "2"}]
     output = [{"type": "reasoning", "summary": []}, {"type": "message", "content": content}]
     rows[2]["response"]["body"] = {"object": "response", "status": "completed", "output": output}

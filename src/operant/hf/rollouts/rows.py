@@ -2,7 +2,7 @@
 
 A row is stored in rollouts.jsonl: prompt (its id), target, completion, tokens (how many) and finished; then reward,
 answer and failure from the verifier, and score from a reward model. A file of a user needs fewer and may have others:
-text (what was asked), log_prob, and extracted, the part of the completion that is verified if something has found it.
+text (what was asked), log_p, and extracted, the part of the completion that is verified if something has found it.
 """
 
 from __future__ import annotations

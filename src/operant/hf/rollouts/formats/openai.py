@@ -55,7 +55,7 @@ def _choice(choice: dict[str, Any]) -> dict[str, Any]:
         new["finished"] = choice["finish_reason"] != "length"
     tokens = said.get("token_logprobs") or [token.get("logprob") for token in said.get("content") or []]
     if tokens and all(isinstance(x, (int, float)) for x in tokens):
-        new |= {"tokens": len(tokens), "log_prob": float(sum(tokens))}
+        new |= {"tokens": len(tokens), "log_p": float(sum(tokens))}
     return new
 
 
