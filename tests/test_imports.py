@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import operant
 import operant.hf
 
 SOURCE = Path(__file__).parents[1] / "src"

@@ -99,7 +99,7 @@ def test_lists_reach_the_settings():
         ("evaluate --num_samples 8", "--num_samples: here it is --rollouts."),
         ("evaluate --strategies maj@8", "--strategies: here it is --families."),
         ("plan r.jsonl --rollouts_file r.jsonl", "--rollouts_file: here it is the file itself: operant plan"),
-        ("plan", "expected rollouts."),
+        ("plan", "operant plan: expected rollouts. The settings: operant plan --help"),
         ("evaluat --model m", "operant: expected one of train, evaluate, plan, audit, extrapolate, report, demo, got"),
         ("evaluat --model m", "Did you mean evaluate?"),
         ("", "got none. The verbs: operant --help"),
@@ -117,6 +117,7 @@ def test_a_mistake_is_one_line_that_says_what_was_meant(args, message):
         ("train --steps 1.5", "--steps: expected an integer, got '1.5'.", "steps of each branch"),
         ("train --method ppo", "--method: expected one of sft, grpo, rloo, got 'ppo'.", "answers are given"),
         ("train --resume", "--resume: expected a value.", "continue a run that was stopped"),
+        ("train --config nowhere.yaml", "--config: File does not exist: ", "YAML file with any of the settings"),
         ("train --budgets [1", "--budgets: expected a list, got '[1'.", "budgets k at which the curves"),
         ("plan x --format csv", "--format: expected one of auto, operant, lm-eval, verl,", "who wrote the rollouts"),
     ],
@@ -141,9 +142,8 @@ def test_what_is_meant_is_there_and_the_other_name_is_not(verb):
     sub = parser._subcommands_action.choices[verb]
     flags = {flag for action in sub._actions for flag in action.option_strings}
     for name, meant in OTHERS[verb].items():
-        if name != "base_url":  # the setting of endpoints is younger than this table
-            assert f"--{name}" not in flags, name
-            assert not meant.startswith("--") or re.match(r"--[\w.]+", meant)[0] in flags, meant
+        assert f"--{name}" not in flags, name
+        assert not meant.startswith("--") or re.match(r"--[\w.]+", meant)[0] in flags, meant
 
 
 def test_the_front_lists_every_verb_and_its_first_sentence():

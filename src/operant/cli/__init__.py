@@ -29,7 +29,7 @@ def train(config: Any) -> None:
 
 def evaluate(config: Any) -> None:
     """Evaluate, then report."""
-    from operant.hf.rollouts.evaluate import evaluate as run
+    from operant.hf.rollouts.sweep.run import evaluate as run
     from operant.hf.workers import worker_pool
 
     with worker_pool(1) as pool:

@@ -40,6 +40,9 @@ class _Formatter(DefaultHelpFormatter):
 class _Parser(ArgumentParser):
     """Prints an error as one line and the help of the flag, without the usage text, which lists a hundred settings."""
 
+    lone: _Parser | None = None
+    """The parser of the only verb: an error in what it takes is told as its own."""
+
     def parse_args(self, *args: Any, **options: Any) -> Any:
         """Parse; an integer that no float holds is an error of the settings."""
         try:
@@ -49,7 +52,7 @@ class _Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message and leave."""
-        parser = getattr(ex, "subcommand_parser", None) or self
+        parser = getattr(ex, "subcommand_parser", None) or self.lone or self
         name = parser.prog.replace(" [options]", "")
         print(f"{name}: {mistake(message, parser)} The settings: {name} --help", file=sys.stderr)
         if told := help_of(message, parser):
@@ -91,6 +94,7 @@ def parser_of_verbs(only: str | None = None) -> tuple[ArgumentParser, dict[str, 
         for part, elsewhere in parts:
             sub.add_class_arguments(part, skip={*elsewhere, *_POSITIONAL.get(verb, ())[:1]})
         verbs.add_subcommand(verb, sub, help=summary(VERBS[verb]))
+        parser.lone = sub if only else None
     return parser, configs
 
 

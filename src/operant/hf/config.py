@@ -167,7 +167,8 @@ class EvaluateConfig(ReadConfig):
         data: prompts and answers; the held-out prompts are evaluated. For a rollouts_file without rewards and
             answers: the prompts that it answers, with data.id the column of their ids.
         rollouts: rollouts per prompt, M.
-        temperature: temperature of the sampler and of the exact curve.
+        temperature: temperature of the sampler and of the exact curve. Several, such as 0.7,1.0,1.3, are evaluated one
+            after the other, and compared with the one nearest to 1 by prompt.
         top_p: probability mass of the nucleus, 1 = all tokens, for the sampler and the exact curve. A target outside
             the nucleus has probability 0.
         max_new_tokens: tokens after which a rollout is cut.
@@ -194,7 +195,7 @@ class EvaluateConfig(ReadConfig):
     rollouts_file: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
     rollouts: int = 16
-    temperature: float = 1.0
+    temperature: float | list[float] = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 256
     batch_size: int = 4
@@ -222,6 +223,8 @@ class PlanConfig(ReadConfig):
         price: cost of one sample in units of the reward (0.001: 10 samples must gain one point).
         transform: g of the training objective E g(V), as in operant train: log:0.1, arcsin or logit:0.1. The signals
             and the mixture are those of g; values, gains and dead groups do not depend on it. Empty: none.
+        compare: files with rollouts of the same prompts from another sampler or model, such as a hotter one or a
+            trained one. The plan says what they gain at the recommended strategy.
         confidence: confidence level of the intervals.
         verifier: verifier for rollouts without a reward, as in operant evaluate.
         seed: seed of the bootstrap and of the random subsets.
@@ -234,6 +237,7 @@ class PlanConfig(ReadConfig):
     budgets: list[int] | None = None
     price: float = 0.0
     transform: str = ""
+    compare: list[Path] = field(default_factory=list[Path])
     confidence: float = 0.95
     verifier: str = "math"
     seed: int = 0

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
-from operant.core.checks import BudgetError, ConfigError, DataError, check_int
+from operant.core.checks import BudgetError, ConfigError, DataError, InputError, check_int
 from operant.core.record import append_record, claim_folder, read_records, write_records
 from operant.hf.config import EvaluateConfig, config_dict, current_names
 from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
@@ -32,7 +32,7 @@ from operant.strategies import (
 )
 from operant.verify import Prompt, make_verifier
 
-_LOOSE = ("resume", "endpoint", "concurrency", "timeout", "retries")
+LOOSE = ("resume", "endpoint", "concurrency", "timeout", "retries")
 """Settings that a resumed run may change: where the server is and how it is asked are not what is sampled."""
 # Families that have a name of their own; others are named by a member.
 _SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
@@ -45,6 +45,8 @@ def evaluate(config: EvaluateConfig) -> Path:
         DataError: for a folder in use, unreadable rollouts, or unequal numbers of rollouts.
         InputError, BudgetError: for settings that cannot work, before anything is sampled.
     """
+    if isinstance(config.temperature, list):
+        raise InputError("several temperatures are several evaluations: give one here.")
     sampler = Sampler(config.temperature, config.top_p)
     for name in ("rollouts", "max_new_tokens", "batch_size", "max_tokens", "concurrency"):
         check_int(name, getattr(config, name), least=1)
@@ -68,7 +70,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         "evaluate",
         settings,
         resume=config.resume,
-        loose=_LOOSE,
+        loose=LOOSE,
         outputs=("job.json",),
         current=lambda before: config_dict(EvaluateConfig()) | current_names(before),
     ):

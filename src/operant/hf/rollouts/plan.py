@@ -7,7 +7,7 @@ rollouts. ``recommend`` turns them into a choice by the rules in its docstring.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from operant.hf.rollouts.signals import (
     spread,
     success_rate,
 )
+from operant.hf.rollouts.sweep.compare import matched, sentences
 from operant.objectives import credit
 from operant.strategies import BestOf, Outcomes, PassAt, Strategy, parse
 
@@ -79,9 +80,24 @@ def _write(config: PlanConfig, rows: list[dict[str, Any]]) -> None:
         confidence=config.confidence,
         seed=config.seed,
     )
-    told = [{"kind": "note", "text": text} for text in failure_warnings(rows)]
+    told = [
+        {"kind": "note", "text": text} for text in [*failure_warnings(rows), *_compared(config, ids, outcomes, records)]
+    ]
     write_records(folder / "prompts.jsonl", prompts)
     extend_records(folder / "record.jsonl", [*told, *records])
+
+
+def _compared(
+    config: PlanConfig, ids: Sequence[Any], outcomes: Outcomes, records: Sequence[dict[str, Any]]
+) -> Iterator[str]:
+    """What the rollouts of other files are worth at what is recommended."""
+    strategies = None if config.strategies is None else [parse(text) for text in config.strategies]
+    families = families_of(outcomes, strategies, config.budgets)
+    advised = [r for r in records if r["kind"] == "recommendation"]
+    for path in config.compare:
+        other_ids, other = outcomes_of(verify_rows(read_rollouts(path, config).rows, config.verifier))
+        there = matched(path, ids, other_ids, other)
+        yield from sentences(path, outcomes, there, families, advised, confidence=config.confidence, seed=config.seed)
 
 
 def make_plan(

@@ -114,11 +114,14 @@ def _size(rows: list[Row]) -> str:
     return f"{len(counts)} prompt{'s' * (len(counts) > 1)} x {low if low == high else f'{low} to {high}'} samples"
 
 
-def _counts(rows: list[Row]) -> Counter[Any]:
-    try:
-        return Counter(row["prompt"] for row in rows)
-    except TypeError as error:  # a list or a mapping
-        raise DataError(f"prompt must be a text or a number that names the prompt ({error}). Give one.") from error
+def _counts(rows: Sequence[Row]) -> Counter[Any]:
+    counts = Counter[Any]()
+    for i, row in enumerate(rows, 1):
+        if not isinstance(row["prompt"], (str, int, float)):
+            what = "a text or a number that names the prompt"
+            raise DataError(f"rollout {i}: prompt must be {what}, got {row['prompt']!r:.60}. Give one, or mend it.")
+        counts[row["prompt"]] += 1
+    return counts
 
 
 def answered(rows: Sequence[Row]) -> bool:

@@ -52,6 +52,8 @@ def finding(run: SavedRun, gain: Intervals) -> str:
     # A clear gain comes before a larger one whose interval includes zero.
     best = max(found, key=lambda t: (t.gain.sign > 0, t.gain.mean))
     base, paid = spoken(run), _price_clause(best)
+    sampled = all(job.role == "evaluation" for job in run.of(best.branch))
+    name = best.branch if sampled else f"{best.branch} training"
     best_of = f", its best of {best.choices} budgets" if best.choices > 1 else ""
     at = f"at {best.metric}{best_of}"
     if best.gain.sign and percent(best.gain.mean, sign=True) == percent(0):
@@ -59,11 +61,11 @@ def finding(run: SavedRun, gain: Intervals) -> str:
         gap = _points(best.gain, f"from {base} {at}", sign=True)
         return f"No difference: {best.branch}{rank} is {gap}{paid}."
     if best.gain.sign > 0:
-        return f"{best.branch} training beats {base} by {_points(best.gain, at)}{paid}."
+        return f"{name} beats {base} by {_points(best.gain, at)}{paid}."
     if best.gain.sign < 0:
         loss = Interval(-best.gain.mean, -best.gain.high, -best.gain.low)
         rest = f"; it is the best of {len(found)} branches" if len(found) > 1 else ""
-        return f"{best.branch} training loses to {base} by {_points(loss, at)}{rest}."
+        return f"{name} loses to {base} by {_points(loss, at)}{rest}."
     rank = f"the best of {len(found)} branches" if len(found) > 1 else "the only branch"
     gap = _points(best.gain, f"from {base} {at}", sign=True)
     return f"No measurable difference: {best.branch}, {rank}, is {gap}{paid}."
