@@ -52,6 +52,6 @@ def evaluate(config: EvaluateConfig) -> Path:
             Console().print(f"temperature {t:g}", highlight=False)
             # What a stopped sweep left of this temperature is continued.
             evaluate_once(replace(config, temperature=t, output_dir=folder, resume=config.resume))
-            facts = {"seed": config.seed, "branch": f"T = {t:g}", "role": "evaluation", "strategy": None}
-            write_job(folder, **facts, baseline=t == base)
+            name, is_base = f"T = {t:g}", t == base
+            write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy=None, baseline=is_base)
     return config.output_dir
