@@ -55,7 +55,7 @@ REPORT = """Write one self-contained page, RUN/report/index.html, and its charts
   operant report runs/first
 """
 DEMO = """Train the embedded model, a transformer with 100k parameters, on two-digit multiplication: with cross-entropy
-and for pass@64, with five seeds. Each has the learning rate that other seeds chose. A few minutes on two cores.
+and for pass@64, with eight seeds. Each has the learning rate that other seeds chose. A few minutes on two cores.
 
   operant demo
   operant demo language     (combinations of spreadsheet steps that were never seen, a few minutes on two cores)

@@ -313,7 +313,7 @@ class DemoConfig:
     """
 
     output_dir: Path = Path("runs/demo")
-    seeds: int = 5
+    seeds: int = 8
     warm_steps: int = 500
     steps: int | None = None
     jobs: int | None = None
