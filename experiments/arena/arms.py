@@ -8,21 +8,23 @@ from typing import Any, Literal
 from tasks import Task
 
 SMALL = {"sign": "*", "digits": 3, "shift": 4, "hidden": 16, "warm_steps": 240}
+QUOTIENTS = {"sign": "/", "digits": 3, "hidden": 8, "warm_steps": 240}
 
 TASKS = {
     "SFT, few rows": Task("sft", sign="*", warm_steps=100, steps=300),
     "SFT, wrong labels": Task("sft", sign="*", warm_steps=100, wrong=0.3, steps=300),
     "SFT, small model": Task("sft", rows=60000, steps=300, **SMALL),
+    "SFT, small model, quotients": Task("sft", rows=60000, steps=300, **QUOTIENTS),
     "RL, sums from 5 %": Task("rl", warm_steps=1000, start=0.05, steps=300),
     "RL, sums from 20 %": Task("rl", warm_steps=1000, start=0.2, steps=300),
     "RL, sums from 50 %": Task("rl", warm_steps=1000, start=0.5, steps=300),
     "RL, products": Task("rl", sign="*", warm_steps=300, steps=300),
-    "RL, wrong verdicts": Task("rl", sign="*", warm_steps=300, wrong=0.3, steps=300),
+    "RL, wrong verdicts": Task("rl", warm_steps=1000, start=0.2, wrong=0.3, steps=300),
     "RL, small model": Task("rl", rows=20000, steps=300, **SMALL),
 }
 
 WARM_RATE = 4e-3
-RL_RATES, SFT_RATES = (1e-3, 3e-3, 1e-2), (2e-3, 4e-3, 8e-3)
+RL_RATES, SFT_RATES = (1e-3, 3e-3, 1e-2), (4e-3, 8e-3, 1.6e-2)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ SFT = {
     "pass@64, log .1": Arm("sft", "pass@64", log(0.1)),
     "pass@1, log .1": Arm("sft", "pass@1", log(0.1)),
     "pass@1, log .02": Arm("sft", "pass@1", log(0.02)),
+    "pass@1, log .3": Arm("sft", "pass@1", log(0.3)),
     "pass@1, arcsin": Arm("sft", "pass@1", ARCSIN),
 }
 

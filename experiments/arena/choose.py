@@ -10,8 +10,8 @@ from arms import ARMS, TASKS
 
 SCREEN, FRESH = (0, 1), tuple(range(10, 18))
 """Training seeds that choose, and those that are reported."""
-CARRIED = 2
-"""Recipes of a metric that go on to the fresh seeds."""
+TUNED, BASELINES, CARRIED = 3, 2, 2
+"""Recipes of a metric, and baselines, whose rate is tuned; recipes of a metric that go on to the fresh seeds."""
 
 Run = tuple[str, float]
 """An arm and its learning rate."""
@@ -22,28 +22,37 @@ def metrics(task: str) -> list[str]:
     return ["pass@16", "pass@64", "maj@16"] if TASKS[task].method == "sft" else ["pass@16", "maj@16", "best@8"]
 
 
-def screened(lines: Sequence[dict[str, Any]], task: str, metric: str) -> dict[Run, float]:
-    """Development value of every arm and rate, at its best step and temperature, the mean over screening seeds."""
+def screened(lines: Sequence[dict[str, Any]], task: str, metric: str) -> dict[Run, list[float]]:
+    """Development values of every arm and rate, at the best step and temperature, one a screening seed."""
     found: dict[Run, list[float]] = {}
-    for r in lines:
+    for r in sorted(lines, key=lambda r: r["seed"]):
         graded = ARMS[r["arm"]].graded
         if r["task"] == task and r["seed"] in SCREEN and graded == metric.startswith("best"):
             found.setdefault((r["arm"], r["rate"]), []).append(r["chosen"][metric]["dev"])
-    return {run: fmean(values) for run, values in found.items()}
+    return found
 
 
-def ranked(lines: Sequence[dict[str, Any]], task: str, metric: str, *, baseline: bool) -> list[Run]:
-    """Baselines, or recipes, each at its best rate, the best first."""
-    values = screened(lines, task, metric)
-    arms = {arm for arm, _ in values if ARMS[arm].baseline == baseline}
-    best = [max((run for run in values if run[0] == arm), key=values.__getitem__) for arm in arms]
-    return sorted(best, key=lambda run: -values[run])
+def ranked(values: dict[Run, list[float]], *, baseline: bool) -> list[Run]:
+    """Baselines, or recipes, each at its best rate, the best first; only runs with as many seeds are compared."""
+    seeds = max(map(len, values.values()), default=0)
+    means = {run: fmean(v) for run, v in values.items() if len(v) == seeds and ARMS[run[0]].baseline == baseline}
+    best = [max((run for run in means if run[0] == arm), key=means.__getitem__) for arm in {arm for arm, _ in means}]
+    return sorted(best, key=lambda run: -means[run])
+
+
+def promoted(lines: Sequence[dict[str, Any]], task: str) -> list[str]:
+    """Arms whose rate is tuned: the best of every metric on the first screening seed."""
+    found: list[Run] = []
+    for metric in metrics(task):
+        values = {run: v[:1] for run, v in screened(lines, task, metric).items()}
+        found += ranked(values, baseline=True)[:BASELINES] + ranked(values, baseline=False)[:TUNED]
+    return list(dict.fromkeys(arm for arm, _ in found))
 
 
 def carried(lines: Sequence[dict[str, Any]], task: str) -> list[Run]:
     """The tuned baseline and the best recipes of every metric."""
     found: list[Run] = []
     for metric in metrics(task):
-        found += ranked(lines, task, metric, baseline=True)[:1]
-        found += ranked(lines, task, metric, baseline=False)[:CARRIED]
+        values = screened(lines, task, metric)
+        found += ranked(values, baseline=True)[:1] + ranked(values, baseline=False)[:CARRIED]
     return list(dict.fromkeys(found))

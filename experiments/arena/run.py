@@ -1,7 +1,10 @@
 """The arena: arms on tasks, started from the same weights and fed with the same prompts.
 
-    python experiments/arena/run.py runs/arena --tasks "few rows" --seeds 0 1     (screening: every arm, every rate)
+    python experiments/arena/run.py runs/arena
     python experiments/arena/table.py runs/arena
+
+Three stages follow each other: every arm at its middle rate on one seed; the best arms at all rates on two seeds; the
+tuned baseline and the best recipes on five fresh seeds. --stage, --tasks, --arms, --rates and --seeds run a part.
 
 A finished run is a line of results.jsonl. The same command goes on where it was stopped.
 """
@@ -19,7 +22,7 @@ from typing import Any
 
 import torch
 from arms import ARMS, TASKS, WARM_RATE, Arm
-from choose import FRESH, carried
+from choose import FRESH, SCREEN, carried, promoted
 from tasks import BUDGETS, TEMPERATURES, Row, Task, answers, fresh_model, logits, split, tokens, values
 
 from operant.core.record import append_record
@@ -28,6 +31,10 @@ from operant.hf import AnsweredReward, Policy, load_policy, quiet, worker_pool
 CHOSEN = [f"pass@{k}" for k in BUDGETS] + ["maj@16", "best@8"]
 SHOWN = ["pass@1", "pass@16", "pass@256", "maj@16", "best@1", "best@8", "entropy"]
 EVALUATIONS = 6
+STAGES = ["screen", "tune", "fresh"]
+QUICK_TASKS = ["SFT, small model", "RL, sums from 5 %"]
+QUICK_ARMS = ["SFT cross-entropy", "SFT pass@16", "SFT pass@1, log .1", "GRPO", "RLOO", "pass@16", "pass@1, log .02"]
+QUICK_ARMS += ["maj@16, log .1", "GRPO, graded", "best@8"]
 FIXED = {"report_to": "none", "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True}
 FIXED |= {"save_strategy": "no", "warmup_steps": 10, "logging_steps": 50}
 
@@ -176,42 +183,55 @@ def fits(task: Task, arm: Arm) -> bool:
     return (arm.method == "sft") == (task.method == "sft")
 
 
+def wanted(stage: str, lines: list[dict[str, Any]], args: argparse.Namespace) -> list[tuple[str, str, float, int]]:
+    """Task, arm, rate and seed of every run of a stage."""
+    runs = []
+    for t in args.tasks:
+        arms = [a for a in args.arms if fits(TASKS[t], ARMS[a])]
+        if stage == "fresh":
+            runs += [(t, a, r, s) for s in FRESH[: args.fresh] for a, r in carried(lines, t) if a in arms]
+        elif stage == "tune":
+            arms = [a for a in promoted(lines, t) if a in arms]
+            runs += [(t, a, r, s) for a in arms for r in args.rates or ARMS[a].rates for s in args.seeds or SCREEN]
+        else:
+            seeds = args.seeds or SCREEN[:1]
+            runs += [(t, a, r, s) for a in arms for r in args.rates or ARMS[a].rates[1:2] for s in seeds]
+    return runs
+
+
 def main() -> None:
     """Run what results.jsonl lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--stage", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--rates", nargs="+", type=float, help="only these of an arm's learning rates")
-    parser.add_argument("--fresh", type=int, default=0, help="fresh seeds for what the screening seeds chose")
-    parser.add_argument("--quick", action="store_true", help="two tasks, one seed, one rate: 15 minutes on two cores")
+    parser.add_argument("--seeds", nargs="+", type=int, help="screening seeds (0, then 0 and 1)")
+    parser.add_argument("--rates", nargs="+", type=float, help="learning rates in the place of an arm's own")
+    parser.add_argument("--fresh", type=int, default=5, help="number of fresh seeds")
+    parser.add_argument("--quick", action="store_true", help="two tasks, a few arms, one rate, one seed")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     if args.quick:
-        args.tasks, args.seeds = ["SFT, few rows", "RL, small model"], [0]
+        args.stage, args.tasks, args.arms = ["screen"], QUICK_TASKS, QUICK_ARMS
     args.folder.mkdir(parents=True, exist_ok=True)
     file = args.folder / "results.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    done = {(r["task"], r["arm"], r["rate"], r["seed"]) for r in lines}
-    if args.fresh:
-        wanted = [(t, a, r, s) for t in args.tasks for s in FRESH[: args.fresh] for a, r in carried(lines, t)]
-    else:
-        arms = [(t, a) for t in args.tasks for a in args.arms if fits(TASKS[t], ARMS[a])]
-        rates = {a: ARMS[a].rates[1:2] if args.quick else args.rates or ARMS[a].rates for _, a in arms}
-        wanted = [(t, a, r, s) for t, a in arms for s in args.seeds for r in rates[a]]
-    todo = [dict(zip(("task", "arm", "rate", "seed"), key, strict=True)) for key in wanted if key not in done]
     with worker_pool(args.jobs, threads=1) as pool:
-        warm = {(k["task"], k["seed"]) for k in todo}
-        for future in [pool.submit(warm_start, args.folder, t, TASKS[t], s) for t, s in sorted(warm)]:
-            future.result()
-        futures = [pool.submit(job, args.folder, key, TASKS[key["task"]], ARMS[key["arm"]]) for key in todo]
-        for n, future in enumerate(as_completed(futures), 1):
-            row = future.result()
-            append_record(file, "run", **row)
-            own = row["chosen"]
-            print(f"{n}/{len(todo)}", *(row[k] for k in ("task", "arm", "rate", "seed", "cpu_seconds")), end="  ")
-            print({m: round(100 * own[m][m], 1) for m in CHOSEN}, flush=True)
+        for stage in args.stage:
+            lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+            done = {(r["task"], r["arm"], r["rate"], r["seed"]) for r in lines}
+            keys = [key for key in dict.fromkeys(wanted(stage, lines, args)) if key not in done]
+            todo = [dict(zip(("task", "arm", "rate", "seed"), key, strict=True)) for key in keys]
+            warm = sorted({(k["task"], k["seed"]) for k in todo})
+            for future in [pool.submit(warm_start, args.folder, t, TASKS[t], s) for t, s in warm]:
+                future.result()
+            futures = [pool.submit(job, args.folder, key, TASKS[key["task"]], ARMS[key["arm"]]) for key in todo]
+            for n, future in enumerate(as_completed(futures), 1):
+                row = future.result()
+                append_record(file, "run", **row)
+                own = row["chosen"]
+                print(stage, f"{n}/{len(todo)}", *(row[k] for k in ("task", "arm", "rate", "seed")), end="  ")
+                print({m: round(100 * own[m][m], 1) for m in CHOSEN}, flush=True)
 
 
 if __name__ == "__main__":

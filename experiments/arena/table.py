@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,9 @@ def main() -> None:
         for metric in metrics(task):
             values = screened(lines, task, metric)
             if args.screen and values:
-                head(f"{task}: {metric}, screening", "rate", "development")
-                for (arm, rate), value in sorted(values.items(), key=lambda kv: -kv[1]):
-                    row(arm, f"{rate:g}", f"{100 * value:.1f}")
+                head(f"{task}: {metric}, screening", "rate", "seeds", "development")
+                for (arm, rate), found in sorted(values.items(), key=lambda kv: (-len(kv[1]), -fmean(kv[1]))):
+                    row(arm, f"{rate:g}", str(len(found)), f"{100 * fmean(found):.1f}")
             if fresh(lines, task, metric):
                 reported(lines, task, metric)
                 if TASKS[task].method == "rl":
