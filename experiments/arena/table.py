@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from arms import ARMS, TASKS
-from choose import FRESH, Run, metrics, screened
+from choose import FRESH, metrics, screened
 from scipy.stats import t as student
 
 KL = (0.2, 0.5, 1.0, 2.0)
@@ -44,55 +44,60 @@ def paired(ours: dict[int, float], theirs: dict[int, float]) -> str:
     return f"{d.mean():+.1f} ({d.mean() - half:+.1f} to {d.mean() + half:+.1f})"
 
 
-def of(lines: list[dict[str, Any]], task: str, run: Run) -> dict[int, dict[str, Any]]:
-    """Fresh runs by seed."""
-    return {r["seed"]: r for r in lines if (r["task"], r["arm"], r["rate"]) == (task, *run) and r["seed"] in FRESH}
+def fresh(lines: list[dict[str, Any]], task: str, metric: str) -> list[tuple[str, dict[int, list[dict[str, Any]]]]]:
+    """The tuned baseline, then the recipes: for each seed the runs at every rate, that which development prefers first.
 
-
-def fresh(lines: list[dict[str, Any]], task: str, metric: str) -> list[Run]:
-    """The tuned baseline, then the recipes with as many seeds; rates and baseline are the best on development."""
-    graded = metric.startswith("best")
-    runs = {(r["arm"], r["rate"]) for r in lines if r["task"] == task and ARMS[r["arm"]].graded == graded}
-    seeds = max((len(of(lines, task, run)) for run in runs), default=0)
-    if not seeds:
-        return []
-    values = {
-        run: float(np.mean([r["chosen"][metric]["dev"] for r in found.values()]))
-        for run in runs
-        if len(found := of(lines, task, run)) == seeds
+    Arms and rates with fewer seeds than others are left out.
+    """
+    found: dict[tuple[str, float], dict[int, dict[str, Any]]] = {}
+    for r in lines:
+        if r["task"] == task and r["seed"] in FRESH and ARMS[r["arm"]].graded == metric.startswith("best"):
+            found.setdefault((r["arm"], r["rate"]), {})[r["seed"]] = r
+    seeds = max(map(len, found.values()), default=0)
+    runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for (arm, _), by_seed in found.items():
+        for seed, r in by_seed.items() if len(by_seed) == seeds else ():
+            runs.setdefault(arm, {}).setdefault(seed, []).append(r)
+    for by_seed in runs.values():
+        for rates in by_seed.values():
+            rates.sort(key=lambda r: -r["chosen"][metric]["dev"])
+    mean = {
+        arm: fmean(rates[0]["chosen"][metric]["dev"] for rates in by_seed.values()) for arm, by_seed in runs.items()
     }
-    best = {arm: max((run for run in values if run[0] == arm), key=values.__getitem__) for arm, _ in values}
-    base = max((run for run in best.values() if ARMS[run[0]].baseline), key=values.__getitem__)
-    recipes = [run for run in best.values() if not ARMS[run[0]].baseline]
-    return [base, *sorted(recipes, key=lambda run: -values[run])]
+    order = sorted(runs, key=lambda arm: -mean[arm])
+    base = next((arm for arm in order if ARMS[arm].baseline), None)
+    return [(arm, runs[arm]) for arm in order if arm == base] + [
+        (arm, runs[arm]) for arm in order if base and not ARMS[arm].baseline
+    ]
 
 
 def reported(lines: list[dict[str, Any]], task: str, metric: str) -> None:
     """Fresh seeds: the tuned baseline, then the recipes."""
-    head(f"{task}: {metric}", "rate", "seeds", metric, *BESIDE, "difference to the tuned baseline")
-    base, *_ = runs = fresh(lines, task, metric)
-    theirs = {s: r["chosen"][metric][metric] for s, r in of(lines, task, base).items()}
-    for run in runs:
-        found = of(lines, task, run)
-        ours = {s: r["chosen"][metric][metric] for s, r in found.items()}
-        beside = [float(np.mean([r["chosen"][metric][name] for r in found.values()])) for name in BESIDE]
+    head(f"{task}: {metric}", "rates", "seeds", metric, *BESIDE, "difference to the tuned baseline")
+    theirs: dict[int, float] = {}
+    for arm, found in fresh(lines, task, metric):
+        best = {s: rates[0]["chosen"][metric] for s, rates in found.items()}
+        ours = {s: r[metric] for s, r in best.items()}
+        beside = [fmean(r[name] for r in best.values()) for name in BESIDE]
         cells = [f"{100 * x:.1f}" for x in beside[:2]] + [f"{x:.2f}" for x in beside[2:]]
-        own = f"{100 * np.mean(list(ours.values())):.1f}"
-        row(run[0], f"{run[1]:g}", str(len(found)), own, *cells, "" if run == base else paired(ours, theirs))
+        tried = ", ".join(f"{rate:g}" for rate in sorted({r["rate"] for rates in found.values() for r in rates}))
+        difference = paired(ours, theirs) if theirs else ""
+        row(arm, tried, str(len(found)), f"{100 * fmean(ours.values()):.1f}", *cells, difference)
+        theirs = theirs or ours
 
 
 def front(lines: list[dict[str, Any]], task: str, metric: str) -> None:
     """Test values at temperature 1 where development is best within a budget of KL, fresh seeds."""
     head(f"{task}: {metric} within a KL of", *(f"{k:g}" for k in KL))
-    for run in fresh(lines, task, metric):
+    for arm, found in fresh(lines, task, metric):
         cells = []
         for budget in KL:
-            found = []
-            for r in of(lines, task, run).values():
-                inside = [v for v in r["trajectory"].values() if v["test kl"] <= budget]
-                found.append(max(inside, key=lambda v: v[metric])[f"test {metric}"])
-            cells.append(f"{100 * np.mean(found):.1f}")
-        row(run[0], *cells)
+            best = []
+            for rates in found.values():
+                inside = [v for r in rates for v in r["trajectory"].values() if v["test kl"] <= budget]
+                best.append(max(inside, key=lambda v: v[metric])[f"test {metric}"])
+            cells.append(f"{100 * fmean(best):.1f}")
+        row(arm, *cells)
 
 
 def main() -> None:
