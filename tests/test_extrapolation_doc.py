@@ -104,7 +104,7 @@ def test_most_blocks_say_what_they_print():
 
 def test_the_commands_are_taken(monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "extrapolate", seen.append)
+    monkeypatch.setitem(cli.FUNCTIONS, "extrapolate", seen.append)
     (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     (words,) = (shlex.split(line)[1:] for line in block.splitlines())
     assert cli.main(words) == 0

@@ -61,7 +61,7 @@ def test_a_page_that_lies_is_caught(tmp_path):
 
 def test_the_commands_are_taken(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(cli, "extrapolate", seen.append)
+    monkeypatch.setitem(cli.FUNCTIONS, "extrapolate", seen.append)
     monkeypatch.chdir(tmp_path)
     Path("bank.jsonl").write_text("{}\n")
     (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

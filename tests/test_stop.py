@@ -78,7 +78,7 @@ def test_a_signal_stops_a_verb(monkeypatch, capsys, interruptible, number, code)
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    monkeypatch.setattr(cli, "demo", wait)
+    monkeypatch.setitem(cli.FUNCTIONS, "demo", wait)
     assert main(["demo"]) == code
     assert capsys.readouterr().err == "operant demo: stopped. Continue with --resume true.\n"
     assert signal.getsignal(signal.SIGTERM) is before
@@ -88,7 +88,7 @@ def test_an_interrupt_that_another_error_wraps_is_an_interrupt(monkeypatch, caps
     def build(config):
         raise RuntimeError("Error calling __set_name__ on 'Field'") from KeyboardInterrupt()
 
-    monkeypatch.setattr(cli, "demo", build)
+    monkeypatch.setitem(cli.FUNCTIONS, "demo", build)
     assert main(["demo"]) == 130
     assert capsys.readouterr().err == "operant demo: stopped. Continue with --resume true.\n"
 
