@@ -47,17 +47,19 @@ def paired(ours: dict[int, float], theirs: dict[int, float]) -> str:
 def fresh(lines: list[dict[str, Any]], task: str, metric: str) -> list[tuple[str, dict[int, list[dict[str, Any]]]]]:
     """The tuned baseline, then the recipes: for each seed the runs at every rate, that which development prefers first.
 
-    Arms and rates with fewer seeds than others are left out.
+    Rates with fewer seeds than others of their arm are left out, and arms with fewer than five if another has five.
     """
-    found: dict[tuple[str, float], dict[int, dict[str, Any]]] = {}
+    found: dict[str, dict[float, dict[int, dict[str, Any]]]] = {}
     for r in lines:
         if r["task"] == task and r["seed"] in FRESH and ARMS[r["arm"]].graded == metric.startswith("best"):
-            found.setdefault((r["arm"], r["rate"]), {})[r["seed"]] = r
-    seeds = max(map(len, found.values()), default=0)
+            found.setdefault(r["arm"], {}).setdefault(r["rate"], {})[r["seed"]] = r
+    seeds = {arm: max(map(len, rates.values())) for arm, rates in found.items()}
+    least = min(5, max(seeds.values(), default=0))
     runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for (arm, _), by_seed in found.items():
-        for seed, r in by_seed.items() if len(by_seed) == seeds else ():
-            runs.setdefault(arm, {}).setdefault(seed, []).append(r)
+    for arm, rates in found.items():
+        for by_seed in rates.values():
+            for seed, r in by_seed.items() if len(by_seed) == seeds[arm] >= least else ():
+                runs.setdefault(arm, {}).setdefault(seed, []).append(r)
     for by_seed in runs.values():
         for rates in by_seed.values():
             rates.sort(key=lambda r: -r["chosen"][metric]["dev"])
