@@ -18,7 +18,8 @@ def test_a_vote_from_a_start_that_was_measured_is_warned_of(method: str, start: 
     (text,) = said(method, "maj@16", start)
     assert text == (
         f"Training for maj@16 is known to lose from a start like this one ({100 * start:.1f} % right answers): its "
-        "exact credit ended below GRPO at the vote itself. Train for pass@1 or pass@N, and deploy the vote."
+        "exact credit ended below GRPO at the vote itself. Train for pass@1 with the transform log:0.02, and deploy "
+        "the vote."
     )
 
 

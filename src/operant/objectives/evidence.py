@@ -52,8 +52,8 @@ FINDINGS: tuple[Finding, ...] = (
         (0.05, 0.6),
         "loses",
         "its exact credit ended below GRPO at the vote itself",
-        "Train for pass@1 or pass@N, and deploy the vote.",
-        "experiments/rl_arithmetic: maj@16 - GRPO -1.6 (-2.8 to -0.6) from 5 %; further starts in sketches",
+        "Train for pass@1 with the transform log:0.02, and deploy the vote.",
+        "experiments/rl_arithmetic: maj@16 - GRPO -1.6 (-2.8 to -0.6) from 5 %; experiments/arena; sketches",
     ),
     Finding(
         BestOf,
