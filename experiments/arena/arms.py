@@ -24,7 +24,8 @@ TASKS = {
 }
 
 WARM_RATE = 4e-3
-RL_RATES, SFT_RATES = (1e-3, 3e-3, 1e-2), (4e-3, 8e-3, 1.6e-2)
+# The second is the rate of screening. In RL, 1e-2 was the worst for GRPO and pass@16 (seed 0, from 5 %).
+RL_RATES, SFT_RATES = (1e-3, 3e-3, 3e-4), (4e-3, 8e-3, 1.6e-2)
 
 
 @dataclass(frozen=True)
