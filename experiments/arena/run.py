@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, help="screening seeds (0, then 0 and 1)")
     parser.add_argument("--rates", nargs="+", type=float, help="learning rates in the place of an arm's own")
     parser.add_argument("--fresh", type=int, default=5, help="number of fresh seeds")
-    parser.add_argument("--quick", action="store_true", help="two tasks, a few arms, one rate, one seed: 4 minutes on two cores")
+    parser.add_argument("--quick", action="store_true", help="two tasks, ten arms, one rate, one seed: four minutes")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     if args.quick:
