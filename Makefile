@@ -15,7 +15,7 @@ WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test tests test-all test-plugins test-trl lint bench torture lock
+.PHONY: demo test tests test-all test-plugins test-trl lint docs bench torture lock
 
 demo: $(READY)
 	$(BIN)/operant demo
@@ -47,6 +47,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --project pyproject.toml
+
+# The documentation in site/. A link or an anchor that leads nowhere, a page without a place and a docstring that does not
+# parse are errors.
+docs: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going -c docs . site
+	@echo "open site/index.html"
 
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/strategies.py

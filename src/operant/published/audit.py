@@ -115,7 +115,7 @@ class Audit:
 
     @property
     def noise(self) -> Tensor:
-        """sqrt(variance / p(1-p)) / |A(p)|: noise per unit of signal, free of the scale of the weights.
+        """sqrt(variance / p(1-p)) / abs(A(p)): noise per unit of signal, free of the scale of the weights.
 
         Both in directions whose score has variance 1: (r_i - p) / sqrt(p(1-p)) is the one with the signal. A mean
         of M - 1 independent samples has 1 / sqrt(M - 1), which is what RLOO has at every p.

@@ -180,6 +180,7 @@ RULES: Mapping[str, PublishedRule] = MappingProxyType(
         "cat-log": PublishedRule(lambda n: cat(n, "log"), "plug-ins", "arXiv 2604.24957"),
     }
 )
+"""Every published rule by its name."""
 
 
 def _inside(reward: Tensor, k: int) -> Tensor:

@@ -180,8 +180,8 @@ def add_lora(policy: Policy, *, rank: int, alpha: int, seed: int) -> Policy:
 def encode(policy: Policy, prompts: Sequence[Prompt], data: DataConfig, max_tokens: int) -> list[Encoded]:
     """Prompts and targets as tokens, tokenized separately: rollouts start from exactly these prompt tokens.
 
-    A target ends with the token that the chat template puts after an answer (<|eot_id|>, <end_of_turn>, <|im_end|>) if
-    generation ends there, else with the tokenizer's end-of-sequence token.
+    A target ends with the token that the chat template puts after an answer (``<|eot_id|>``,
+    ``<end_of_turn>``, ``<|im_end|>``) if generation ends there, else with the tokenizer's end-of-sequence token.
 
     Raises:
         DataError: if one is longer than ``max_tokens`` (a cut answer would have another probability), or a
