@@ -233,6 +233,7 @@ class Proposer:
         *,
         strategy: str | None = None,
         form: str = "exact",
+        transform: str | None = None,
         steps: int = 100,
         batch_size: int = 8,
         rollouts: int = 32,
@@ -247,6 +248,7 @@ class Proposer:
         Args:
             strategy: whose value is raised, the one of the constructor if None; its budget is less than ``rollouts``.
             form: "exact", or a published rule such as "grpo".
+            transform: of a group's value, such as "log:0.02"; None for none, whatever the constructor's.
             steps: optimizer steps.
             batch_size: support sets a step.
             rollouts: draws of each.
@@ -292,6 +294,7 @@ class Proposer:
             max_new_tokens=self.longest_,
             strategy=strategy or self.strategy,
             form=form,
+            transform=transform,
             seed=self.seed,
             folder=None if folder is None else Path(folder),
             save_steps=0 if folder is None else self.save_steps,
