@@ -233,7 +233,7 @@ class Proposer:
         *,
         strategy: str | None = None,
         form: str = "exact",
-        transform: str | None = None,
+        transform: str = "",
         steps: int = 100,
         batch_size: int = 8,
         rollouts: int = 32,
@@ -248,7 +248,7 @@ class Proposer:
         Args:
             strategy: whose value is raised, the one of the constructor if None; its budget is less than ``rollouts``.
             form: "exact", or a published rule such as "grpo".
-            transform: of a group's value, such as "log:0.02"; None for none, whatever the constructor's.
+            transform: of a group's value, such as "log:0.02"; "" for none, whatever the constructor's.
             steps: optimizer steps.
             batch_size: support sets a step.
             rollouts: draws of each.

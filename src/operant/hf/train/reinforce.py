@@ -42,7 +42,7 @@ def reinforce(
     max_new_tokens: int,
     strategy: str = "pass@1",
     form: str = "exact",
-    transform: str | None = None,
+    transform: str = "",
     temperature: float = 1.0,
     seed: int = 0,
     folder: Path | None = None,
@@ -62,7 +62,7 @@ def reinforce(
         max_new_tokens: after which a completion is cut; it is scored as it is.
         strategy: whose value is raised; its budget may be M - 1 at most.
         form: "exact", or a published rule such as "grpo", see :class:`AlignedGRPOConfig`.
-        transform: of a group's value, such as "log:0.02"; None for none.
+        transform: of a group's value, such as "log:0.02"; "" for none.
         temperature: of the sampler.
         seed: of the order of the prompts and of the completions.
         folder: where checkpoints lie. A run that is started again there goes on from its newest whole checkpoint.
