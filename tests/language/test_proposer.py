@@ -212,6 +212,16 @@ def test_reinforcement_raises_the_share_of_verified_draws(bank):
     assert len(model.rewards_) == 20 and 0 < before < share() - 0.05  # .35 to .47
 
 
+def test_reinforcement_with_a_transform_learns_something_else(proposer, tmp_path):
+    proposer.save(tmp_path / "saved")
+    weights = []
+    for transform in ("", "", "log:0.02"):
+        again = Proposer.load(tmp_path / "saved", functions=FUNCTIONS)
+        again.reinforce(transform=transform, strategy="pass@1", steps=2, batch_size=4, rollouts=8, held_out=[])
+        weights.append(torch.cat([p.detach().flatten() for p in again.policy_.model.parameters()]))
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
 def test_a_saved_proposer_draws_as_before(proposer, tmp_path):
     proposer.save(tmp_path / "saved")
     assert not [*(tmp_path / "saved").rglob("*.pkl"), *(tmp_path / "saved").rglob("*.bin")]
