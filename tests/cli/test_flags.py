@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from operant.cli import main
-from operant.cli.arguments import with_lists
+from operant.cli.arguments import with_lists, with_values
 from operant.cli.front import VERBS, front
 from operant.cli.mistakes import OTHERS
 from operant.cli.parser import parser_of_verbs
@@ -116,7 +116,7 @@ def test_a_mistake_is_one_line_that_says_what_was_meant(args, message):
         ("train --learning_rate high", "--learning_rate: expected a number or null, got 'high'.", "peak learning rate"),
         ("train --steps 1.5", "--steps: expected an integer, got '1.5'.", "steps of each branch"),
         ("train --method ppo", "--method: expected one of sft, grpo, rloo, got 'ppo'.", "answers are given"),
-        ("train --resume", "--resume: expected a value.", "continue a run that was stopped"),
+        ("train --model", "--model: expected a value.", "--model MODEL"),
         ("train --config nowhere.yaml", "--config: File does not exist: ", "YAML file with any of the settings"),
         ("train --budgets [1", "--budgets: expected a list, got '[1'.", "budgets k at which the curves"),
         ("plan x --format csv", "--format: expected one of auto, operant, lm-eval, verl,", "who wrote the rollouts"),
@@ -163,3 +163,16 @@ def test_the_front_answers_in_a_second_of_cpu_time_without_libraries(flag):
     )
     run = subprocess.run([sys.executable, "-c", code, flag], capture_output=True, text=True)
     assert run.returncode == 0 and run.stdout.startswith(("operant ", "usage: operant VERB")), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "new"),
+    [
+        (["train", "--resume"], ["train", "--resume", "true"]),
+        (["train", "--resume", "--steps", "3"], ["train", "--resume", "true", "--steps", "3"]),
+        (["train", "--data.chat", "--resume", "false"], ["train", "--data.chat", "true", "--resume", "false"]),
+        (["train", "--resume=false", "--model"], ["train", "--resume=false", "--model"]),
+    ],
+)
+def test_a_switch_may_stand_alone(args: list[str], new: list[str]) -> None:
+    assert with_values(args, TrainConfig) == new

@@ -1,4 +1,4 @@
-"""Arguments before they are parsed: lists without brackets, and what would exhaust the memory."""
+"""Arguments before they are parsed: lists without brackets, switches alone, and what would exhaust the memory."""
 
 from __future__ import annotations
 
@@ -69,6 +69,24 @@ def with_lists(args: Sequence[str], config_class: Any) -> list[str]:
         listed = value if kind is None else _listed(value, *kind)
         new.append(f"{name}={listed}" if equals else listed if kind is not None else arg)
     return new
+
+
+def with_values(args: Sequence[str], config_class: Any) -> list[str]:
+    """Arguments in which a switch may stand alone: ``--open`` is ``--open true``."""
+    switches, new = set(_switches(config_class)), list[str]()
+    for arg, after in zip(args, [*args[1:], "--"], strict=True):
+        new += [arg, "true"] if arg in switches and after.startswith("--") else [arg]
+    return new
+
+
+def _switches(config_class: Any, group: str = "") -> Iterator[str]:
+    """The flags that are true or false."""
+    hints = get_type_hints(config_class)
+    for f in fields(config_class):
+        if is_dataclass(hints[f.name]):
+            yield from _switches(hints[f.name], f"{group}{f.name}.")
+        elif {hints[f.name], *get_args(hints[f.name])} - {NoneType, bool | None} == {bool}:
+            yield f"--{group}{f.name}"
 
 
 def _listed(value: str, text: bool, always: bool) -> str:

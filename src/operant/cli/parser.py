@@ -15,7 +15,7 @@ from jsonargparse import (
     DefaultHelpFormatter,
 )
 
-from operant.cli.arguments import check_arguments, with_lists
+from operant.cli.arguments import check_arguments, with_lists, with_values
 from operant.cli.front import VERBS, summary
 from operant.cli.mistakes import help_of, mistake
 from operant.cli.settings import ReportConfig
@@ -67,7 +67,7 @@ def parsed(given: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         DataError: for settings that cannot be read; a mistake in the flags is printed, and ends the process.
     """
     parser, configs = parser_of_verbs(given[0])
-    given = with_lists(given, configs[given[0]])
+    given = with_values(with_lists(given, configs[given[0]]), configs[given[0]])
     check_arguments(given)
     chosen = parser.parse_args(given)
     return configs[chosen.verb], settings_of(parser, chosen, configs[chosen.verb])
