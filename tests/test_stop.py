@@ -11,6 +11,7 @@ import pytest
 
 from operant import cli, report
 from operant.cli import ReportConfig, main
+from operant.cli.settings import AuditConfig
 from operant.core.checks import DataError
 from operant.core.record import LOCK, lock_folder, read_records
 from operant.hf.config import DemoConfig, EvaluateConfig, PlanConfig, TrainConfig
@@ -19,7 +20,6 @@ from operant.hf.rollouts.plan import plan
 from operant.hf.text_config import TextConfig
 from operant.hf.train.run import run_training
 from operant.language.command.run import extrapolate as extrapolate_text
-from operant.published.audit import AuditConfig
 from operant.relational.run import ExtrapolateConfig, extrapolate
 
 

@@ -10,9 +10,9 @@ import pytest
 import operant.hf.train.run
 import operant.hf.train.settings
 from operant import cli
+from operant.cli.settings import AuditConfig
 from operant.hf.config import EvaluateConfig, PlanConfig, TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
-from operant.published.audit import AuditConfig
 from operant.strategies import parse
 from operant.verify import Prompt
 

@@ -176,3 +176,16 @@ def test_the_front_answers_in_a_second_of_cpu_time_without_libraries(flag):
 )
 def test_a_switch_may_stand_alone(args: list[str], new: list[str]) -> None:
     assert with_values(args, TrainConfig) == new
+
+
+def test_the_help_of_every_verb_takes_less_than_a_second_of_cpu_time():
+    """All verbs in one process: what the first has loaded is loaded for the others, and no library is among it."""
+    code = (
+        "import sys, time\nfrom operant.cli import main\n"
+        "for verb in sys.argv[1:]:\n    try: main([verb, '--help'])\n"
+        "    except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'torch', 'scipy', 'sklearn', 'transformers', 'rich', 'altair'} & set(sys.modules)\n"
+        "assert not heavy and time.process_time() < 1, (heavy, time.process_time())"
+    )
+    run = subprocess.run([sys.executable, "-c", code, *VERBS], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.count("usage: operant") == len(VERBS), run.stderr

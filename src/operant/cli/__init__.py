@@ -101,7 +101,6 @@ def main(args: list[str] | None = None) -> int:
     if shown is not None:
         print(shown.text, file=sys.stderr if shown.code else sys.stdout)
         return shown.code
-    # From here on it takes seconds: these modules import torch.
     from operant.core.checks import ParseError
     from operant.core.stop import Terminated, interrupt_of, terminable
     from operant.core.trouble import told

@@ -9,7 +9,7 @@ from typing import Any
 
 from operant.core.checks import ConfigError, DataError
 from operant.hf.text_config import TextConfig
-from operant.relational.run import ExtrapolateConfig as CurveConfig
+from operant.relational.config import ExtrapolateConfig as CurveConfig
 
 _HEAD = 4096
 """Bytes of a file that are read to find its kind."""

@@ -18,7 +18,7 @@ from jsonargparse import (
 from operant.cli.arguments import check_arguments, with_lists, with_values
 from operant.cli.front import VERBS, summary
 from operant.cli.mistakes import help_of, mistake
-from operant.cli.settings import ReportConfig
+from operant.cli.settings import AuditConfig, ReportConfig
 from operant.cli.texts import WHAT
 from operant.core.checks import DataError
 
@@ -107,8 +107,6 @@ def _config(verb: str) -> Any:
     if verb == "report":
         return ReportConfig
     if verb == "audit":
-        from operant.published.audit import AuditConfig
-
         return AuditConfig
     from operant.hf.config import DemoConfig, EvaluateConfig, PlanConfig, TrainConfig
 

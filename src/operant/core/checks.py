@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the command line needs the errors, and importing torch takes a second
+    import torch
+    from torch import Tensor
 
 
 class OperantError(ValueError):
@@ -91,6 +92,8 @@ class DeferredChecks:
             _DEFERRED.reset(token)
         if not found:
             return
+        import torch
+
         wrong, event = torch.stack([check.wrong for check in found]), None
         if wrong.is_cuda:
             wrong, event = wrong.to("cpu", non_blocking=True), torch.cuda.Event()
@@ -131,7 +134,7 @@ def check_finite(name: str, value: Tensor) -> Tensor:
     Raises:
         InputError: with the position of the first offender.
     """
-    bad, size = ~torch.isfinite(value), value.numel()
+    bad, size = ~value.isfinite(), value.numel()
     if deferred(bad, lambda count: f"{name} must be finite, got {count} of {size} values that are not. {_REPAIR}"):
         return value
     if bool(bad.any()):

@@ -14,7 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from filelock import FileLock, Timeout
 
 from operant.core.checks import DataError
@@ -210,6 +209,8 @@ def records_of(data: bytes, path: Path, *, torn: bool) -> list[dict[str, Any]]:
 
 def environment() -> dict[str, Any]:
     """What a reader needs to repeat a run: versions, platform, cores, threads."""
+    import torch
+
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),

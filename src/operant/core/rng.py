@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def child_seed(seed: int, *names: object) -> int:
@@ -22,6 +25,8 @@ def child_seed(seed: int, *names: object) -> int:
 
 def torch_generator(seed: int, *names: object, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator seeded with :func:`child_seed`."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(child_seed(seed, *names))
 
 

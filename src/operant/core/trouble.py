@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Generator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
 
 from operant.core.checks import OperantError
 
@@ -45,13 +44,19 @@ def told(error: BaseException) -> str | None:
             "of rollouts"
         )
     text = " ".join(str(error).split())
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in text for sign in _NO_MEMORY):
+    if isinstance(error, (MemoryError, *_out_of_memory())) or any(sign in text for sign in _NO_MEMORY):
         return f"out of memory{f' ({text})' if text else ''}. Lower the batch size or the number of rollouts"
     if found := _RUST.search(text):
         return _of_file(int(found[1]), None)
     if isinstance(error, RuntimeError) and any(sign in text for sign in _TORCH_WRITER):
         return f"a file could not be written, most often because the disk is full ({text[:120]}). Free some space"
     return None
+
+
+def _out_of_memory() -> tuple[type[BaseException], ...]:
+    """torch's own class, if something has imported torch: an error in the settings need not wait for it."""
+    torch = sys.modules.get("torch")
+    return () if torch is None else (torch.OutOfMemoryError,)
 
 
 def _of_file(number: int, path: str | None) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,53 +18,12 @@ from operant.relational.bank.csvtable import CSVTable, RelationalWarning, read_c
 from operant.relational.bank.curves import Array
 from operant.relational.bank.frames import column, keys_of, numbers
 from operant.relational.bank.tasks import TaskBank
+from operant.relational.config import ExtrapolateConfig
 
 if TYPE_CHECKING:
     from operant.relational.extrapolator import Extrapolator
 
 _PREDICTIONS = "predictions.csv"
-
-
-@dataclass(frozen=True)
-class ExtrapolateConfig:
-    """Settings for curves (CSV).
-
-    Args:
-        bank: CSV file of the known tasks with a header, a row a point.
-        target: CSV file of the targets, with the same columns. Rows with a value of y are the context, rows with an
-            empty one are query points.
-        task: the column that tells the tasks apart.
-        x: columns of the inputs.
-        y: columns of the outputs.
-        params: columns with known parameters of the tasks, constant within each.
-        labels: columns with further facts, constant within each task, such as the order that the operator extend goes
-            on with. The targets' file may lack them.
-        query: CSV file of points to predict: of each target, or of all of them if it lacks the column of the task.
-            Values of y in it are shown beside the predictions and never used.
-        query_points: where nothing is asked, so many points over the range of the bank.
-        operator: auto, or the name of one operator, such as "shift * xshift".
-        noise: standard deviation of the targets' values. Default: estimated.
-        level: level of the intervals.
-        seed: seed of everything random.
-        output_dir: folder of the results. It must be new.
-        open: whether to open the page in a browser.
-    """
-
-    bank: Path
-    target: Path
-    task: str
-    x: list[str] | str
-    y: list[str] | str
-    params: list[str] | str = field(default_factory=list[str])
-    labels: list[str] | str = field(default_factory=list[str])
-    query: Path | None = None
-    query_points: int = 50
-    operator: str = "auto"
-    noise: float | None = None
-    level: float = 0.9
-    seed: int = 0
-    output_dir: Path = Path("runs/extrapolation")
-    open: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import torch
 from operant.core.checks import ConfigError, DataError, InputError
 from operant.core.record import read_records
 from operant.hf.config import EvaluateConfig, PlanConfig
+from operant.hf.rollouts import policy
 from operant.hf.rollouts.evaluate import evaluate as evaluate_once
 from operant.hf.rollouts.plan import plan
 from operant.hf.rollouts.prompts import DataConfig
@@ -20,9 +21,13 @@ SMALL = EvaluateConfig(
 )
 
 
-def test_every_temperature_is_an_evaluation_and_the_nearest_to_1_is_the_baseline(tmp_path):
+def test_every_temperature_is_an_evaluation_and_the_nearest_to_1_is_the_baseline(tmp_path, monkeypatch):
+    """The model is loaded once, and an evaluation at one temperature gives the same files."""
+    loaded, load = [], policy.load_policy
+    monkeypatch.setattr(policy, "load_policy", lambda *args, **settings: loaded.append(args) or load(*args, **settings))
     config = dataclasses.replace(SMALL, output_dir=tmp_path / "sweep", temperature=[0.5, 1.1, 3.0])
     folder = evaluate(config)
+    assert loaded == [("embedded",)]
     alone = evaluate_once(dataclasses.replace(SMALL, output_dir=tmp_path / "alone", temperature=3.0))
     for name in ("rollouts.jsonl", "prompts.jsonl"):
         assert (folder / "temperature-3" / name).read_bytes() == (alone / name).read_bytes()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -32,14 +33,48 @@ from operant.strategies import (
 )
 from operant.verify import Prompt, make_verifier
 
+if TYPE_CHECKING:  # reading a file of rollouts needs neither
+    from operant.hf.rollouts.policy import Policy
+    from operant.hf.rollouts.rewardmodel import RewardModel
+
 LOOSE = ("resume", "endpoint", "concurrency", "timeout", "retries")
 """Settings that a resumed run may change: where the server is and how it is asked are not what is sampled."""
 # Families that have a name of their own; others are named by a member.
 _SHORT = {"pass": PassAt(1), "maj": Majority(1), "best": BestOf(1), "pass^": AllOf(1)}
 
 
-def evaluate(config: EvaluateConfig) -> Path:
+class Models:
+    """The model and the reward model of an evaluation, loaded when they are first used.
+
+    Args:
+        config: names them.
+        kept: whether the model stays in memory once it is sampled. A sweep, which needs it again, loads it once.
+    """
+
+    def __init__(self, config: EvaluateConfig, *, kept: bool = False) -> None:
+        self.config, self.kept = config, kept
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The model that is sampled."""
+        from operant.hf.rollouts.policy import load_policy
+
+        return load_policy(self.config.model, seed=self.config.seed)
+
+    @cached_property
+    def reward(self) -> RewardModel:
+        """The model that scores."""
+        from operant.hf.rollouts.rewardmodel import RewardModel
+
+        return RewardModel(self.config.reward_model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def evaluate(config: EvaluateConfig, models: Models | None = None) -> Path:
     """Evaluate, write rollouts.jsonl, prompts.jsonl and record.jsonl, and return the folder.
+
+    Args:
+        config: the settings.
+        models: those of an evaluation of the same model. Default: they are loaded.
 
     Raises:
         DataError: for a folder in use, unreadable rollouts, or unequal numbers of rollouts.
@@ -78,14 +113,14 @@ def evaluate(config: EvaluateConfig) -> Path:
             text = f"{config.output_dir} is finished: nothing is left to do. Another --output_dir evaluates anew."
             Console().print(text, soft_wrap=True)
         else:
-            _evaluate(config, sampler, strategies, prompts)
+            _evaluate(config, sampler, strategies, prompts, models or Models(config))
         # rollouts.jsonl holds the same rows, with their verdicts.
         (config.output_dir / "sampling.jsonl").unlink(missing_ok=True)
     return config.output_dir
 
 
 def _evaluate(
-    config: EvaluateConfig, sampler: Sampler, strategies: Sequence[Strategy], prompts: Sequence[Prompt]
+    config: EvaluateConfig, sampler: Sampler, strategies: Sequence[Strategy], prompts: Sequence[Prompt], models: Models
 ) -> None:
     folder, exact, chat = config.output_dir, None, False
     record = folder / "record.jsonl"
@@ -98,10 +133,12 @@ def _evaluate(
         rows, warned, chat = _served(config, sampler, folder, prompts)
         _warn(record, warned)
     else:
-        rows, exact, chat = _sample(config, sampler, folder, prompts)
+        rows, exact, chat = _sample(config, models.policy, sampler, folder, prompts)
+        if not models.kept:
+            del models.policy  # the reward model may need its memory
     rows = verify_rows(rows, config.verifier, prompts)
     if config.reward_model:
-        rows = _with_scores(rows, config.reward_model, _asked(rows, prompts, chat=chat))
+        rows = _with_scores(rows, models.reward, _asked(rows, prompts, chat=chat))
     write_records(folder / "rollouts.jsonl", rows)
     cut_at = "their limit" if config.rollouts_file is not None else f"max_new_tokens = {config.max_new_tokens}"
     _warn(record, warnings_of(rows, cut_at))
@@ -141,16 +178,15 @@ def _served(
 
 
 def _sample(
-    config: EvaluateConfig, sampler: Sampler, folder: Path, prompts: Sequence[Prompt]
+    config: EvaluateConfig, policy: Policy, sampler: Sampler, folder: Path, prompts: Sequence[Prompt]
 ) -> tuple[list[Row], Tensor | None, bool]:
     """Sample, chunk by chunk into sampling.jsonl; a chunk that is there already is not sampled again."""
     from operant.hf.rollouts.chat import is_chat
     from operant.hf.rollouts.collect import sampled
     from operant.hf.rollouts.logprobs import answer_log_probs
-    from operant.hf.rollouts.policy import encode, load_policy
+    from operant.hf.rollouts.policy import encode
     from operant.hf.rollouts.sampling import RolloutSettings
 
-    policy = load_policy(config.model, seed=config.seed)
     encoded = encode(policy, prompts, config.data, config.max_tokens)
     partial = folder / "sampling.jsonl"
     stored = [r for r in read_records(partial) if r["kind"] == "chunk"] if partial.is_file() else []
@@ -168,12 +204,10 @@ def _sample(
     return rows, exact, is_chat(policy.tokenizer, config.data)
 
 
-def _with_scores(rows: list[Row], reward_model: str, questions: Sequence[Any]) -> list[Row]:
+def _with_scores(rows: list[Row], model: RewardModel, questions: Sequence[Any]) -> list[Row]:
     """Add the reward model's score to every rollout, given the text or the conversation that it answers."""
     from operant.hf.rollouts.collect import scored
-    from operant.hf.rollouts.rewardmodel import RewardModel
 
-    model = RewardModel(reward_model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return scored(rows, questions, model)
 
 

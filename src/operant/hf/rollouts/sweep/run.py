@@ -11,7 +11,7 @@ from operant.core.checks import ConfigError, InputError
 from operant.core.record import claim_folder
 from operant.hf.config import EvaluateConfig, config_dict, current_names
 from operant.hf.folder import write_job
-from operant.hf.rollouts.evaluate import LOOSE
+from operant.hf.rollouts.evaluate import LOOSE, Models
 from operant.hf.rollouts.evaluate import evaluate as evaluate_once
 from operant.strategies import Sampler
 
@@ -36,7 +36,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         Sampler(t, config.top_p)  # refused before anything is sampled
     if config.rollouts_file is not None:
         raise ConfigError("rollouts of a file have the temperature that they were sampled at: leave temperature out.")
-    base = min(temperatures, key=lambda t: abs(t - 1))
+    models, base = Models(config, kept=True), min(temperatures, key=lambda t: abs(t - 1))
     with claim_folder(
         config.output_dir,
         "evaluate",
@@ -51,7 +51,7 @@ def evaluate(config: EvaluateConfig) -> Path:
                 continue
             Console().print(f"temperature {t:g}", highlight=False)
             # What a stopped sweep left of this temperature is continued.
-            evaluate_once(replace(config, temperature=t, output_dir=folder, resume=config.resume))
+            evaluate_once(replace(config, temperature=t, output_dir=folder, resume=config.resume), models)
             name, is_base = f"T = {t:g}", t == base
             write_job(folder, seed=config.seed, branch=name, role="evaluation", strategy=None, baseline=is_base)
     return config.output_dir
