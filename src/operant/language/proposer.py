@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -272,15 +274,10 @@ class Proposer:
         shown = {render_supports(supports): supports for supports, _ in examples}
 
         def reward(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-            drawn: dict[str, list[int]] = {}
-            for i, prompt in enumerate(prompts):
-                drawn.setdefault(prompt, []).append(i)
-            found = [0.0] * len(prompts)
-            for prompt, places in drawn.items():
-                candidates = [self._read(completions[i]) for i in places]
-                right = self.verified(candidates, shown[prompt], extrapolator=extrapolator)
-                for i, value in zip(places, right, strict=True):
-                    found[i] = float(value)
+            found: list[float] = []
+            for prompt, drawn in groupby(zip(prompts, completions, strict=True), key=itemgetter(0)):
+                candidates = [self._read(text) for _, text in drawn]
+                found += map(float, self.verified(candidates, shown[prompt], extrapolator=extrapolator))
             return found
 
         self.rewards_ = reinforce(
