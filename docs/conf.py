@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import re
 import sys
+from collections.abc import Collection
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +20,15 @@ from typing import TYPE_CHECKING
 
 from docutils import nodes
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.logging import getLogger
 
 import operant
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
 
+logger = getLogger(__name__)
 project = "operant"
 version = release = operant.__version__
 author = "the operant developers"
@@ -86,7 +91,7 @@ def entry(module: ModuleType, name: str) -> str:
     if inspect.isroutine(value):
         return f".. autofunction:: {module.__name__}.{name}\n"
     text = "".join(f"   {line}\n" for line in words(module, name))
-    return f".. py:data:: {module.__name__}.{name}\n\n{text}"
+    return f".. py:data:: {name}\n   :module: {module.__name__}\n\n{text}"
 
 
 def words(module: ModuleType, name: str) -> list[str]:
@@ -140,6 +145,25 @@ def readable(
     return signature and signature.replace("<factory>", "..."), result
 
 
+def packages() -> dict[str, list[str]]:
+    """Every package that exports names, and the names."""
+    found = ["operant", *(f"operant.{m.name}" for m in pkgutil.iter_modules(operant.__path__) if m.ispkg)]
+    exported = {package: getattr(importlib.import_module(package), "__all__", []) for package in found}
+    return {package: list(names) for package, names in exported.items() if names}
+
+
+def lost(entries: Collection[str]) -> list[str]:
+    """Exported names that have no entry."""
+    homes = {package: importlib.import_module(package) for package in packages()}
+    return [f"{p}.{name}" for p, names in packages().items() for name in names if home(homes[p], name) not in entries]
+
+
+def covered(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn of exported names that have no entry."""
+    for name in lost(env.domains.python_domain.objects):
+        logger.warning(f"{name} is exported and has no entry: write {REFERENCE}{name.rpartition('.')[0]}.md")
+
+
 def whole(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
     """Hide the colon of ``A / B: how good`` from napoleon, which would take A / B for a type; then show it again."""
     if what in ("attribute", "data", "property") and lines:
@@ -174,4 +198,5 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", whole, priority=600)
     app.connect("autodoc-process-signature", readable)
     app.connect("doctree-read", dashes)
+    app.connect("env-check-consistency", covered)
     app.connect("build-finished", send_on)

@@ -1,8 +1,6 @@
-"""The documentation: every block runs and prints what the page says, every link and picture is there."""
+"""The documentation: tables are true, every link and picture is there. Its code: test_code_blocks.py."""
 
-import contextlib
 import importlib.util
-import io
 import math
 import re
 from itertools import combinations, pairwise
@@ -22,24 +20,6 @@ PAGES = sorted(path.relative_to(DOCS) for path in DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def blocks(text: str) -> list[tuple[str, str]]:
-    """(code, printed) of every python block; what is printed stands in the text block that follows at once."""
-    found = list(BLOCK.finditer(text))
-    pairs: list[tuple[str, str]] = []
-    for i, block in enumerate(found):
-        if block[1] != "python":
-            continue
-        following = found[i + 1] if i + 1 < len(found) else None
-        printed = following is not None and following[1] == "text" and not text[block.end() : following.start()].strip()
-        pairs.append((block[2], following[2] if following is not None and printed else ""))
-    return pairs
-
-
-def unsigned_zeros(text: str) -> str:
-    """-0.0 and +0.0 as 0.0: the sign of a zero is rounding."""
-    return re.sub(r"[-+](?=0\.0+(?!\d))", "", text)
-
-
 def table() -> list[list[str]]:
     """Cells of the table of all strategies, without its head."""
     section = (DOCS / "strategies.md").read_text(encoding="utf-8").partition("## All strategies")[2]
@@ -49,43 +29,6 @@ def table() -> list[list[str]]:
 
 def test_the_pages_are_there() -> None:
     assert len(PAGES) >= 20
-
-
-def check(text: str) -> None:
-    """Run the blocks of a page in one namespace and compare what they print."""
-    names: dict[str, object] = {}
-    pairs = blocks(text)
-    assert any(printed for _, printed in pairs), "a page without an example"
-    for code, printed in pairs:
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            exec(code, names)
-        assert unsigned_zeros(out.getvalue()) == unsigned_zeros(printed)
-
-
-OWN_TESTS = ("extrapolation.md", "language.md")
-
-
-@pytest.mark.parametrize(
-    "page",
-    [p for p in PAGES if p.name not in OWN_TESTS and "```python" in (DOCS / p).read_text(encoding="utf-8")],
-    ids=str,
-)
-def test_the_code_of_a_page_prints_what_the_page_says(page: Path) -> None:
-    check((DOCS / page).read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        "```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n",
-        "```python\nprint(1)\n```\n\n```text\n1\n```\n\n```python\nprint(2)\n```\n\nwords\n\n```text\n2\n```\n",
-        "no example",
-    ],
-    ids=["another number", "output elsewhere", "nothing"],
-)
-def test_a_page_that_lies_is_caught(page: str) -> None:
-    with pytest.raises(AssertionError):
-        check(page)
 
 
 def test_the_table_has_every_form_of_a_strategy_string() -> None:

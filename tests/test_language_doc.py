@@ -53,6 +53,10 @@ def test_the_page_prints_what_it_says_and_is_drawn(tmp_path):
     assert set(drawn) == set(re.findall(r"images/(\S+\.png)", PAGE))
 
 
+def test_every_block_is_read():
+    assert len(list(BLOCK.finditer(PAGE))) == PAGE.count("```py")
+
+
 def test_a_page_that_lies_is_caught(tmp_path):
     with pytest.raises(AssertionError, match="print"):
         run("```python\nprint(1)\n```\n\n```text\n2\n```\n", tmp_path, trained=False)
