@@ -89,7 +89,7 @@ def test_lists_reach_the_settings():
     [
         ("train --model_name_or_path m", "--model_name_or_path: here it is --model."),
         ("train --dataset_name=d", "--dataset_name: here it is --data.train."),
-        ("train --num_train_epochs 3", "--num_train_epochs: here it is --steps (an epoch is prompts /"),
+        ("train --num_epochs 3", "--num_epochs: here it is --num_train_epochs."),
         ("train --seed 1", "--seed: here it is --seeds."),
         ("train --bf16 true", "no such setting. A field of TRL's configuration is set by --trainer '{bf16: ...}'."),
         ("train --learning_rat 1", "--learning_rat: there is no such setting. Did you mean --learning_rate"),
@@ -114,7 +114,7 @@ def test_a_mistake_is_one_line_that_says_what_was_meant(args, message):
     ("args", "message", "shown"),
     [
         ("train --learning_rate high", "--learning_rate: expected a number or null, got 'high'.", "peak learning rate"),
-        ("train --steps 1.5", "--steps: expected an integer, got '1.5'.", "steps of each branch"),
+        ("train --steps 1.5", "--steps: expected an integer or null, got '1.5'.", "steps of each branch"),
         ("train --method ppo", "--method: expected one of sft, grpo, rloo, got 'ppo'.", "answers are given"),
         ("train --model", "--model: expected a value.", "--model MODEL"),
         ("train --config nowhere.yaml", "--config: File does not exist: ", "YAML file with any of the settings"),

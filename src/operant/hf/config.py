@@ -31,7 +31,8 @@ class TrainConfig:
             grpo and rloo take every strategy, for example maj@N and best@N.
         baseline: whether to train a baseline branch, from the same weights and prompts.
         warm_steps: cross-entropy steps before the branches, at a constant learning rate.
-        steps: steps of each branch.
+        steps: steps of each branch. Default: 300.
+        num_train_epochs: passes over the training prompts, in the place of steps. Partial ones, such as 0.5, too.
         learning_rate: peak learning rate of the branches. A list, such as [1e-4, 3e-4, 1e-3], trains every branch at
             each rate; held-out prompts choose the rate of every branch and budget, and other ones report. Of a branch
             the model with the best rate at its own budget is kept. {ce: 1e-3, pass@16: 3e-4} is a rate of each
@@ -99,7 +100,8 @@ class TrainConfig:
     strategies: list[str] = field(default_factory=lambda: ["pass@16"])
     baseline: bool = True
     warm_steps: int | None = None
-    steps: int = 300
+    steps: int | None = None
+    num_train_epochs: float | None = None
     learning_rate: float | list[float] | dict[str, float] | None = None
     warm_learning_rate: float | None = None
     warm_batch_size: int | None = None
@@ -247,6 +249,7 @@ class PlanConfig(ReadConfig):
 DEFAULTS: dict[str, dict[str, Any]] = {
     "sft": {
         "warm_steps": 0,
+        "steps": 300,
         "learning_rate": 1e-4,
         "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": 1,
@@ -254,6 +257,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "grpo": {
         "warm_steps": 0,
+        "steps": 300,
         "learning_rate": 1e-6,
         "per_device_train_batch_size": 8,
         "max_completion_length": 256,

@@ -135,7 +135,7 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
     if "logging_dir" in known:  # transformers 4; later ones read the environment
         shared["logging_dir"] = str(job.folder / "tensorboard")
     for name in config.trainer:
-        if name in shared and name not in FREE:
+        if (name in shared or name == "num_train_epochs") and name not in FREE:
             raise ConfigError(_taken(name))
     every = {f.name for f in fields(TrainingArguments)}
     extra = {k: v for k, v in config.trainer.items() if k in (known if job.role == "branch" else every)}

@@ -85,6 +85,7 @@ def _train(config: TrainConfig) -> None:
     jobs = make_jobs(config)
     if not all(job.done for job in jobs):
         _advise(config, _start(jobs[0]), console)
+        _tell_epochs(config, console)
         _tell_rates(jobs, console)
     waiting = [job for job in jobs if not job.done]
     for job in jobs:
@@ -115,6 +116,12 @@ def _advise(config: TrainConfig, start: float | None, console: Console, *, again
     for text in advice(config.method, strategies, start):
         if text not in before:
             console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _tell_epochs(config: TrainConfig, console: Console) -> None:
+    if config.num_train_epochs is not None:
+        text = f"note: num_train_epochs {config.num_train_epochs:g} is {config.steps} steps of each branch."
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _tell_rates(jobs: list[Job], console: Console) -> None:
@@ -151,7 +158,7 @@ def make_jobs(config: TrainConfig) -> list[Job]:
     branches += [(text, text) for text in config.strategies]
     jobs: list[Job] = []
     for seed in config.seeds:
-        root, steps = config.output_dir / f"seed{seed}", config.warm_steps or 0
+        root, steps, length = config.output_dir / f"seed{seed}", config.warm_steps or 0, config.steps or 0
         warm = config.warm_learning_rate or rates_of(config, branches[0][0])[0]
         jobs.append(Job(root / "warm", seed, "warm", "pass@1", "warm", "sft", steps, warm, None))
         start = root / "warm" / "model" if steps else None
@@ -161,7 +168,7 @@ def make_jobs(config: TrainConfig) -> list[Job]:
             several = tuple(rates) if len(rates) > 1 else ()
             for rate in rates:
                 folder = home / f"rate_{rate:g}" if several else home
-                jobs.append(Job(folder, seed, branch, strategy, "branch", method, config.steps, rate, start, several))
+                jobs.append(Job(folder, seed, branch, strategy, "branch", method, length, rate, start, several))
     return jobs
 
 

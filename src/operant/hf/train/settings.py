@@ -20,7 +20,7 @@ from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, DemoConf
 from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
 from operant.hf.train.job import baseline_of
 from operant.hf.train.tuned import has_success
-from operant.hf.workers import cores, launched
+from operant.hf.workers import cores, launched, world_size
 from operant.objectives import sft_loss
 from operant.objectives.groups import check_group, substitute
 from operant.objectives.schedule import check_keys
@@ -29,7 +29,7 @@ from operant.strategies import parse
 TRACKERS = {"trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "none": ()}
 """Tracker -> packages; it needs one of them."""
 AT_LEAST = {
-    **dict.fromkeys(("steps", "jobs", "logging_steps", "per_device_train_batch_size", "max_tokens"), 1),
+    **dict.fromkeys(("jobs", "logging_steps", "per_device_train_batch_size", "max_tokens"), 1),
     **dict.fromkeys(("gradient_accumulation_steps", "max_completion_length", "num_iterations", "rollouts"), 1),
     **dict.fromkeys(("warm_steps", "eval_steps", "save_steps", "lora_rank", "eval_rollouts", "resample_dead"), 0),
 }
@@ -67,6 +67,7 @@ def checked(config: TrainConfig) -> TrainConfig:
     _check_evaluation(config)
     _check_packages(config)
     train, test = load_prompts(config.data)  # a file that cannot be read is an error before anything is trained
+    config = replace(config, steps=_steps(config, len(train)))
     if config.method == "sft" or config.warm_steps:
         _need_answers(train, "training", "cross-entropy needs answers: set method to grpo and warm_steps to 0")
     if not config.eval_rollouts:
@@ -128,7 +129,56 @@ def _filled(config: TrainConfig) -> TrainConfig:
     if config.threads is None and not launched():
         defaults["threads"] = 1 if embedded else max(1, cores() // check_int("jobs", config.jobs, least=1))
     empty = {f.name for f in fields(config) if getattr(config, f.name) is None}
+    if config.num_train_epochs is not None:
+        empty.discard("steps")
     return replace(config, **{name: value for name, value in defaults.items() if name in empty})
+
+
+def _steps(config: TrainConfig, rows: int) -> int:
+    """The optimizer steps of a branch, from the setting or from the epochs over so many rows.
+
+    Raises:
+        ConfigError: for epochs that are not positive or have no known number of steps, or for steps and epochs that
+            differ. The settings of a run hold both, so that its config.json can be used again.
+    """
+    epochs = config.num_train_epochs
+    if epochs is None:
+        return check_int("steps", config.steps, least=1)
+    if not 0 < epochs < math.inf:
+        raise ConfigError(f"num_train_epochs must be positive, got {epochs}.")
+    if config.method == "sft" and config.trainer.get("packing"):
+        raise ConfigError("num_train_epochs: with packing the rows of an epoch are not known before. Set steps.")
+    steps = math.ceil(epochs * steps_of_epoch(config, rows, world_size()))
+    if config.steps not in (None, steps):
+        raise ConfigError(
+            f"steps is {config.steps}, but num_train_epochs {epochs:g} is {steps} steps on this data: give one of them."
+        )
+    return steps
+
+
+def steps_of_epoch(config: TrainConfig, rows: int, processes: int) -> int:
+    """Optimizer steps of a pass over the training rows, as transformers and TRL count them.
+
+    sft takes ceil(ceil(rows / batch) / processes) forward passes. grpo and rloo take whole batches of completions
+    only, floor(rows / prompts of one), each with steps_per_generation x num_iterations passes. A step has
+    gradient_accumulation_steps passes, the last one of an epoch what is left.
+
+    Args:
+        config: with its defaults filled in.
+        rows: number of training rows.
+        processes: those of the launcher.
+    """
+    size, parts = config.per_device_train_batch_size or 1, config.gradient_accumulation_steps or 1
+    if config.method == "sft":
+        drop = bool(config.trainer.get("dataloader_drop_last"))
+        batches = rows // size if drop else -(-rows // size)
+        passes = batches // processes if drop else -(-batches // processes)
+    else:
+        whole = config.trainer.get("generation_batch_size")
+        every = whole // (size * processes) if whole else config.steps_per_generation or parts
+        prompts = size * processes * every // (config.num_generations or 1)
+        passes = rows // max(1, prompts) * every * config.num_iterations
+    return max(1, -(-passes // parts))
 
 
 def _all_strategies(config: TrainConfig) -> list[str]:
