@@ -15,7 +15,7 @@ WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test tests test-all test-plugins test-trl lint docs bench torture lock
+.PHONY: demo test tests test-all test-plugins test-trl lint docs docs-links dist bench torture lock
 
 demo: $(READY)
 	$(BIN)/operant demo
@@ -53,6 +53,15 @@ lint: $(READY)
 docs: $(READY)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going -c docs . site
 	@echo "open site/index.html"
+
+# The links that lead elsewhere, README's too; it asks each of their servers.
+docs-links: $(READY)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/sphinx-build --quiet --fresh-env -b linkcheck -c docs \
+	  -D 'include_patterns=*.md,docs/**,recipes/README.md,experiments/*/README.md' . site/links
+
+# The wheel and the sdist, tried in an environment of their own.
+dist: $(READY)
+	$(BIN)/python .ci/dist.py
 
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/strategies.py

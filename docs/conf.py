@@ -47,6 +47,9 @@ include_patterns = [
 # Folders that would be searched for pages, one of them of 2 GB.
 exclude_patterns = [".*", "benchmarks", "build", "dist", "examples", "runs", "site", "src", "tests", "torture"]
 
+linkcheck_ignore = [r"http://localhost.*"]
+linkcheck_timeout = 20
+
 html_theme = "furo"
 html_copy_source = False
 html_show_sourcelink = False
