@@ -15,7 +15,7 @@ WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test tests test-all test-plugins test-trl lint docs docs-links dist bench torture lock
+.PHONY: demo test tests test-all test-pages test-plugins test-trl lint docs docs-links dist bench torture lock
 
 demo: $(READY)
 	$(BIN)/operant demo
@@ -29,6 +29,11 @@ tests: $(READY)
 
 test-all: lint
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest $(WORKERS)
+
+# The pages in Chromium; the first line says which one, or how to install one.
+test-pages: $(READY)
+	$(BIN)/python -m tests.report.browser
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m pages tests/report
 
 # verl and SkyRL pin other versions than ours, and SkyRL needs Python 3.12: both have an environment of their own.
 test-plugins: $(PLUGINS)/installed

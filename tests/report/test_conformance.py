@@ -189,6 +189,13 @@ def test_charts_hold_their_data_and_no_foreign_name(page: Path) -> None:
         ]
 
 
+def test_the_page_begins_with_one_sentence(page: Path) -> None:
+    """Task, model and data, and a question or, of text tasks, what was predicted."""
+    head = html_of(page).split("</h1>")[1]
+    (asked,) = re.findall(r'^\s*<p class="asked">([^\n]{40,})</p>', head)
+    assert asked[-1] in "?." and not ILLEGIBLE.search(asked)
+
+
 def test_every_figure_has_a_key_a_description_and_its_numbers(page: Path) -> None:
     assert all(chart["spec"]["description"] for chart in charts(html_of(page)).values())
     sections = [s for s in html_of(page).split("<section>") if "<figure" in s]

@@ -46,6 +46,7 @@ def test_sections_stand_in_order(full: Path) -> None:
         "Settings",
         "Environment",
         "How to read this page",
+        "Glossary",
     ]
 
 

@@ -8,13 +8,15 @@ and UTF-8 forbid, become U+FFFD. The page's content security policy forbids the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
 from operant.report.formats import legible
+from operant.report.glossary import explained
 from operant.report.style import CSS, JS
 from operant.report.theme import Figure, SeriesStyle, page_spec, save, theme, vega_bundle
 
@@ -32,6 +34,7 @@ class Page:
         kind: which page of operant it is, such as "report".
         title: the heading.
         origin: the line above it.
+        asked: one sentence below it: task, model, data, and what was asked.
         findings: the result, a sentence each.
         asides: notes that belong before the numbers, as HTML of :func:`aside`.
         sections: as HTML of :func:`section` and :func:`figure_section`.
@@ -45,6 +48,7 @@ class Page:
     kind: str
     title: str
     origin: str
+    asked: str
     findings: Sequence[str]
     asides: Sequence[str]
     sections: Sequence[str]
@@ -75,20 +79,26 @@ def write(page: Page, folder: Path) -> Path:
 def render(page: Page) -> str:
     """The page as text."""
     title = escape(page.title)
+    head = (
+        f'<header><p class="run">operant {page.kind} · {escape(page.origin)}</p><h1>{title}</h1>\n'
+        f'<p class="asked">{escape(page.asked)}</p>\n'
+        + "".join(f'<p class="finding">{escape(text)}</p>' for text in page.findings)
+        + f"{''.join(page.asides)}</header>\n"
+    )
+    reading = section("How to read this page", "", f"<p>{escape(page.reading)}</p>")
     sections = [
         *page.sections,
         _settings("Settings", page.config),
         _settings("Environment", page.environment),
-        section("How to read this page", "", f"<p>{escape(page.reading)}</p>"),
+        reading,
+        _glossary(head + "".join(page.sections) + reading),
     ]
     text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f"<title>{title} · operant {page.kind}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        f'<header><p class="run">operant {page.kind} · {escape(page.origin)}</p><h1>{title}</h1>\n'
-        + "".join(f'<p class="finding">{escape(text)}</p>' for text in page.findings)
-        + f"{''.join(page.asides)}</header>\n"
+        + head
         + "\n".join(sections)
         + f"\n<footer>{escape(page.made)} The charts stand beside this page as PNG and SVG.</footer>\n</main>\n"
         f'<script type="application/json" id="charts">{_chart_data(page.figures)}</script>\n'
@@ -169,6 +179,17 @@ def _mark(key: SeriesStyle) -> str:
         f'<svg class="line" style="{style}" viewBox="0 0 30 12" aria-hidden="true"><line x1="0" y1="6" x2="30" y2="6" '
         f'stroke-dasharray="{",".join(map(str, key.dash))}" stroke-width="{key.width:g}"/></svg>'
     )
+
+
+def _glossary(html: str) -> str:
+    """The terms of these parts of a page; the script finds their forms in the text and shows the meaning there."""
+    found = explained(unescape(re.sub("<[^>]*>", " ", html)))
+    entries = "".join(
+        f'<div id="term-{i}" data-forms="{escape(json.dumps(forms))}"><dt>{escape(term.name)}</dt>'
+        f"<dd>{escape(term.meaning)}</dd></div>"
+        for i, (term, forms) in enumerate(found)
+    )
+    return f'<section id="glossary"><h2>Glossary</h2><dl>{entries}</dl></section>' if entries else ""
 
 
 def _settings(title: str, settings: Mapping[str, Any]) -> str:

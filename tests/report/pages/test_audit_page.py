@@ -50,6 +50,7 @@ def test_the_page_has_its_sections(page: str) -> None:
         "Settings",
         "Environment",
         "How to read this page",
+        "Glossary",
     ]
 
 

@@ -113,6 +113,7 @@ def test_sections_stand_in_order(page: str) -> None:
         "Settings",
         "Environment",
         "How to read this page",
+        "Glossary",
     ]
 
 

@@ -104,6 +104,7 @@ def test_sections_stand_in_order(page: str) -> None:
         "Settings",
         "Environment",
         "How to read this page",
+        "Glossary",
     ]
     assert "1795859137.8" not in page  # when it was written is no setting
 

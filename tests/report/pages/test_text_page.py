@@ -103,11 +103,11 @@ def page(folder: Path) -> str:
 def test_sections_stand_in_order(page: str) -> None:
     heads = [h for h in Elements(page).headings if "alert" not in h]
     wanted = ["Held-out combinations", "Targets", "Target names", "Target other", "Known tasks", "Training"]
-    assert heads == [*wanted, "Settings", "Environment", "How to read this page"]
+    assert heads == [*wanted, "Settings", "Environment", "How to read this page", "Glossary"]
 
 
 def test_the_first_sentence_says_task_data_and_model(page: str) -> None:
-    first = page[page.index('<p class="finding">') :].partition("</p>")[0]
+    first = page[page.index('<p class="asked">') :].partition("</p>")[0]
     assert "2 text tasks with 2 supports each, 3 inputs predicted as chains of up to 2 of 10 known tasks" in first
     assert "by a model (embedded, 1,000 parameters)." in first
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operant.report.asked import counted
 from operant.report.formats import percent, ratio
 from operant.report.page import Page, aside, cell, figure_section, row, section, table
 from operant.report.pages.audit.charts import alike, dead_figure, family_figures
@@ -24,6 +25,7 @@ def build(run: SavedAudit) -> Page:
         kind="audit",
         title=f"Which rule trains for {run.target['strategy']}?",
         origin=str(run.source.folder),
+        asked=_asked(run),
         findings=[finding(run)],
         asides=[aside([f"Left out: {r['name']}: {r['reason']}" for r in run.left_out])],
         sections=[
@@ -36,6 +38,15 @@ def build(run: SavedAudit) -> Page:
         environment=run.source.environment,
         reading=_reading(run.target["m"]),
         made="Made by operant. Every number is exact for binary rewards; nothing was sampled.",
+    )
+
+
+def _asked(run: SavedAudit) -> str:
+    """What was audited for what, in one sentence."""
+    rules, m = counted(len(run.rules), "advantage rule"), run.target["m"]
+    return (
+        f"Audit of {rules} on groups of {m} rollouts, without a model or data: which of them optimize "
+        f"{run.target['strategy']}?"
     )
 
 

@@ -89,7 +89,7 @@ def _curves(target: Record, bank: Record, c: int, keys: Mapping[str, SeriesStyle
 
     layers = [line(known_rows(bank, c), 1, 0.75)] if bank["curves"] else []
     segments = _segments(target, c)
-    band = series(segments).mark_area(opacity=0.16, clip=True, strokeWidth=0)
+    band = chart(segments).encode(x=x, color=color(keys)).mark_area(opacity=0.16, clip=True, strokeWidth=0)
     layers.append(band.encode(y=alt.Y("low:Q", title=y_name, scale=scale), y2="high:Q", detail="part:N"))
     if target["anchor"]:
         layers.append(line(_rows(_anchor(target), target["anchor"]["x"], target["anchor"]["y"], c), 2))
@@ -251,7 +251,7 @@ def _bars(rows: Sequence[Datum], names: Sequence[str], keys: Mapping[str, Series
     ends = extent(rows, "low", "error", "high")
     scale = alt.Scale(type="log", nice=False, padding=12)
     axis = alt.Axis(grid=True, format="~g", values=log_ticks(*ends))
-    title = "error: dot, expected on the target; bar, 90 % of the backtest"
+    title = "expected error"
     base = chart(rows).encode(y=y, color=color(keys))
     bar = base.mark_rule(strokeWidth=2, opacity=0.25 if several else 1)
     numbers = [alt.Tooltip(f"{k}:Q", format=".3g") for k in ("error", "low", "high")]

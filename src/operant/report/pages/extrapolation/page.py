@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from operant.report.asked import counted
 from operant.report.charts import rows_of
 from operant.report.formats import MISSING, brief, interval, number, share
 from operant.report.page import Page, aside, figure_section, plain_table, section, warning
@@ -39,6 +40,7 @@ def build(run: SavedExtrapolation) -> Page:
         kind="extrapolation",
         title=run.source.name,
         origin=f"{run.source.folder} · {run.bank['tasks']} known tasks, {run.bank['points']} points",
+        asked=_asked(run),
         findings=told,
         asides=[*map(_warning, filter(_is_alien, run.targets)), aside(notes)],
         sections=[
@@ -52,6 +54,16 @@ def build(run: SavedExtrapolation) -> Page:
         environment=run.source.environment,
         reading=_reading(run),
         made=f"Made by operant from a bank of {run.bank['tasks']} tasks.",
+    )
+
+
+def _asked(run: SavedExtrapolation) -> str:
+    """Data and question in one sentence."""
+    names = f"{', '.join(run.bank['y_names'])} of {', '.join(run.bank['x_names'])}"
+    points = sum(len(t["context"]["x"]) for t in run.targets)
+    return (
+        f"Extrapolation of {names} from {counted(run.bank['tasks'], 'known curve')}: what are "
+        f"{counted(len(run.targets), 'target')} outside their range, of which {counted(points, 'point')} are known?"
     )
 
 

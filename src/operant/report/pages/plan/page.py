@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import PurePath
 
+from operant.report.asked import counted
 from operant.report.formats import MISSING, percent, share
 from operant.report.page import Page, aside, cell, figure_section, plain_table, row, section, table
 from operant.report.pages.plan.charts import dead_figure, gain_figure, signal_figure, value_figure
@@ -25,6 +27,8 @@ def build(plan: SavedPlan) -> Page:
         kind="plan",
         title=plan.source.name,
         origin=f"{plan.source.folder} · {b} prompts, {m} rollouts each",
+        asked=f"Plan from {_rollouts_of(plan)}: which strategy and budget are worth deploying, and which are worth "
+        "training for?",
         findings=[headline(a) for a in plan.advice],
         asides=[aside(plan.notes)],
         sections=[
@@ -37,6 +41,14 @@ def build(plan: SavedPlan) -> Page:
         reading=_reading(plan),
         made=f"Made by operant from {b * m:,} rollouts, without training.",
     )
+
+
+def _rollouts_of(plan: SavedPlan) -> str:
+    """The file, and how many there are."""
+    file = plan.source.config.get("rollouts")
+    b, m = plan.rollouts["prompts"], plan.rollouts["rollouts"]
+    where = f" in {PurePath(file).name}" if isinstance(file, str) else ""
+    return f"{counted(m, 'rollout')} for each of {counted(b, 'prompt')}{where}"
 
 
 def _advice_section(advice: Record) -> str:

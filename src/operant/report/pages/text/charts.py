@@ -37,7 +37,7 @@ def _label(place: int, steps: Sequence[str]) -> str:
 def _bars(rows: Sequence[Datum], keys: Mapping[str, SeriesStyle]) -> list[alt.Chart]:
     axis = alt.Axis(labelLimit=220, ticks=False, labelPadding=8)
     y = alt.Y("candidate:N", title=None, sort=[r["candidate"] for r in rows], axis=axis)
-    x = alt.X("posterior:Q", title="posterior probability, %", scale=alt.Scale(domain=[0, 100]))
+    x = alt.X("posterior:Q", title="posterior, %", scale=alt.Scale(domain=[0, 100]))
     tips = [alt.Tooltip("candidate:N"), alt.Tooltip("posterior:Q", title="posterior, %", format=".1f")]
     tips += [alt.Tooltip("explained:N", title="supports explained"), alt.Tooltip("candidates:Q", title="same outputs")]
     base = chart(rows).encode(y=y, color=color(keys))
@@ -73,7 +73,7 @@ def comparison_figure(run: SavedText) -> Figure | None:
     ]
     axis = alt.Axis(labelLimit=300, ticks=False, labelPadding=8)
     y = alt.Y("series:N", title=None, sort=names, axis=axis)
-    x = alt.X("value:Q", title="right predictions, %", scale=alt.Scale(domain=[0, 100]))
+    x = alt.X("value:Q", title="right, %", scale=alt.Scale(domain=[0, 100]))
     base = chart(rows).encode(y=y, color=color(keys))
     tips = [alt.Tooltip("series:N", title="method"), alt.Tooltip("value:Q", title="right, %", format=".1f")]
     bar = base.mark_bar(size=24, cornerRadiusEnd=2).encode(x=x, tooltip=tips)

@@ -31,7 +31,7 @@ def build(run: SavedText) -> Page:
     """The page of a run."""
     shown = [(t, target_figure(t, f"target-{i}")) for i, t in enumerate(run.targets[:_MOST_TARGETS])]
     loss, comparison = loss_figure(run), comparison_figure(run)
-    told = [summary(run), *(headline(t) for t in run.targets[:3])]
+    told = [headline(t) for t in run.targets[:3]]
     told += [f"{len(run.targets) - 3} more targets below."] if len(run.targets) > 3 else []
     notes = list(run.notes)
     if len(run.targets) > _MOST_TARGETS:
@@ -40,6 +40,7 @@ def build(run: SavedText) -> Page:
         kind="extrapolation",
         title=run.source.name,
         origin=f"{run.source.folder} · {run.bank['tasks']} known text tasks, {run.bank['candidates']} candidates",
+        asked=summary(run),
         findings=told,
         asides=[*(warning(*c) for t in run.targets for c in cautions(t)), aside(notes)],
         sections=[

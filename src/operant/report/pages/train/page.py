@@ -19,7 +19,7 @@ from operant.report.pages.train.tables import (
     gains,
     trades,
 )
-from operant.report.pages.train.text import cautions, finding, notes, signal_rows, spoken
+from operant.report.pages.train.text import asked, cautions, finding, notes, signal_rows, spoken
 from operant.report.theme import Figure, SeriesStyle
 
 
@@ -47,6 +47,7 @@ def build(run: SavedRun) -> Page:
         kind="report",
         title=run.source.name,
         origin=str(run.source.folder),
+        asked=asked(run),
         findings=[finding(run, gain)],
         asides=[*(warning(*caution) for caution in cautions(run)), aside(notes(run))],
         sections=_sections(shown),

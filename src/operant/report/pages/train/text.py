@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from operant.report.asked import counted, data_of, method_of, model_of, spanned
 from operant.report.formats import MISSING, aligned, percent
 from operant.report.pages.train.load import SavedRun
 from operant.report.pages.train.metrics import Metric
@@ -42,6 +43,26 @@ _BASELINES = {
     "grpo": "TRL's GRPO",
     "rloo": "TRL's RLOO",
 }
+
+
+def asked(run: SavedRun) -> str:
+    """Task, model, data and question in one sentence."""
+    config, budgets = run.source.config, [run.metric(m).n for m in run.metrics]
+    prompts = len(run.jobs[0].prompts)
+    if run.is_evaluation:
+        file = config.get("rollouts_file")
+        of = f"the rollouts in {file}" if file else f"{model_of(config)} on {data_of(config)}"
+        heat = config.get("temperature")
+        at = "" if file or not isinstance(heat, (int, float)) else f" at temperature {heat:g}"
+        each = f"{spanned(budgets, 'sample')} for each of {counted(prompts, 'prompt')}"
+        return f"Evaluation of {of}: what are {each} worth{at}?"
+    what = " or ".join(run.trained) or "no strategy"
+    question = f"does training for {what} beat {spoken(run)}" if run.baseline else f"how good is training for {what}"
+    return (
+        f"{method_of(config)} of {model_of(config)} on {data_of(config)}: {question} on "
+        f"{counted(prompts, 'held-out prompt')}, with {spanned(budgets, 'sample')} each and "
+        f"{counted(len(run.seeds), 'seed')}?"
+    )
 
 
 def finding(run: SavedRun, gain: Intervals) -> str:
