@@ -26,6 +26,7 @@ from operant.hf.train.recorder import Recorder
 from operant.hf.train.run import make_jobs
 from operant.hf.train.run_job import check_jobs, run_job
 from operant.hf.train.settings import checked
+from operant.hf.trainers.order import PromptOrder
 from operant.strategies import Outcomes
 from operant.verify import Prompt
 
@@ -115,6 +116,7 @@ def test_the_baseline_is_the_stock_trainer_with_its_own_defaults(config, method,
     args = rl_run.arguments(baseline, config)
     trainer = rl_run.trainer(baseline, config, args, policy, prompts, ())
     assert type(trainer) is stock and baseline.baseline and not ours.baseline
+    assert PromptOrder in map(type, trainer.callback_handler.callbacks), "a resumed baseline has the same prompts too"
     theirs = type(args)("unused", use_cpu=True, bf16=False, num_generations=8)
     for name in ("scale_rewards", "loss_type", "normalize_advantages", "epsilon"):
         assert getattr(args, name, None) == getattr(theirs, name, None)

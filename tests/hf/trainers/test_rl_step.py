@@ -13,7 +13,7 @@ from operant.core.checks import ConfigError
 from operant.hf.rollouts.policy import load_policy
 from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
 from tests import slow
-from tests.hf.trainers.rl_task import LENGTH, build, parameters, trained
+from tests.hf.trainers.rl_task import LENGTH, PROMPTS, build, parameters, trained
 
 M = 8
 RULES = {"pass@4": (slow.any_success, 4), "maj@3": (slow.vote, 3)}
@@ -233,3 +233,15 @@ def test_resumed_equals_uninterrupted_over_a_plateau(tmp_path) -> None:
     (checkpoint / "plateau.json").unlink()
     with pytest.raises(ConfigError, match=r"has no plateau.json: its run had no strategy_schedule with a plateau"):
         trained(AlignedGRPOTrainer, tmp_path / "none", resume=str(checkpoint), **settings)
+
+
+def test_a_run_that_is_resumed_after_its_first_epoch_has_the_prompts_of_the_uninterrupted_one(tmp_path) -> None:
+    """Two steps an epoch. A new sampler would begin with the order of the first epoch again."""
+    settings = {"prompts": PROMPTS[:4], "max_steps": 4, "save_strategy": "steps", "save_steps": 1}
+    whole = trained(AlignedGRPOTrainer, tmp_path / "whole", **settings)
+    asked = [prompts for prompts, _ in whole.texts]
+    assert asked[2:] != asked[:2], "the second epoch has another order"
+    for at in (2, 3):  # between the epochs, and within the second
+        resumed = trained(AlignedGRPOTrainer, tmp_path, resume=str(tmp_path / "whole" / f"checkpoint-{at}"), **settings)
+        assert [prompts for prompts, _ in resumed.texts] == asked[at:]
+        assert torch.equal(parameters(whole), parameters(resumed))

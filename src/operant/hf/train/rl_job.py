@@ -13,6 +13,7 @@ from operant.hf.config import TrainConfig
 from operant.hf.rollouts.policy import Encoded, Policy, dataset
 from operant.hf.rollouts.rewardmodel import RewardModel
 from operant.hf.train.job import Job, build
+from operant.hf.trainers.order import PromptOrder
 from operant.hf.trainers.rewards import VerifierReward
 from operant.hf.trainers.rl import AlignedGRPOTrainer, AlignedRLOOTrainer
 from operant.hf.trainers.rl_settings import AlignedGRPOConfig, AlignedRLOOConfig, check_settings
@@ -75,6 +76,8 @@ def trainer(
         train_dataset=dataset(policy, prompts, config.data),
         args=args,
     )
+    if job.baseline:
+        made.add_callback(PromptOrder())
     if len(policy.ends) > 1 and set(getattr(made, "eos_token_ids", ())) != set(policy.ends):
         raise ConfigError(
             f"the model may end a completion with any of the tokens {list(policy.ends)}, but TRL {trl.__version__} "

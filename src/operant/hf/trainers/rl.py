@@ -29,6 +29,7 @@ from operant.core.checks import ConfigError
 from operant.estimators.transform import Transform
 from operant.hf.rollouts.logprobs import completion_log_probs
 from operant.hf.trainers.off_policy import refresh
+from operant.hf.trainers.order import PromptOrder
 from operant.hf.trainers.resample import resample
 from operant.hf.trainers.rewards import reporting
 from operant.hf.trainers.rl_batch import Batch, published_groups
@@ -87,6 +88,7 @@ class AlignedMixin(_Trainer):
         self._answers: list[str | None] = []
         super().__init__(model=model, reward_funcs=reward_funcs, args=args, **kwargs)
         check_attributes(self)
+        self.add_callback(PromptOrder())
         self._equivalent = self._collect_answers()
         self._score_column = None
         if args.score_func is not None:
