@@ -4,7 +4,8 @@ A Python block runs after those before it, in one namespace and one folder a pag
 follows at once says. In a shell block, operant takes each of its commands, and what a command names is there. A comment
 above a block changes this; it shows neither on GitHub nor on the site:
 
-- ``<!-- run -->``: bash runs the shell block, in the folder of the page
+- ``<!-- run -->``: bash runs the shell block, in the folder of the page. In its output a line ``...`` stands for any
+  lines, and numbers may differ by a tenth: it is often the end of a training
 - ``<!-- slow -->``: it runs in the slow tests, after all that comes before it
 - ``<!-- varies -->``: what it prints depends on the machine, and is not compared
 - ``<!-- not run: why -->``: it needs a GPU, the network, another framework, or your own files
@@ -36,6 +37,7 @@ import operant.hf.train.settings
 from operant import cli
 from operant.strategies import parse
 from operant.verify import Prompt
+from tests.printed import same
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "recipes/README.md"]
@@ -129,7 +131,9 @@ def check(page: list[Block], folder: Path, *, slow: bool = False) -> None:
             printed = out.getvalue()
         else:
             printed = shell(block.code, folder)
-        if "varies" not in block.marks and (block.language == "python" or block.printed is not None):
+        if block.language in SHELL and block.printed is not None and "varies" not in block.marks:
+            assert same(printed, block.printed), f"line {block.line} prints\n{printed}"
+        elif "varies" not in block.marks and block.language == "python":
             assert unsigned_zeros(printed) == unsigned_zeros(block.printed or ""), f"line {block.line}"
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from operant.core.checks import DataError, InputError
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
 from operant.verify import Prompt, make_verifier
 from operant.verify.code import RUNNER, CodeRunner, namespaces, program, solution
+from operant.verify.registry import actions_of
 from tests.verify.hostile import endless, programs
 
 CODE = 'import math\n\n\ndef helper(n):\n    return n\n\n\ndef twice(n: int) -> int:\n    """Two times n."""\n'
@@ -169,6 +171,30 @@ def test_without_namespaces_a_line_says_so(monkeypatch, capsys):
     monkeypatch.setattr("operant.verify.code.namespaces", lambda: False)
     assert rewards("    return 2 * n\n") == [1.0]
     assert "programs run without namespaces" in " ".join(capsys.readouterr().err.split())
+
+
+MACOS = """import ctypes, json, os, resource, runpy, signal, sys
+sys.platform = "darwin"
+del os.O_PATH
+limit = resource.setrlimit
+def refuse(which, values):
+    if which == resource.RLIMIT_AS:
+        raise ValueError("current limit exceeds maximum limit")
+    limit(which, values)
+resource.setrlimit = refuse
+"""
+
+
+def test_what_macos_does_not_have_is_left_out(monkeypatch, tmp_path):
+    script = tmp_path / "macos.py"
+    script.write_text(f"{MACOS}runpy.run_path({str(RUNNER)!r}, run_name='__main__')\n")
+    monkeypatch.setattr("operant.verify.code.RUNNER", script)
+    inside = "    open('a', 'w').write('x')\n    return 2 * n\n"
+    outside = f"    open({str(tmp_path / 'b')!r}, 'w')\n    return 2 * n\n"
+    assert rewards(inside, outside, isolated=False) == [1.0, 0.0]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("resource.setrlimit", None)
+    assert actions_of("math", 5.0)["grade"]("1/2", "0.5", {})[0] == 1.0
 
 
 def gone(group):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Fitted,
         RelationalOperator,
         leave_one_out,
+        register,
     )
     from operant.relational.operators.compose import Compose
     from operant.relational.operators.extend import Extend
@@ -55,6 +56,7 @@ _NAMES = {
         "Fitted",
         "RelationalOperator",
         "leave_one_out",
+        "register",
     ),
     "operators.compose": ("Compose",),
     "operators.extend": ("Extend",),
@@ -98,6 +100,7 @@ __all__ = [
     "leave_one_out",
     "parse_operator",
     "read_csv",
+    "register",
 ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 from operant.core.checks import ParseError
+from operant.core.outside import load_outside
 from operant.strategies.base import MOST_LEVELS, MOST_PARTS, Strategy, nesting
 from operant.strategies.forms import NUMBER, fields_of_form, from_text, pattern, registered, shown
 
@@ -27,7 +28,8 @@ def parse(text: str) -> Strategy:
     ``quorum@N:k:penalty`` (penalty 0 may be left out), ``wmaj@N``, ``wmaj@N:levels``, ``topk@N>maj`` (top4@16>maj).
     Early stops: ``race@N:k``, ``lead@N:d``, ``first@N``, ``first@N:score``. ``:fail`` after ``verified``, ``maj``,
     ``quorum``, ``race`` or ``first`` returns nothing where they would guess. Over these: ``mix(S:weight, S:weight,
-    ...)``, ``harmonic(S)``, ``priced(S, price of a sample)``. A class of your own with a ``form`` is known as well.
+    ...)``, ``harmonic(S)``, ``priced(S, price of a sample)``. A class of your own with a ``form`` is known once it is
+    imported; a module that an installed package names as an entry point of the group ``operant`` is imported by itself.
 
     A string has at most 20,000 characters, integers of at most 10^7, and 8 levels of parentheses. What it names has at
     most 4,096 strategies within one another: a ``harmonic(pass@N)`` has N.
@@ -41,7 +43,12 @@ def parse(text: str) -> Strategy:
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ParseError(f"expected a strategy string such as 'pass@16', got {text!r}.")
     _check_limits(text)
-    return _parse(text, 0, len(text))
+    try:
+        return _parse(text, 0, len(text))
+    except ParseError:
+        if not load_outside():
+            raise
+        return _parse(text, 0, len(text))
 
 
 def _check_limits(text: str) -> None:

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_FOLDERS = os.O_DIRECTORY | os.O_PATH
+_FOLDERS = os.O_DIRECTORY | getattr(os, "O_PATH", 0)  # macOS has no O_PATH
 # Audit events that change files -> the positions of their paths, and of the folders that these are relative to.
 _PATHS: dict[str, tuple[tuple[int, int | None], ...]] = {
     "os.remove": ((0, 1),),
@@ -155,10 +155,11 @@ def main() -> None:
         os.dup2(null, stream)
     limits = [
         (resource.RLIMIT_CPU, order["seconds"]),
-        (resource.RLIMIT_AS, order["bytes"]),
         (resource.RLIMIT_FSIZE, order["file_bytes"]),
         (resource.RLIMIT_CORE, 0),
     ]
+    if sys.platform != "darwin":  # macOS refuses any limit of the address space (python/cpython#78783)
+        limits.append((resource.RLIMIT_AS, order["bytes"]))
     if order["isolated"]:
         _isolate(os.getcwd(), order["file_bytes"])
         limits.append((resource.RLIMIT_NPROC, _PROCESSES))

@@ -8,6 +8,7 @@ from functools import cache
 
 import operant.relational.operators as package
 from operant.core.checks import ParseError
+from operant.core.outside import load_outside
 from operant.relational.bank.tasks import TaskBank
 from operant.relational.operators.base import REGISTERED, RelationalOperator
 from operant.relational.operators.warp.operator import Warp
@@ -18,9 +19,10 @@ _NEEDS = ("curves", "params", "labels")
 
 @cache
 def _import_all() -> None:
-    """Import every module of operators, so that each class is registered."""
+    """Import every module of operators, and of other packages that add some, so that each class is registered."""
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
+    load_outside()
 
 
 def kinds() -> dict[str, type[RelationalOperator]]:
