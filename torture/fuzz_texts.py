@@ -19,7 +19,8 @@ from operant.hf.rollouts.prompts import DataConfig, load_prompts
 from operant.hf.rollouts.rows import outcomes_of, verify_rows
 from operant.hf.train.settings import checked
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.run import ExtrapolateConfig, read_bank, read_targets
+from operant.relational.config import ExtrapolateConfig
+from operant.relational.files import read_bank, read_targets
 from torture.fuzz import kind
 from torture.values import changed_bytes, changed_json, json_value, lines, odd, paths
 

@@ -13,8 +13,10 @@ import pytest
 from operant.core.checks import DataError, InputError, OperantError
 from operant.core.record import read_records
 from operant.relational.bank.tasks import TaskBank
+from operant.relational.config import ExtrapolateConfig
 from operant.relational.extrapolator import Extrapolator
-from operant.relational.run import ExtrapolateConfig, extrapolate, read_bank, read_targets
+from operant.relational.files import read_bank, read_targets
+from operant.relational.run import extrapolate
 
 X = np.linspace(0.0, 4.0, 21)
 
@@ -89,7 +91,8 @@ def test_what_is_written_is_what_the_estimator_says(config: ExtrapolateConfig, t
     )
     told: list[str] = []
     folder = extrapolate(replace(config, query=queried), told.append)
-    assert told == ["reading the bank", "fitting 6 tasks", "target 1 of 2: -1", "target 2 of 2: -1.5"]
+    each = ["target 1 of 2: -1", "target 2 of 2: -1.5"]
+    assert told == ["reading the bank", "fitting 6 tasks", *each, "comparing shifts along x"]
 
     bank = TaskBank.from_arrays([(X, curve(t)) for t in range(6)], params=[float(t) for t in range(6)])
     model = Extrapolator(operator="shift * xshift").fit(bank)
@@ -106,8 +109,8 @@ def test_what_is_written_is_what_the_estimator_says(config: ExtrapolateConfig, t
     assert np.sqrt(np.mean(error**2)) < 0.05
 
     records = read_records(folder / "record.jsonl")
-    assert [r["kind"] for r in records] == ["run", "environment", "bank", "target", "target"]
-    run, _, known, one, other = records
+    assert [r["kind"] for r in records] == ["run", "environment", "bank", "shift_factors", "target", "target"]
+    run, _, known, _, one, other = records
     assert run["command"] == "extrapolate" and run["config"]["noise"] is None and run["config"]["x"] == "x"
     assert (known["tasks"], known["points"], len(known["curves"])) == (6, 126, 6)
     np.testing.assert_allclose(known["curves"][2]["y"], curve(2)[:, None])

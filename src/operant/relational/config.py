@@ -24,7 +24,15 @@ class ExtrapolateConfig:
             Values of y in it are shown beside the predictions and never used.
         query_points: where nothing is asked, so many points over the range of the bank.
         operator: auto, or the name of one operator, such as "shift * xshift".
-        noise: standard deviation of the targets' values. Default: estimated.
+        noise: standard deviation of the targets' values; with positive, the relative one (0.05 for 5 %). Default:
+            estimated.
+        log_x: inputs whose decimal logarithm the operators see. A shift along x is then a factor: with a time or a
+            frequency, this is time-temperature superposition.
+        positive: whether the operators see the natural logarithm of y. The forecast, then a median, and both ends of
+            its interval are positive; errors are relative.
+        units: units of columns, for axes and tables: t=s,E=MPa. Default: a row of units below the header.
+        log_axes: columns with a logarithmic axis in the charts, or none. Default: those spread over decades.
+        reference: task of the bank from which shift factors are measured. Default: the anchor of most targets.
         level: level of the intervals.
         seed: seed of everything random.
         output_dir: folder of the results. It must be new.
@@ -42,7 +50,17 @@ class ExtrapolateConfig:
     query_points: int = 50
     operator: str = "auto"
     noise: float | None = None
+    log_x: list[str] | str = field(default_factory=list[str])
+    positive: bool = False
+    units: list[str] | str = field(default_factory=list[str])
+    log_axes: list[str] | str = "auto"
+    reference: str | None = None
     level: float = 0.9
     seed: int = 0
     output_dir: Path = Path("runs/extrapolation")
     open: bool = False
+
+
+def names_of(given: list[str] | str) -> list[str]:
+    """Names of columns; a text may hold several, with commas between them."""
+    return [n.strip() for n in given.split(",") if n.strip()] if isinstance(given, str) else list(given)

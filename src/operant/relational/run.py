@@ -4,53 +4,53 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from operant.core.checks import DataError, InputError, OperantError, check_int
+from operant.core.checks import DataError, InputError, check_int
 from operant.core.record import claim_folder, extend_records, write_text
-from operant.relational.bank.csvtable import CSVTable, RelationalWarning, read_csv
-from operant.relational.bank.curves import Array
-from operant.relational.bank.frames import column, keys_of, numbers
+from operant.relational.bank.csvtable import RelationalWarning
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.config import ExtrapolateConfig
+from operant.relational.columns import Forms, is_geometric
+from operant.relational.config import ExtrapolateConfig, names_of
+from operant.relational.files import CurveTables, TargetRows, read_bank, read_targets, read_units
+from operant.relational.transforms import Transformation
 
 if TYPE_CHECKING:
+    from operant.relational.adapted import AdaptedTask
     from operant.relational.extrapolator import Extrapolator
 
-_PREDICTIONS = "predictions.csv"
+_PREDICTIONS, _FACTORS, _UNITS = "predictions.csv", "shift_factors.csv", "predictions.units.json"
 
 
 @dataclass(frozen=True, eq=False)
-class TargetRows:
-    """The rows of one target in its files, in original units.
+class _Question:
+    """What the files ask.
 
     Args:
-        key: its name.
-        x: (P, D) points of the context.
-        y: (P, C) values there.
-        params: (K,) known parameters; None if there are none.
-        labels: the values of its labels.
-        query: (Q, D) points to predict.
-        truth: (Q, C) known values there, NaN where there is none.
+        bank: the known tasks, in the units of the files.
+        targets: the targets.
+        forms: what the operators see in place of the columns.
+        units: column -> unit.
     """
 
-    key: Any
-    x: Array
-    y: Array
-    params: Array | None
-    labels: dict[str, Any]
-    query: Array
-    truth: Array
+    bank: TaskBank
+    targets: Sequence[TargetRows]
+    forms: Forms
+    units: Mapping[str, str]
 
 
 def extrapolate(config: ExtrapolateConfig, tell: Callable[[str], None] = lambda _: None) -> Path:
-    """Fit the bank, explain and predict every target, write record.jsonl and predictions.csv; return the folder.
+    """Fit the bank, explain and predict every target, write what was found; return the folder.
+
+    The folder gets record.jsonl, predictions.csv, shift_factors.csv where targets are led by warps along x, and
+    predictions.units.json where units are known.
 
     Args:
         config: the settings.
@@ -68,18 +68,38 @@ def extrapolate(config: ExtrapolateConfig, tell: Callable[[str], None] = lambda 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RelationalWarning)
         tell("reading the bank")
-        bank = read_bank(config)
-        targets = read_targets(config, bank)
-        with claim_folder(config.output_dir, "extrapolate", settings, outputs=(_PREDICTIONS,)):
-            _write(config, tell, bank, targets, caught)
+        asked = _question(config)
+        with claim_folder(config.output_dir, "extrapolate", settings, outputs=(_PREDICTIONS, _FACTORS, _UNITS)):
+            _write(config, tell, asked, caught)
     return config.output_dir
+
+
+def _question(config: ExtrapolateConfig) -> _Question:
+    """Read and check the files and the settings about their columns."""
+    tables = CurveTables.of(config)
+    bank = read_bank(config, tables)
+    forms = Forms.of(bank, names_of(config.log_x), positive=config.positive)
+    units, shown = read_units(config, tables, bank), [*bank.x_names, *bank.y_names]
+    for name in _log_axes(config) or ():
+        if name not in shown:
+            raise DataError(f"--log_axes: expected columns of x or y ({', '.join(shown)}), none or auto; got {name!r}.")
+    if config.reference is not None and config.reference not in map(str, bank.keys):
+        raise DataError(
+            f"--reference: no task {config.reference!r} in the bank; there are: {', '.join(map(str, bank.keys[:20]))}."
+        )
+    return _Question(bank, read_targets(config, bank, tables), forms, units)
+
+
+def _log_axes(config: ExtrapolateConfig) -> list[str] | None:
+    """Columns with logarithmic axes; None to choose them by the data."""
+    names = names_of(config.log_axes)
+    return None if names == ["auto"] else [] if names == ["none"] else names
 
 
 def _write(
     config: ExtrapolateConfig,
     tell: Callable[[str], None],
-    bank: TaskBank,
-    targets: Sequence[TargetRows],
+    asked: _Question,
     caught: Sequence[warnings.WarningMessage],
 ) -> None:
     """Fit, adapt and write; the record comes last, and a folder without results in it holds no extrapolation."""
@@ -87,121 +107,60 @@ def _write(
     from operant.relational.extrapolator import Extrapolator
     from operant.relational.records import bank_record
     from operant.relational.selection.applicability import NotApplicableWarning
+    from operant.relational.shift_factors import shift_factors
 
+    bank, forms = asked.bank, asked.forms
     tell(f"fitting {len(bank)} tasks")
-    model = Extrapolator(operator=config.operator, level=config.level, random_state=config.seed).fit(bank)
-    known_tasks = bank_record(bank.scaled(bank.scaling), bank.scaling)
+    model = Extrapolator(operator=config.operator, level=config.level, random_state=config.seed)
+    model.fit(forms.bank_in(bank))
+    adapted: dict[str, AdaptedTask] = {}
     records: list[dict[str, Any]] = []
-    for i, t in enumerate(targets, 1):
-        tell(f"target {i} of {len(targets)}: {t.key}")
-        records.append(_target_record(model, t, config.noise))
+    for i, t in enumerate(asked.targets, 1):
+        tell(f"target {i} of {len(asked.targets)}: {t.key}")
+        adapted[str(t.key)] = target = _adapted(model, forms, t, config.noise)
+        records.append(_target_record(target, forms, t))
+    tell("comparing shifts along x")
+    assert model.bank_ is not None
+    params = {str(t.key): t.params for t in asked.targets}
+    factors = shift_factors(model.bank_, adapted, params, config.reference)
+    about = {
+        "task_name": config.task,
+        "units": dict(asked.units),
+        "log_axes": _log_axes(config),
+        "log_x": [n for n, log in zip(bank.x_names, forms.log_x, strict=True) if log],
+        "positive": forms.positive,
+    }
+    known_tasks = bank_record(bank.scaled(bank.scaling), bank.scaling) | about
     told = [w for w in caught if issubclass(w.category, RelationalWarning)]
     notes = dict.fromkeys(str(w.message) for w in told if not issubclass(w.category, NotApplicableWarning))
-    notes = [*_same_names(bank, targets), *(n for n in notes if n not in bank.notes)]
-    _write_predictions(config.output_dir / _PREDICTIONS, config.task, records)
+    notes = [*_same_names(bank, asked.targets), *(n for n in notes if n not in bank.notes)]
+    notes += _hints(bank, forms, records)
+    _write_predictions(config, records, asked.units)
+    if factors is not None:
+        _write_factors(config, bank, factors)
     told = [{"kind": "note", "text": text} for text in notes]
-    extend_records(config.output_dir / "record.jsonl", [*told, known_tasks, *records])
+    more = [] if factors is None else [factors]
+    extend_records(config.output_dir / "record.jsonl", [*told, known_tasks, *more, *records])
 
 
-def read_bank(config: ExtrapolateConfig) -> TaskBank:
-    """The bank of a file.
-
-    Raises:
-        DataError, InputError: as :meth:`TaskBank.from_frame`.
-    """
-    table = _read(config.bank, config.task)
-    try:
-        return TaskBank.from_frame(
-            table,
-            task=config.task,
-            x=_names(config.x),
-            y=_names(config.y),
-            params=_names(config.params),
-            labels=_names(config.labels),
-        )
-    except OperantError as error:
-        if str(config.bank) in str(error):
-            raise
-        raise type(error)(f"{config.bank}: {error}") from error
-
-
-def read_targets(config: ExtrapolateConfig, bank: TaskBank) -> list[TargetRows]:
-    """The targets of a file with the points to predict.
-
-    Raises:
-        DataError: for a missing column, a row with some values of y, a target without context, or a parameter that
-            varies within a target.
-        InputError: for a value that is no number.
-    """
-    columns = _read(config.target, config.task)
-    keys = keys_of(f"column {config.task!r}", column(columns, config.task), columns)
-    x = _matrix(columns, bank.x_names, empty=False)
-    y = _matrix(columns, bank.y_names)
-    params = _matrix(columns, bank.param_names, empty=False)
-    missing = np.isnan(y).sum(1)
-    half = (missing > 0) & (missing < bank.c)
-    if half.any():
-        raise DataError(
-            f"{columns.place(int(half.argmax()))}: expected all of {', '.join(bank.y_names)} or none of them in a row."
-        )
-    labels = [n for n in _names(config.labels) if n in columns]
-    extra = _Query(config.query, config, bank) if config.query else None
-    found: list[TargetRows] = []
-    for key in dict.fromkeys(keys):
-        rows = np.array([k == key for k in keys])
-        known = rows & ~np.isnan(y[:, 0])
-        if not known.any():
-            raise DataError(f"{config.target}: target {key!r} has no row with a value of {', '.join(bank.y_names)}.")
-        if (params[rows] != params[rows][0]).any():
-            raise DataError(f"{config.target}: {', '.join(bank.param_names)} must be constant within target {key!r}.")
-        said = {n: set(columns[n][rows].tolist()) for n in labels}
-        if several := [n for n, values in said.items() if len(values) > 1]:
-            raise DataError(f"{config.target}: {several[0]} must be constant within target {key!r}.")
-        query, truth = x[rows & ~known], y[rows & ~known]
-        if extra is not None:
-            asked, values = extra.of(key)
-            query, truth = np.concatenate([query, asked]), np.concatenate([truth, values])
-        if not len(query):
-            query = _whole_range(bank, x[known], config.query_points)
-            truth = np.full((len(query), bank.c), np.nan)
-        given = params[rows][0] if bank.param_names else None
-        one_each = {n: values.pop() for n, values in said.items()}
-        found.append(TargetRows(key, x[known], y[known], given, one_each, query, truth))
-    return found
-
-
-class _Query:
-    """The points of a query file."""
-
-    def __init__(self, path: Path, config: ExtrapolateConfig, bank: TaskBank) -> None:
-        columns = _read(path, config.task)
-        self.keys = (
-            keys_of(f"column {config.task!r}", columns[config.task], columns) if config.task in columns else None
-        )
-        self.x = _matrix(columns, bank.x_names, empty=False)
-        known = all(name in columns for name in bank.y_names)
-        self.y = _matrix(columns, bank.y_names) if known else np.full((len(self.x), bank.c), np.nan)
-
-    def of(self, key: Any) -> tuple[Array, Array]:
-        """(Q, D) points and (Q, C) values for one target."""
-        rows = np.array([self.keys is None or self.keys[i] == key for i in range(len(self.x))])
-        return self.x[rows], self.y[rows]
-
-
-def _whole_range(bank: TaskBank, context: Array, points: int) -> Array:
-    """(Q, D) points over what the bank and the context span; for several inputs, where the bank's tasks are known."""
-    if bank.d > 1:
-        return bank.grid(points)
-    low, high = np.minimum(bank.range[0], context.min(0)), np.maximum(bank.range[1], context.max(0))
-    return np.linspace(low, high, points)
-
-
-def _target_record(model: Extrapolator, asked: TargetRows, noise: float | None) -> dict[str, Any]:
-    target = model.adapt(
-        asked.x, asked.y, params=asked.params, labels=asked.labels, query=asked.query, noise=noise, key=str(asked.key)
+def _adapted(model: Extrapolator, forms: Forms, asked: TargetRows, noise: float | None) -> AdaptedTask:
+    return model.adapt(
+        forms.x_in(asked.x),
+        forms.y_in(asked.y),
+        params=asked.params,
+        labels=asked.labels,
+        query=forms.x_in(asked.query),
+        noise=noise,
+        key=str(asked.key),
     )
-    known = ~np.isnan(asked.truth).any(1)
-    return target.record(asked.query, (asked.query[known], asked.truth[known]) if known.any() else None)
+
+
+def _target_record(target: AdaptedTask, forms: Forms, asked: TargetRows) -> dict[str, Any]:
+    record = forms.record_out(target.record(forms.x_in(asked.query)), asked.query, asked.truth)
+    for told, found in zip(record["decompositions"], target.decompositions_, strict=False):
+        if isinstance(found.transformation, Transformation):
+            told["transformation"] = forms.formula(found.transformation)
+    return record
 
 
 def _same_names(bank: TaskBank, targets: Sequence[TargetRows]) -> list[str]:
@@ -211,43 +170,69 @@ def _same_names(bank: TaskBank, targets: Sequence[TargetRows]) -> list[str]:
     return [f"The bank has tasks with the names of targets ({', '.join(both)}): if they are the same, they are known."]
 
 
-def _write_predictions(path: Path, task: str, records: Sequence[dict[str, Any]]) -> None:
-    """A row a query point: task, inputs, for each output the mean and its interval, and whether it is covered."""
+def _hints(bank: TaskBank, forms: Forms, records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Settings that the data ask for: the logarithm of an input, and positive forecasts."""
+    told: list[str] = []
+    points, values = (np.concatenate([getattr(t, k) for t in bank.tasks]) for k in ("x", "y"))
+    for i, name in enumerate(bank.x_names):
+        if not forms.log_x[i] and is_geometric(points[:, i]):
+            told.append(
+                f"The points of {name} are spaced evenly in its logarithm. With --log_x {name}, a shift along it is a "
+                "factor."
+            )
+    if forms.positive:
+        return told
+    for c, name in enumerate(bank.y_names):
+        below = [
+            r["key"]
+            for r in records
+            if min(v[c] for v in r["context"]["y"]) > 0 and any(v[c] <= 0 for v in r["prediction"]["low"])
+        ]
+        if below and values[:, c].min() > 0:
+            told.append(
+                f"All known values of {name} are positive, and the interval of {', '.join(below[:5])} reaches zero. "
+                f"With --positive, it stays positive: the operators then see the logarithm of {name}."
+            )
+    return told
+
+
+def _write_predictions(
+    config: ExtrapolateConfig, records: Sequence[Mapping[str, Any]], units: Mapping[str, str]
+) -> None:
+    """A row a query point: task, inputs, for each output the mean and its interval, and whether it is covered.
+
+    Headers are the names alone, so that programs find them; the units stand in a file beside it.
+    """
     first = records[0]
-    head = [task, *first["x_names"]]
+    head = [config.task, *first["x_names"]]
     for name in first["y_names"]:
         head += [name, f"{name}_low", f"{name}_high"]
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow([*head, "covered"])
+    rows: list[list[Any]] = []
     for r in records:
         asked = r["prediction"]
         for i, x in enumerate(asked["x"]):
             values = [asked[k][i][c] for c in range(len(r["y_names"])) for k in ("mean", "low", "high")]
-            writer.writerow([r["key"], *x, *values, int(asked["covered"][i])])
+            rows.append([r["key"], *x, *values, int(asked["covered"][i])])
+    _write_csv(config.output_dir / _PREDICTIONS, [[*head, "covered"], *rows])
+    if units:
+        ends = {f"{n}{end}": units[n] for n in first["y_names"] if n in units for end in ("", "_low", "_high")}
+        told = {name: unit for name in head if (unit := ends.get(name) or units.get(name))}
+        write_text(config.output_dir / _UNITS, json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+
+
+def _write_factors(config: ExtrapolateConfig, bank: TaskBank, factors: Mapping[str, Any]) -> None:
+    """A row a task: its parameters, its anchor, and its warp from the reference with a 90 % interval."""
+    params = [n for n in bank.param_names if n != config.task]
+    columns = [f"{k}{end}" for k in factors["factors"] for end in ("", "_low", "_high")]
+    rows: list[list[Any]] = [[config.task, *params, "known", "anchor", "reference", *columns]]
+    for r in factors["rows"]:
+        known = [r["params"].get(n, "") for n in params]
+        values = [r[k] for k in columns]
+        rows.append([r["task"], *known, int(r["known"]), r["anchor"], factors["reference"], *values])
+    _write_csv(config.output_dir / _FACTORS, rows)
+
+
+def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows(rows)
     write_text(path, file.getvalue())
-
-
-def _read(path: Path, task: str) -> CSVTable:
-    """The columns of a file; tasks that are numbered are called 7 and not 7.0."""
-    if not path.is_file():
-        raise DataError(f"expected a CSV file at {path}, found none.")
-    table = read_csv(path)
-    keys = table.get(task)
-    if keys is None or keys.dtype.kind != "f":
-        return table
-    named = np.array([int(k) if float(k).is_integer() else float(k) for k in keys], dtype=object)
-    return replace(table, columns=table.columns | {task: named})
-
-
-def _names(given: list[str] | str) -> list[str]:
-    """Names of columns; a text may hold several, with commas between them."""
-    return [n.strip() for n in given.split(",") if n.strip()] if isinstance(given, str) else list(given)
-
-
-def _matrix(table: CSVTable, names: Sequence[str], *, empty: bool = True) -> Array:
-    """(rows, len(names)) numbers; an empty cell is NaN where that is allowed."""
-    found = np.empty((len(table.lines), len(names)))
-    for i, name in enumerate(names):
-        found[:, i] = numbers(f"column {name!r}", column(table, name), table, empty=empty)
-    return found

@@ -63,6 +63,6 @@ def target_chart(source: Any) -> Any:
     Raises:
         ImportError: if the extra ``operant[report]`` is not installed.
     """
-    from operant.report.pages.extrapolation.charts import target_chart as draw
+    from operant.report.pages.extrapolation.curves import target_chart as draw
 
     return draw(source.records() if hasattr(source, "records") else source)

@@ -15,10 +15,10 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
-from operant.report.formats import legible
+from operant.report.formats import legible, number
 from operant.report.glossary import explained
 from operant.report.style import CSS, JS
-from operant.report.theme import Figure, SeriesStyle, page_spec, save, theme, vega_bundle
+from operant.report.theme import RAMP, Figure, Ramp, SeriesStyle, page_spec, save, theme, vega_bundle
 
 # Characters from which a cell is broken into lines; longer ones push tables beyond the page's 1,040 pixels.
 _LONG = 60
@@ -115,7 +115,9 @@ def section(title: str, lead: str, body: str) -> str:
 
 def figure_section(figure: Figure, caption: str, numbers: str) -> str:
     """A section with the legend and the charts of a figure, and below them its numbers, as HTML of :func:`table`."""
-    legend = "".join(f"<li>{_mark(key)}{escape(name)}</li>" for name, key in figure.legend.items())
+    named = {**figure.legend, **(figure.ramp.styles if figure.ramp else {})}
+    legend = "".join(f"<li>{_mark(key)}{escape(name)}</li>" for name, key in named.items())
+    legend += _color_bar(figure.ramp) if figure.ramp and not figure.ramp.labels else ""
     several = len(figure.panels) > 1
     panels = "".join(
         "<div>"
@@ -190,6 +192,13 @@ def _glossary(html: str) -> str:
         for i, (term, forms) in enumerate(found)
     )
     return f'<section id="glossary"><h2>Glossary</h2><dl>{entries}</dl></section>' if entries else ""
+
+
+def _color_bar(ramp: Ramp) -> str:
+    """What the number of a curve is, and the colors between its ends."""
+    light, dark = (f"linear-gradient(90deg,{','.join(RAMP[mode])})" for mode in ("light", "dark"))
+    bar = f'<span class="bar" style="--light:{light};--dark:{dark}"></span>'
+    return f"<li>{escape(ramp.title)}: {number(ramp.low, 3)}{bar}{number(ramp.high, 3)}</li>"
 
 
 def _settings(title: str, settings: Mapping[str, Any]) -> str:

@@ -59,7 +59,8 @@ table.settings tr.group th { padding-top: 16px; color: var(--soft); font-weight:
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 8px;
   background: var(--light); flex: none; }
 .line { width: 30px; height: 12px; margin-right: 8px; flex: none; vertical-align: middle; stroke: var(--light); }
-@media (prefers-color-scheme: dark) { .swatch { background: var(--dark); } .line { stroke: var(--dark); } }
+.bar { display: inline-block; width: 120px; height: 10px; margin: 0 8px; border-radius: 3px; background: var(--light); }
+@media (prefers-color-scheme: dark) { .swatch, .bar { background: var(--dark); } .line { stroke: var(--dark); } }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 14px; margin: 0 0 12px; padding: 0;
   list-style: none; }
 .legend li { display: flex; align-items: center; overflow-wrap: anywhere; min-width: 0; }

@@ -33,6 +33,12 @@ _INK = {
     "light": {"text": "#1f2933", "soft": "#5b6673", "grid": "#e6e9ee", "ground": "#ffffff"},
     "dark": {"text": "#e7ebf0", "soft": "#a3acb9", "grid": "#2d3541", "ground": "#171c23"},
 }
+# Of curves with a number, such as a temperature: dark to bright, so that order shows without color vision, and without
+# the blue, orange and pink of the series above. Both ends read on their ground.
+RAMP = {
+    "light": ("#073b4c", "#156064", "#2a8a80", "#62b68a", "#9cc267"),
+    "dark": ("#2f7f7c", "#3fa291", "#6fc99a", "#b0e6a0", "#eef7b0"),
+}
 # Characters of a legend that fit one row under a chart of 840 points at 13 points a letter.
 _LEGEND_CHARACTERS = 105
 # A look-alike for the backslash, and spaces for line breaks: Vega puts titles into quotes unescaped.
@@ -53,6 +59,38 @@ class SeriesStyle:
     width: float = 0.0
 
 
+@dataclass(frozen=True)
+class Ramp:
+    """Curves that are colored by a number.
+
+    Args:
+        title: what the number is.
+        low: where the colors begin.
+        high: where they end.
+        log: whether they follow its logarithm.
+        labels: names of the curves 0, 1, ... if the number only tells them apart.
+    """
+
+    title: str
+    low: float
+    high: float
+    log: bool = False
+    labels: tuple[str, ...] = ()
+
+    def color(self, mode: Mode, place: float) -> str:
+        """The color at a place between 0 and 1, as Vega interpolates."""
+        colors = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in RAMP[mode]]
+        at = place * (len(colors) - 1)
+        i = min(int(at), len(colors) - 2)
+        return "#" + "".join(f"{round(a + (at - i) * (b - a)):02x}" for a, b in zip(*colors[i : i + 2], strict=True))
+
+    @property
+    def styles(self) -> dict[str, SeriesStyle]:
+        """Label -> look of its line."""
+        places = {label: i / max(len(self.labels) - 1, 1) for i, label in enumerate(self.labels)}
+        return {n: SeriesStyle(self.color("light", p), self.color("dark", p), (1, 0), 2.5) for n, p in places.items()}
+
+
 # For what others are compared with: without a hue, and readable on both grounds.
 GRAY, PALE = SeriesStyle("#6b7280", "#a3acb9"), SeriesStyle("#b4bac4", "#5d6673")
 
@@ -70,11 +108,12 @@ class Panel:
     spec: Mapping[str, Any]
 
 
-def panel(title: str, *layers: Any) -> Panel:
-    """A panel of Altair charts, the first at the bottom."""
+def panel(title: str, *layers: Any, height: int | None = None) -> Panel:
+    """A panel of Altair charts, the first at the bottom; its height in pixels where it depends on the content."""
     spec: dict[str, Any] = alt.layer(*layers).to_dict(validate=False)  # Altair checked the parts when they were built
+    own = {} if height is None else {"height": height}
     # Without the configuration that Altair adds, which would override the theme of the page.
-    return Panel(title, {k: _quotable(v) for k, v in spec.items() if k != "config"})
+    return Panel(title, {k: _quotable(v) for k, v in spec.items() if k != "config"} | own)
 
 
 def _quotable(value: Any) -> Any:
@@ -99,12 +138,14 @@ class Figure:
         title: the heading.
         panels: its charts.
         keys: the series of the color scale, which all panels share.
+        ramp: how lines with the channel ``stroke`` are colored, if there are any.
     """
 
     name: str
     title: str
     panels: tuple[Panel, ...]
     keys: Mapping[str, SeriesStyle]
+    ramp: Ramp | None = None
 
     def __post_init__(self) -> None:
         """Reject a name that could be markup or a path."""
@@ -116,7 +157,8 @@ class Figure:
         """What it shows, for screen readers: the title, the panels and the series."""
         titles = [p.title for p in self.panels if p.title]
         shown = f", by panel: {'; '.join(titles)}" if titles else ""
-        return f"{self.title}{shown}. Series: {'; '.join(self.keys)}."
+        ramp = f" Known curves by {self.ramp.title}." if self.ramp else ""
+        return f"{self.title}{shown}. Series: {'; '.join(self.keys)}.{ramp}"
 
     @property
     def legend(self) -> Mapping[str, SeriesStyle]:
@@ -132,7 +174,7 @@ def theme(keys: Iterable[SeriesStyle], mode: Mode) -> dict[str, Any]:
         "background": "transparent",
         "font": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, 'Liberation Sans', sans-serif",
         "view": {"stroke": None},
-        "range": {"category": [k.light if mode == "light" else k.dark for k in keys]},
+        "range": {"category": [k.light if mode == "light" else k.dark for k in keys], "ramp": list(RAMP[mode])},
         "title": {
             "color": ink["text"],
             "fontSize": 14,
@@ -154,12 +196,17 @@ def theme(keys: Iterable[SeriesStyle], mode: Mode) -> dict[str, Any]:
         "axisX": {"grid": False},
         "legend": {"disable": True},
         "rule": {"color": ink["soft"]},
+        "text": {"color": ink["text"], "fontSize": 12},
     }
 
 
 def page_spec(figure: Figure, place: int) -> dict[str, Any]:
-    """The Vega-Lite specification of a figure's panel that takes the width of its container; a lone one is higher."""
+    """The Vega-Lite specification of a figure's panel that takes the width of its container.
+
+    A lone one is higher; a panel with a height of its own keeps it.
+    """
     panel, height = figure.panels[place], 340 if len(figure.panels) == 1 else 240
+    height = panel.spec.get("height", height)
     # With "contains: padding" the labels of the axis count toward the width; otherwise they overflow a narrow screen.
     size = {"width": "container", "height": height, "autosize": {"type": "fit-x", "contains": "padding"}}
     about = f"{figure.title}: {panel.title}" if panel.title else figure.description
@@ -180,8 +227,8 @@ def image_spec(figure: Figure) -> dict[str, Any]:
     """A specification with a fixed size: at most three panels a row, a legend, a white ground."""
     across = min(3, len(figure.panels))
     # The 70 points between two panels hold the axis of the right one.
-    size = {"width": (840 - 70 * (across - 1)) // across, "height": 300}
-    charts = [{**p.spec, **size, "title": p.title} for p in figure.panels]
+    width = (840 - 70 * (across - 1)) // across
+    charts = [{"height": 300, **p.spec, "width": width, "title": p.title} for p in figure.panels]
     schema = [c.pop("$schema") for c in charts][0]
     chart = charts[0] if across == 1 else {"concat": charts, "columns": across}
     ink = _INK["light"]

@@ -11,7 +11,9 @@ import pytest
 from operant.core.checks import DataError, InputError
 from operant.core.record import read_records
 from operant.relational.bank.csvtable import CSVTable, RelationalWarning, read_csv
-from operant.relational.run import ExtrapolateConfig, extrapolate, read_bank, read_targets
+from operant.relational.config import ExtrapolateConfig
+from operant.relational.files import read_bank, read_targets
+from operant.relational.run import extrapolate
 
 X = np.linspace(0.0, 2.0, 9)
 HEAD = ["probe", "t_s", "°C", "load"]
@@ -48,7 +50,7 @@ def test_plain_files_are_read_without_a_word(tmp_path: Path, encoding: str, end:
         (text("\t").encode(), ["cells are separated by '\\t'"]),
         (text(";", ",").encode(), ["separated by ';'", "decimal commas in t_s, °C, load were read as decimal points"]),
         (text("\t", ",").encode(), ["separated by '\\t'", "decimal commas"]),
-        (text(units=True).encode(), ["line 2 holds units (-, s, degree, N) and was left out"]),
+        (text(units=True).encode(), ["line 2 holds units (-, s, degree, N), not a point"]),
         (text().encode("cp1252"), ["is not UTF-8 (line 1); it was read as Windows-1252"]),
         (text(";", ",", units=True).encode("utf-16"), ["separated by ';'", "line 2 holds units", "decimal commas"]),
     ],

@@ -9,7 +9,7 @@ import csv
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class CSVTable(Mapping[str, NDArray[Any]]):
         path: of the file.
         columns: name -> cells.
         lines: (rows,) where each row stands in the file.
+        units: name -> its unit, from a row of units below the header.
     """
 
     path: Path
     columns: dict[str, NDArray[Any]]
     lines: NDArray[np.intp]
+    units: dict[str, str] = field(default_factory=dict[str, str])
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
@@ -61,7 +63,7 @@ def read_csv(path: Path | str) -> CSVTable:
     """Columns of a CSV file with a header, for :meth:`TaskBank.from_frame`.
 
     Cells are separated by commas, semicolons, tabs or bars. Where commas do not separate, they may be the decimal ones.
-    A second line with text where numbers follow holds units, and is left out. UTF-8, UTF-16, else Windows-1252.
+    A second line with text where numbers follow holds units, and is no row. UTF-8, UTF-16, else Windows-1252.
 
     Raises:
         DataError: with file and line, for a file that is no text, no header or row, a column without a name or with the
@@ -81,11 +83,14 @@ def read_csv(path: Path | str) -> CSVTable:
     for line, cells in body:
         if len(cells) != len(header):
             raise DataError(f"{path}, line {line}: expected {len(header)} cells as in the header, got {len(cells)}.")
+    units: dict[str, str] = {}
     if len(body) > 1 and _holds_units(body):
-        line, units = body.pop(0)
-        _tell(f"{path}, line {line} holds units ({', '.join(u.strip() or '-' for u in units)}) and was left out")
+        line, cells = body.pop(0)
+        _tell(f"{path}, line {line} holds units ({', '.join(u.strip() or '-' for u in cells)}), not a point")
+        units = {name: u.strip() for name, u in zip(header, cells, strict=True) if u.strip() not in ("", "-", "1")}
     columns = {name: np.array([cells[i].strip() for _, cells in body]) for i, name in enumerate(header)}
-    return CSVTable(path, _numbers(path, columns, body, decimal=separator != ","), np.array([line for line, _ in body]))
+    numbers = _numbers(path, columns, body, decimal=separator != ",")
+    return CSVTable(path, numbers, np.array([line for line, _ in body]), units)
 
 
 def _tell(text: str) -> None:

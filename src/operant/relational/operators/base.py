@@ -54,6 +54,7 @@ class Decomposition:
         weight: posterior probability among the decompositions listed.
         intervals: 90 % interval of each parameter of the transformation.
         operator: name of the operator it comes from, where several were mixed.
+        warp_covariance: (2 D, 2 D) covariance of the logarithm of the x-scale and of the x-shift, in the data's units.
     """
 
     anchor: Any
@@ -62,6 +63,7 @@ class Decomposition:
     weight: float = 1.0
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     operator: str = ""
+    warp_covariance: Array | None = field(default=None, repr=False, compare=False)
 
 
 class Adapted(ABC):

@@ -30,7 +30,7 @@ from operant.relational.operators.base import (
     RelationalOperator,
     register,
 )
-from operant.relational.operators.warp.parameters import Layout
+from operant.relational.operators.warp.parameters import LARGEST, Layout
 from operant.relational.operators.warp.prior import WarpPrior, fit, learn_prior, tabled
 from operant.relational.operators.warp.reach import Reach
 from operant.relational.operators.warp.refine import FLOOR, GRID_NOISE, Candidates, model
@@ -211,18 +211,26 @@ class AdaptedWarp(Adapted):
 
     def _decomposition(self, i: int, weight: float) -> Decomposition:
         found, layout = self.found, self.fitted.layout
-        sd = np.sqrt(np.diag(found.covariance[i]))
-        ends = [layout.transformation(found.theta[i] + z * Z90 * sd) for z in (-1, 1)]
-        intervals = {}
-        for kind, place in layout.slices.items():
-            count = place.stop - place.start
-            for j in range(count):
-                pair = sorted((e.get(kind) or ())[j] for e in ends)
-                intervals[kind if count == 1 else f"{kind}[{j}]"] = (pair[0], pair[1])
-        residual = float(np.sqrt(np.mean(found.residual[i] ** 2)))
         transformation = layout.transformation(found.theta[i])
+        covariance = layout.covariance(found.theta[i], found.covariance[i])
+        sd, intervals = np.sqrt(np.diag(covariance)), {}
+        for kind, place in layout.slices.items():
+            values = np.array(transformation.get(kind))
+            half = Z90 * sd[place]
+            ends = values - half, values + half
+            if kind == "xscale":
+                ends = values * np.exp(-np.minimum(half, LARGEST)), values * np.exp(np.minimum(half, LARGEST))
+            for j, (low, high) in enumerate(zip(*ends, strict=True)):
+                intervals[kind if len(values) == 1 else f"{kind}[{j}]"] = (float(low), float(high))
+        residual = float(np.sqrt(np.mean(found.residual[i] ** 2)))
+        anchor = self.fitted.bank.tasks[found.anchor[i]].key
         return Decomposition(
-            self.fitted.bank.tasks[found.anchor[i]].key, transformation, residual, float(weight), intervals
+            anchor,
+            transformation,
+            residual,
+            float(weight),
+            intervals,
+            warp_covariance=layout.warp_covariance(covariance),
         )
 
     def _each(self, x: Array) -> tuple[Array, Array, Array, Array]:

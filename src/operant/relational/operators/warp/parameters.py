@@ -200,3 +200,38 @@ class Layout:
         if "shift" in at:
             values["shift"] = (theta[at["shift"]] * u.y_sd - (s - 1) * u.y_mean - slope @ u.x_mid).tolist()
         return self.form.filled(values)
+
+    def covariance(self, theta: Array, scaled: Array) -> Array:
+        """(T, T) covariance of log a, b, s, u and t in original units, from that (T, T) of the vector ``theta`` (T,).
+
+        To first order in a, and exact in the others.
+        """
+        at, u = self.slices, self.units
+        slope = np.eye(self.size)
+        if "xshift" in at:
+            each = np.arange(at["xshift"].start, at["xshift"].stop)
+            slope[each, each] = u.x_half
+            if "xscale" in at:
+                slope[each, at["xscale"]] = -self.warp(theta)[0] * u.x_mid
+        steepness = (u.y_sd[:, None] / u.x_half).reshape(-1)
+        if "trend" in at:
+            slope[at["trend"], at["trend"]] = np.diag(steepness)
+        if "shift" in at:
+            slope[at["shift"], at["shift"]] = np.diag(u.y_sd)
+            if "scale" in at:
+                slope[at["shift"], at["scale"]] = np.diag(-u.y_mean)
+            if "trend" in at:
+                lever = -steepness.reshape(self.c, self.d) * u.x_mid
+                for c in range(self.c):
+                    start = at["trend"].start + c * self.d
+                    slope[at["shift"].start + c, start : start + self.d] = lever[c]
+        return slope @ scaled @ slope.T
+
+    def warp_covariance(self, covariance: Array) -> Array:
+        """(2 D, 2 D) the part of :meth:`covariance` on log a and b; zero for factors that are not free."""
+        out = np.zeros((2 * self.d, 2 * self.d))
+        places = [(place, at) for at, kind in enumerate(("xscale", "xshift")) if (place := self.slices.get(kind))]
+        for place, at in places:
+            for other, to in places:
+                out[at * self.d : (at + 1) * self.d, to * self.d : (to + 1) * self.d] = covariance[place, other]
+        return out

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from operant.report.formats import MISSING, brief, interval, number, share
+from operant.report.formats import MISSING, brief, interval, share
 from operant.report.records import FolderRecords, Record, read_finished
 
 
@@ -22,18 +22,25 @@ class SavedExtrapolation:
         source: the folder's records.
         bank: the known tasks: how many, their names, and points of up to 80 of them.
         targets: one record for each target.
+        factors: warps along x from one reference; empty where no target is led by one.
         notes: limits of the data and of the run.
     """
 
     source: FolderRecords
     bank: Record
     targets: tuple[Record, ...]
+    factors: Record
     notes: tuple[str, ...]
 
     @property
     def level(self) -> str:
         """The level of the intervals in words: "90 %"."""
         return f"{100 * self.targets[0]['level']:g} %"
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Column -> unit, where one is known."""
+        return self.bank.get("units") or {}
 
 
 def load_extrapolation(folder: Path) -> SavedExtrapolation:
@@ -45,7 +52,8 @@ def load_extrapolation(folder: Path) -> SavedExtrapolation:
     found = read_finished(folder, "extrapolate", "bank", "target")
     bank = found.last("bank")
     targets = tuple(map(_current, found.every("target")))
-    return SavedExtrapolation(found, bank, targets, (*found.texts("note"), *bank["notes"]))
+    notes = (*found.texts("note"), *bank["notes"])
+    return SavedExtrapolation(found, bank, targets, found.last("shift_factors"), notes)
 
 
 def _current(target: Record) -> Record:
@@ -121,60 +129,6 @@ def median(values: Sequence[float | None]) -> float | None:
     """The median of the known values."""
     known = [v for v in values if v is not None]
     return statistics.median(known) if known else None
-
-
-def headline(target: Record) -> str:
-    """The result for a target, in one sentence."""
-    found, verdict, name = best(target), target["applicability"], name_of(target)
-    if not verdict["applicable"]:
-        return (
-            f"{name}: the bank does not explain it ({verdict['reason']}); the prediction shown is of {mixture(target)}."
-        )
-    if is_plain(target) or found is None:
-        return f"{name}: predicted by {mixture(target)}; no relational operator is expected to do better."
-    f = "" if found["anchor"] is None else f" with f = {anchor_of(found)}"
-    # Below one half, most of the weight lies on other decompositions: one formula would mislead.
-    if found["weight"] < 0.5:
-        return f"{name}: a mixture of {mixture(target)}; the most probable of it is {found['transformation']}{f}."
-    return f"{name}: {found['transformation']}{f}; residual on the context {number(found['residual'], 2)}."
-
-
-def explanation(target: Record) -> list[str]:
-    """The reasons for a prediction, a sentence each: verdict, transformation, other anchors, coverage, choice."""
-    verdict, found = target["applicability"], best(target)
-    p = None if verdict["reason"] else verdict["p_value"]  # a reason already names its p-value
-    evidence = "" if p is None else f" (p = {number(p, 2)} that a task of the bank has an error this large)"
-    told = [f"{verdict['text'].rstrip('.')}{evidence}."]
-    if found is not None:
-        f = "" if found["anchor"] is None else f", f = {anchor_of(found)}"
-        told.append(f"Most probable ({share(found['weight'])}): {found['transformation']}{f}.")
-        told += [f"Its parameters, with 90 % intervals: {parameters_text(found)}."] if found["parameters"] else []
-        others: dict[str, float] = {}
-        for d in target["decompositions"]:
-            if d["anchor"] not in (None, found["anchor"]):
-                others[anchor_of(d)] = others.get(anchor_of(d), 0.0) + d["weight"]
-        if others:
-            heaviest = sorted(others.items(), key=lambda o: -o[1])[:4]
-            told.append(f"Other anchors: {', '.join(f'{key} ({share(weight)})' for key, weight in heaviest)}.")
-    covered = target["share_covered"]
-    if covered is not None and covered < 1:
-        told.append(f"Known tasks cover {share(covered)} of the query; beyond their range they were continued.")
-    return [*told, *_why(target)]
-
-
-def _why(target: Record) -> list[str]:
-    """The operators that are mixed, and the heaviest beside the best plain baseline."""
-    told = [f"The prediction mixes {mixture(target, 4)}."] if len(mixed(target)) > 1 else []
-    chosen = of(target, leading(target))
-    others = [of(target, n) for n in ranked([target]) if n != leading(target)]
-    plain = next((c for c in others if c["plain"] and expected(c) is not None), None)
-    if expected(chosen) is None or plain is None:
-        return told
-    return [
-        *told,
-        f"Expected error, from the backtest and the context: {leading(target)} {brief(expected(chosen))}; "
-        f"{plain['operator']}, the best {'other ' if chosen['plain'] else ''}plain baseline, {brief(expected(plain))}.",
-    ]
 
 
 def parameters_of(found: Record) -> dict[str, tuple[float, float | None, float | None]]:

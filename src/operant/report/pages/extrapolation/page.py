@@ -8,17 +8,25 @@ from operant.report.asked import counted
 from operant.report.charts import rows_of
 from operant.report.formats import MISSING, brief, interval, number, share
 from operant.report.page import Page, aside, figure_section, plain_table, section, warning
-from operant.report.pages.extrapolation.charts import choice_figure, parameter_figure, target_figure
+from operant.report.pages.extrapolation.charts import choice_figure, factor_figure, parameter_figure
+from operant.report.pages.extrapolation.curves import target_figure
 from operant.report.pages.extrapolation.load import (
     SavedExtrapolation,
     anchor_of,
-    explanation,
-    headline,
     mixture,
     name_of,
     parameters_text,
 )
-from operant.report.pages.extrapolation.tables import MOST_ROWS, choice_notes, choice_rows, prediction_rows, target_rows
+from operant.report.pages.extrapolation.tables import (
+    MOST_ROWS,
+    choice_notes,
+    choice_rows,
+    factor_rows,
+    forecast_rows,
+    prediction_rows,
+    target_rows,
+)
+from operant.report.pages.extrapolation.words import about_columns, caution, explanation, headline, value
 from operant.report.records import Record
 from operant.report.theme import Figure
 
@@ -29,13 +37,14 @@ _MOST_TARGETS = 12
 def build(run: SavedExtrapolation) -> Page:
     """The page of an extrapolation."""
     targets = [(t, target_figure(t, run.bank, f"target-{i}")) for i, t in enumerate(run.targets[:_MOST_TARGETS])]
-    choice, parameters = choice_figure(run.targets), parameter_figure(run.targets)
-    told = [headline(t) for t in run.targets[:3]]
+    choice, factors = choice_figure(run.targets), factor_figure(run.factors, run.bank)
+    parameters = parameter_figure(run.targets, warps=not run.factors)
+    told = [headline(t, run.units) for t in run.targets[:3]]
     told += [f"{len(run.targets) - 3} more targets below."] if len(run.targets) > 3 else []
     notes = list(run.notes)
     if len(run.targets) > _MOST_TARGETS:
         notes.append(f"Charts show the first {_MOST_TARGETS} of {len(run.targets)} targets.")
-    figures = [f for _, f in targets] + [f for f in (choice, parameters) if f is not None]
+    figures = [f for _, f in targets] + [f for f in (choice, factors, parameters) if f is not None]
     return Page(
         kind="extrapolation",
         title=run.source.name,
@@ -44,9 +53,11 @@ def build(run: SavedExtrapolation) -> Page:
         findings=told,
         asides=[*map(_warning, filter(_is_alien, run.targets)), aside(notes)],
         sections=[
-            section("Targets", _targets_lead(run), plain_table(target_rows(run))),
-            *(_target_section(t, f) for t, f in targets),
+            section("Forecasts", _forecasts_lead(run), plain_table(forecast_rows(run))),
+            *(_target_section(run, t, f) for t, f in targets),
+            section("What explains the targets", _targets_lead(), _explanations(run)),
             _choice_section(run, choice),
+            *_factor_sections(run, factors),
             *([figure_section(parameters, _parameter_caption(), _parameter_table(parameters))] if parameters else []),
         ],
         figures=figures,
@@ -77,15 +88,22 @@ def _warning(target: Record) -> str:
     return warning(what, f"{verdict['text']} Do not rely on its prediction.")
 
 
-def _target_section(target: Record, figure: Figure) -> str:
-    """Chart, explanation and decompositions of a target, and some of its predictions."""
-    reasons = "".join(f"<li>{escape(text)}</li>" for text in explanation(target))
-    rows = prediction_rows(target, MOST_ROWS)
-    parts = [f"<ul>{reasons}</ul>"]
-    if len(target["decompositions"]) > 1:
-        parts.append(_decompositions(target))
-    parts.append(plain_table(rows))
-    return figure_section(figure, _target_caption(target), "".join(parts))
+def _target_section(run: SavedExtrapolation, target: Record, figure: Figure) -> str:
+    """The chart of a target, and some of its forecasts with their intervals."""
+    return figure_section(figure, _target_caption(target), plain_table(prediction_rows(target, MOST_ROWS, run.units)))
+
+
+def _explanations(run: SavedExtrapolation) -> str:
+    """What explains each target: a table of all, then reasons and decompositions of those with a chart."""
+    parts = [plain_table(target_rows(run))]
+    for t in run.targets[:_MOST_TARGETS]:
+        doubt = caution(t)
+        reasons = "".join(f"<li>{escape(text)}</li>" for text in explanation(t) if text != doubt)
+        parts.append(f"<h3>{escape(name_of(t))}</h3>")
+        parts.append(warning("No formula to rely on.", doubt) if doubt else "")
+        parts.append(f"<ul>{reasons}</ul>")
+        parts.append(_decompositions(t) if len(t["decompositions"]) > 1 else "")
+    return "".join(parts)
 
 
 def _decompositions(target: Record) -> str:
@@ -103,6 +121,16 @@ def _parameter_table(figure: Figure) -> str:
     return plain_table(rows)
 
 
+def _factor_sections(run: SavedExtrapolation, figure: Figure | None) -> list[str]:
+    """Warps along the input from one reference: a chart where a parameter is known, and the table."""
+    if not run.factors:
+        return []
+    rows, lead = plain_table(factor_rows(run)), _factor_caption(run)
+    if figure is None:
+        return [section(f"Shift factors from {run.factors['reference']}", lead, rows)]
+    return [figure_section(figure, lead, rows)]
+
+
 def _choice_section(run: SavedExtrapolation, figure: Figure | None) -> str:
     if not any(t["choice"] for t in run.targets):
         return ""
@@ -112,19 +140,39 @@ def _choice_section(run: SavedExtrapolation, figure: Figure | None) -> str:
     return figure_section(figure, _choice_caption(run), after)
 
 
-def _targets_lead(run: SavedExtrapolation) -> str:
-    names = f"{', '.join(run.bank['y_names'])} of {', '.join(run.bank['x_names'])}"
-    by = f", by {', '.join(run.bank['param_names'])}" if run.bank["param_names"] else ""
+def _forecasts_lead(run: SavedExtrapolation) -> str:
     return (
-        f"{names}{by}. f is the anchor, the known task that is transformed. Residual: root mean square error on the "
-        "context. p-value: probability that a task of the bank's kind has an error this large. Covered: share of the "
-        "query where no known task was continued beyond its range."
+        f"{about_columns(run.bank, run.units)} Each forecast stands at the query point that is furthest from the "
+        "context, where it is hardest; predictions.csv holds all. Continued: no known task was measured where the "
+        "forecast needs it."
+    )
+
+
+def _targets_lead() -> str:
+    return (
+        "f is the anchor, the known task that is transformed. Weight: share of the posterior. Residual: root mean "
+        "square error on the context. p-value: probability that a task of the bank's kind has an error this large. "
+        "Covered: share of the query where no known task was continued beyond its range."
+    )
+
+
+def _factor_caption(run: SavedExtrapolation) -> str:
+    x = run.bank["x_names"][0]
+    seen = f"log10 {x}" if x in (run.bank.get("log_x") or ()) else x
+    sign = " With a logarithm of time, log a_T of time-temperature superposition is the shift with the other sign."
+    return (
+        f"Every task as {run.factors['reference']} with its {seen} scaled and shifted: f({seen}) = f_ref(scale "
+        f"{seen} + shift). Known tasks are fitted to their neighbors and chained, so targets with different "
+        "anchors can be compared. The 90 % intervals add up along the chain. Factors that change smoothly with a "
+        f"parameter support the relation.{sign} shift_factors.csv holds all of them."
     )
 
 
 def _target_caption(target: Record) -> str:
     points = len(target["context"]["x"])
-    told = f"{points} context point{'' if points == 1 else 's'}, {100 * target['level']:g} % band. "
+    known = ", ".join(f"{n} = {value(v)}" for n, v in target["params"].items())
+    told = f"{known}. " if known else ""
+    told += f"{points} context point{'' if points == 1 else 's'}, {100 * target['level']:g} % band. "
     told += f"Operator: {mixture(target)}. "
     if target["baseline"]:
         told += f"Dashed: {target['baseline']['name']}, the plain baseline that should do best. "
@@ -146,8 +194,7 @@ def _choice_caption(run: SavedExtrapolation) -> str:
 def _parameter_caption() -> str:
     return (
         "Parameters of the most probable transformation of each target against its known parameter, by anchor, with "
-        "90 % intervals. Parameters that change smoothly support the relation; for time-temperature superposition they "
-        "are the shift factors."
+        "90 % intervals. Targets with one anchor can be compared: parameters that change smoothly support the relation."
     )
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from operant.report.formats import MISSING, aligned, brief, interval, number, share
+from operant.report.pages.extrapolation.axes import with_unit
 from operant.report.pages.extrapolation.load import (
     SavedExtrapolation,
     anchor_of,
     best,
     expected,
-    explanation,
-    headline,
     leading,
     median,
     mixed,
@@ -20,6 +19,7 @@ from operant.report.pages.extrapolation.load import (
     of,
     ranked,
 )
+from operant.report.pages.extrapolation.words import ends, explanation, furthest, headline, value
 from operant.report.records import Record
 
 MOST_ROWS = 8
@@ -29,33 +29,53 @@ _CHOICE_LEGEND = "* the largest weight; expected: error on the target, estimated
 _MOST_COLUMNS = 3
 
 
-def target_rows(run: SavedExtrapolation) -> list[list[str]]:
-    """Head and rows of the table of targets."""
-    rows = [["target", "operator", "anchor", "transformation", "residual", "p-value", "applies", "covered"]]
+def forecast_rows(run: SavedExtrapolation) -> list[list[str]]:
+    """Head and rows of the forecasts, each at the query point that is furthest from the context."""
+    units, first = run.units, run.targets[0]
+    params = [n for n in first["params"] if n != run.bank.get("task_name")]
+    head = ["target", *(with_unit(n, units) for n in (*params, *first["x_names"]))]
+    for name in first["y_names"]:
+        head += [with_unit(name, units), f"{run.level} interval"]
+    rows = [[*head, "known there", "applies"]]
     for t in run.targets:
-        found, verdict, others = best(t), t["applicability"], len(mixed(t)) - 1
-        what = [MISSING] * 3
-        if found is not None:
-            what = [anchor_of(found), found["transformation"], brief(found["residual"])]
-        applies = "yes" if verdict["applicable"] else "no"
-        applies += f": {verdict['reason']}" if verdict["reason"] else ""
-        operator = leading(t) + (f" + {others} more" if others > 0 else "")
-        rows.append([name_of(t), operator, *what, number(verdict["p_value"], 2), applies, share(t["share_covered"])])
+        i, asked = furthest(t), t["prediction"]
+        cells = [name_of(t), *(value(t["params"][n]) for n in params), *map(value, asked["x"][i])]
+        for c in range(len(t["y_names"])):
+            cells += [value(asked["mean"][i][c]), ends(asked["low"][i][c], asked["high"][i][c]) or MISSING]
+        rows.append([*cells, "yes" if asked["covered"][i] else "continued", _applies(t)])
     return rows
 
 
-def prediction_rows(target: Record, most: int | None = None) -> list[list[str]]:
+def _applies(target: Record) -> str:
+    verdict = target["applicability"]
+    return ("yes" if verdict["applicable"] else "no") + (f": {verdict['reason']}" if verdict["reason"] else "")
+
+
+def target_rows(run: SavedExtrapolation) -> list[list[str]]:
+    """Head and rows of what explains each target."""
+    rows = [["target", "operator", "anchor", "most probable formula", "weight", "residual", "p-value", "covered"]]
+    for t in run.targets:
+        found, others = best(t), len(mixed(t)) - 1
+        what = [MISSING] * 4
+        if found is not None:
+            what = [anchor_of(found), found["transformation"], share(found["weight"]), brief(found["residual"])]
+        operator = leading(t) + (f" + {others} more" if others > 0 else "")
+        rows.append([name_of(t), operator, *what, number(t["applicability"]["p_value"], 2), share(t["share_covered"])])
+    return rows
+
+
+def prediction_rows(target: Record, most: int | None = None, units: Mapping[str, str] | None = None) -> list[list[str]]:
     """Head and rows of the predictions of a target, ``most`` of them evenly spread; a star where not covered."""
-    asked, truth = target["prediction"], _known_at(target)
-    head = [*target["x_names"]]
+    asked, truth, units = target["prediction"], _known_at(target), units or {}
+    head = [with_unit(n, units) for n in target["x_names"]]
     for y in target["y_names"]:
-        head += [y, f"{100 * target['level']:g} % interval", *([f"true {y}"] if truth else [])]
+        head += [with_unit(y, units), f"{100 * target['level']:g} % interval", *([f"true {y}"] if truth else [])]
     rows = [head]
     for i in _spread(len(asked["x"]), most):
-        cells = [number(v) for v in asked["x"][i]]
+        cells = [value(v) for v in asked["x"][i]]
         for c in range(len(target["y_names"])):
-            cells += [number(asked["mean"][i][c], 5), interval(asked["low"][i][c], asked["high"][i][c]) or MISSING]
-            cells += [number(None if (known := truth[i]) is None else known[c], 5)] if truth else []
+            cells += [value(asked["mean"][i][c]), ends(asked["low"][i][c], asked["high"][i][c]) or MISSING]
+            cells += [value(None if (known := truth[i]) is None else known[c])] if truth else []
         cells[0] += "" if asked["covered"][i] else " *"
         rows.append(cells)
     return rows
@@ -110,23 +130,54 @@ def choice_notes(targets: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(told))
 
 
+def factor_rows(run: SavedExtrapolation) -> list[list[str]]:
+    """Head and rows of the warps from the reference, targets first."""
+    units, factors = run.units, run.factors
+    params = [n for n in run.bank["param_names"] if n != run.bank.get("task_name")]
+    head = ["task", *(with_unit(n, units) for n in params), "fitted to"]
+    rows = [[*head, *(h for n in factors["factors"] for h in (factor_title(n, run.bank), "90 % interval"))]]
+    for r in sorted(factors["rows"], key=lambda r: r["known"]):
+        cells = [r["task"], *(value(r["params"].get(n)) for n in params), r["anchor"]]
+        for n in factors["factors"]:
+            cells += [value(r[n]), ends(r[f"{n}_low"], r[f"{n}_high"], 3)]
+        rows.append(cells)
+    return rows
+
+
+def factor_title(name: str, bank: Record) -> str:
+    """What a factor is and its unit: a shift along a logarithm is in decades."""
+    x, units = bank["x_names"][0], bank.get("units") or {}
+    log = x in (bank.get("log_x") or ())
+    if name == "xscale":
+        return f"scale of {'log10 ' if log else ''}{x}"
+    return f"shift along log10 {x} (decades)" if log else f"shift along {with_unit(x, units)}"
+
+
 def extrapolation_table(run: SavedExtrapolation) -> str:
-    """Every target with its explanation, predictions and the table of operators, as plain text for the terminal."""
+    """Every target: forecasts first, then explanations and the table of operators, as plain text for the terminal."""
     lines = [*run.notes, ""] if run.notes else []
     for target in run.targets:
-        lines += [headline(target), *(f"  - {text}" for text in explanation(target)), ""]
-    lines += [*aligned(target_rows(run)), ""]
+        lines += [headline(target, run.units)]
+    lines += ["", *aligned(forecast_rows(run)), ""]
     for target in run.targets[:MOST_ROWS]:
         covered = target["prediction"]["covered"]
-        lines += [f"{name_of(target)}: prediction", *aligned(prediction_rows(target, MOST_ROWS))]
+        lines += [f"{name_of(target)}: forecast", *aligned(prediction_rows(target, MOST_ROWS, run.units))]
         lines += ["* beyond the range of what is known"] * (
             not all(covered[i] for i in _spread(len(covered), MOST_ROWS))
         )
         lines.append("")
+    for target in run.targets:
+        lines += [f"{name_of(target)}: what explains it", *(f"  - {text}" for text in explanation(target)), ""]
+    lines += [*aligned(target_rows(run)), ""]
     if any(t["choice"] for t in run.targets):
         lines += [*aligned(choice_rows(run.targets)), _CHOICE_LEGEND, *choice_notes(run.targets), ""]
     shown = sum(min(len(t["prediction"]["x"]), MOST_ROWS) for t in run.targets[:MOST_ROWS])
     total = sum(len(t["prediction"]["x"]) for t in run.targets)
     if shown < total:
         lines.append(f"{shown} of {total} predictions; all of them are in {run.source.folder / 'predictions.csv'}")
+    if run.factors:
+        lines.append(
+            f"warps along {run.bank['x_names'][0]} from {run.factors['reference']}, of targets and known tasks: "
+            f"{run.source.folder / 'shift_factors.csv'}"
+        )
     return "\n".join(lines).rstrip("\n")
