@@ -334,14 +334,15 @@ def test_the_zoomed_panel_shows_context_query_and_band_alone() -> None:
     record = target()
     for key in ("x", "mean", "low", "high", "covered"):
         record["prediction"][key] = record["prediction"][key][:3]
-    record["truth"] = None
+    record |= {"truth": None, "baseline": None}
     x, (y,) = axes_of(record, bank(10))
     whole, (across, along) = windows(record, bank(10), 0, x, y)
     assert whole[1][1] > 9 and along[1] < 3.3  # the known tasks reach 9, the target's band 3.25
     assert across == pytest.approx((-0.02, 0.52)) and along[0] == pytest.approx(2.5 - 0.04 * 0.75)
     drawn = target_figure(record, bank(10), "t").panels[1].spec["layer"]
     assert {r["x"] for r in drawn[0]["data"]["values"]} == {0.0, 0.25, 0.5, 0.75}  # and the next beyond the edge
-    assert len(windows(target(), bank(4), 0, x, y)) == 1  # nearly the same as the whole
+    close = bank(4) | {"curves": bank(4)["curves"][2:]}
+    assert len(windows(target(), close, 0, x, y)) == 1  # nearly the same as the whole
 
 
 def test_known_tasks_are_colored_by_parameter_name_or_place() -> None:
