@@ -132,8 +132,8 @@ def factor_figure(factors: Record, bank: Record) -> Figure | None:
     panels = []
     for name in factors["factors"]:
         shown = [_factor_row(r, name, along) for r in rows]
-        title, kind = factor_title(name, bank), dict[str, Any](type="log") if name == "xscale" else {}
-        scale, axis = alt.Scale(zero=False, **kind), alt.Axis(tickCount=6, format="~g")
+        title, axis = factor_title(name, bank), alt.Axis(tickCount=6, format="~g")
+        scale = alt.Scale(type="log") if name == "xscale" else alt.Scale(zero=False)
         y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
         base = chart(shown).encode(x=x, color=color(keys))
         bar = base.mark_rule(strokeWidth=2, opacity=0.6).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q")
