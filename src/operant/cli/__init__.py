@@ -15,6 +15,7 @@ from typing import Any
 
 from operant.cli.front import front
 from operant.cli.settings import ReportConfig
+from operant.core.extras import require
 
 
 def train(config: Any) -> None:
@@ -63,6 +64,7 @@ def extrapolate(config: Any) -> None:
 
     chosen = of_kind(config)
     if isinstance(chosen, TextConfig):
+        require("a bank of text tasks", "hf", "report")
         from operant.language.command.run import extrapolate as run_text
 
         folder = run_text(chosen)
@@ -105,13 +107,9 @@ def main(args: list[str] | None = None) -> int:
     from operant.core.stop import Terminated, interrupt_of, terminable
     from operant.core.trouble import told
 
-    try:
-        from operant.cli import parser as parsing
-    except ImportError as error:
-        sys.exit(f"operant: the command line needs the extras: pip install 'operant[hf,report]' ({error})")
     verb, config = f" {given[0]}", None
     try:
-        config_class, settings = parsing.parsed(given)
+        config_class, settings = _parsed(given)
         with terminable():
             config = config_class(**settings)
             FUNCTIONS[given[0]](config)
@@ -132,6 +130,24 @@ def main(args: list[str] | None = None) -> int:
         print(f"operant{verb}: stopped.{again}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
     return 0
+
+
+def _parsed(given: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The configuration class of a verb, and its settings; what the verb lacks is said before anything runs."""
+    extras = ("report",) if given[0] in ("plan", "audit", "extrapolate", "report") else ("hf", "report")
+    try:
+        from operant.cli.parser import parsed
+    except ImportError:  # of jsonargparse: --help needs nothing else
+        require("the command", *extras)
+        raise
+    found = parsed(given)
+    if given[0] not in (
+        "plan",
+        "audit",
+        "report",
+    ):  # these print their table in seconds, and only the page needs Altair
+        require("the command", *extras)
+    return found
 
 
 FUNCTIONS: dict[str, Callable[[Any], None]] = {
