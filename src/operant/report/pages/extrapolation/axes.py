@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from operant.report.charts import log_ticks
+from operant.report.pages.extrapolation.words import with_unit
 from operant.report.records import Record
 from operant.report.theme import alt
 
@@ -19,12 +20,6 @@ _SLACK = 0.3
 _WIDE_BAND = 2.0
 """The same for the axis of a zoomed panel, which shows the band."""
 _EDGE = 0.04
-
-
-def with_unit(name: str, units: Mapping[str, str]) -> str:
-    """``E (MPa)``; the name alone where no unit is known."""
-    unit = units.get(name)
-    return f"{name} ({unit})" if unit else name
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from operant.report.charts import Datum, chart, color, extent, log_ticks
-from operant.report.pages.extrapolation.axes import with_unit
 from operant.report.pages.extrapolation.load import (
     anchor_of,
     best,
@@ -18,6 +17,7 @@ from operant.report.pages.extrapolation.load import (
     ranked,
 )
 from operant.report.pages.extrapolation.tables import factor_title
+from operant.report.pages.extrapolation.words import with_unit
 from operant.report.records import Record
 from operant.report.theme import DARK, GRAY, LIGHT, Figure, SeriesStyle, alt, cycle, panel
 

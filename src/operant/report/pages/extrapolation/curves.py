@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from operant.report.charts import Datum, chart, color
-from operant.report.pages.extrapolation.axes import Axis, axes_of, windows, with_unit
+from operant.report.pages.extrapolation.axes import Axis, axes_of, windows
 from operant.report.pages.extrapolation.load import name_of
+from operant.report.pages.extrapolation.words import with_unit
 from operant.report.records import Record
 from operant.report.theme import DARK, GRAY, LIGHT, PALE, Figure, Ramp, SeriesStyle, alt, image_spec, panel
 

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from operant.report.formats import MISSING, aligned, brief, interval, number, share
-from operant.report.pages.extrapolation.axes import with_unit
 from operant.report.pages.extrapolation.load import (
     SavedExtrapolation,
     anchor_of,
@@ -19,7 +18,7 @@ from operant.report.pages.extrapolation.load import (
     of,
     ranked,
 )
-from operant.report.pages.extrapolation.words import ends, explanation, furthest, headline, value
+from operant.report.pages.extrapolation.words import ends, explanation, furthest, headline, value, with_unit
 from operant.report.records import Record
 
 MOST_ROWS = 8

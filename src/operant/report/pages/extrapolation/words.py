@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from operant.report.formats import MISSING, brief, number, share
-from operant.report.pages.extrapolation.axes import with_unit
 from operant.report.pages.extrapolation.load import (
     anchor_of,
     best,
@@ -24,6 +23,12 @@ from operant.report.records import Record
 # Below one half, most of the weight lies on other decompositions: one formula would mislead.
 LIKELY = 0.5
 """Posterior weight from which one formula stands for a forecast."""
+
+
+def with_unit(name: str, units: Mapping[str, str]) -> str:
+    """``E (MPa)``; the name alone where no unit is known."""
+    unit = units.get(name)
+    return f"{name} ({unit})" if unit else name
 
 
 def value(x: float | None, digits: int = 4) -> str:
