@@ -84,6 +84,9 @@ class TrainConfig:
             M completions per held-out prompt, for pass@k, maj@k, best@k (with scores) and the curve of each strategy.
         logging_steps: steps between records of loss, reward and weights.
         save_steps: steps between checkpoints. 0 saves none: a branch that was killed then starts again.
+        keep: the weights that stay of a branch: of its last step (last); of the evaluated step where its strategy is
+            worth most on the held-out prompts (best), which may be the start; or the last and every checkpoint (all).
+            With best, values are reported at the step that the other half of the prompts chose.
         seeds: random seeds, with one warm start and one set of branches each.
         max_tokens: longest example in tokens; a longer one is an error.
         report_to: trackers to log to as well: trackio, tensorboard, wandb, or a list of them.
@@ -142,6 +145,7 @@ class TrainConfig:
     eval_rollouts: int = 0
     logging_steps: int = 10
     save_steps: int = 100
+    keep: Literal["last", "best", "all"] = "last"
     seeds: list[int] = field(default_factory=lambda: [0])
     max_tokens: int = 1024
     report_to: str | list[str] = "none"
@@ -290,7 +294,7 @@ _RENAMED = {"centre": "center"}
 
 def current_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in the record of a run under today's names, so that a run of an older version can be resumed."""
-    new = {_RENAMED.get(name, name): value for name, value in config.items()}
+    new = {"keep": "last"} | {_RENAMED.get(name, name): value for name, value in config.items()}
     if isinstance(new.get("data"), dict):
         new["data"] = asdict(DataConfig()) | new["data"]  # settings that were added since have had their defaults
     return new | {"form": "extrapolated"} if new.get("form") == "beyond" else new

@@ -19,11 +19,12 @@ from operant.core.record import read_records, write_records
 from operant.core.rng import torch_generator
 from operant.hf.config import TrainConfig
 from operant.hf.rollouts.prompts import DataConfig
-from operant.hf.train import run, tuned
+from operant.hf.train import run
+from operant.hf.train.choice import tuned
+from operant.hf.train.choice.tuned import choose_rate
 from operant.hf.train.job import DivergedError, Job
 from operant.hf.train.run import make_jobs, run_job
 from operant.hf.train.settings import checked
-from operant.hf.train.tuned import choose_rate
 from operant.report import summary_table, write_report
 from operant.report.pages.train.load import load_run
 from operant.report.pages.train.rates import at_rates

@@ -12,8 +12,9 @@ from operant.core.record import read_records
 from operant.hf.rollouts.logprobs import answer_log_probs, log_probs_under
 from operant.hf.rollouts.policy import encode, load_policy
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
+from operant.hf.train.choice.halves import cross_fitted
+from operant.hf.train.choice.tuned import REFERENCE, Setting, record_temperatures, write_tuned
 from operant.hf.train.job import Job
-from operant.hf.train.tuned import REFERENCE, Setting, cross_fitted, record_temperatures, write_tuned
 from operant.strategies import PassAt, Sampler
 
 RATE = 1e-3

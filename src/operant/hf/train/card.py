@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from operant.core.record import read_records
 from operant.hf.config import TrainConfig
 from operant.hf.rollouts.prompts import EMBEDDED
+from operant.hf.train.choice.steps import kept_value
 
 if TYPE_CHECKING:
     from operant.hf.train.job import Job
@@ -34,7 +35,9 @@ CITATIONS = """```bibtex
 
 def write_card(folder: Path, job: Job, config: TrainConfig) -> None:
     """Write README.md beside the weights, from the record of the job."""
-    curves = [r["curve"] for r in read_records(job.record) if r["kind"] == "evaluation"]
+    kept = kept_value(job)
+    until = job.steps if kept is None else kept.step
+    curves = [r["curve"] for r in read_records(job.record) if r["kind"] == "evaluation" and r["step"] <= until]
     (folder / CARD).write_text(model_card(job, config, curves), encoding="utf-8")
 
 
@@ -59,6 +62,7 @@ def model_card(job: Job, config: TrainConfig, curves: list[Mapping[str, Mapping[
         "verifier": config.verifier if job.method != "sft" and config.verifier else None,
         "reward model": _shown(config.reward_model) if job.method != "sft" and config.reward_model else None,
         "steps": f"{job.steps}" + (f", after {config.warm_steps} of cross-entropy" if job.start else ""),
+        "step kept": _step(job),
         "learning rate": _rate(job),
         "seed": job.seed,
         "software": f"operant {version('operant')}, TRL {version('trl')}, transformers {version('transformers')}",
@@ -91,6 +95,12 @@ def _method(job: Job, config: TrainConfig) -> str:
     return f"{names[job.method]} with the credit of the strategy{level}{lora}".replace(
         "supervised with the credit", "supervised with the loss"
     )
+
+
+def _step(job: Job) -> str | None:
+    """With --keep best: the step whose weights these are, and how it was chosen."""
+    kept = kept_value(job)
+    return None if kept is None else f"{kept.step}, the best for `{kept.metric}` on the held-out prompts"
 
 
 def _rate(job: Job) -> str:

@@ -23,9 +23,13 @@ NEEDED = {
 """Part of a checkpoint -> patterns of its files. DeepSpeed keeps all but the first in a folder global_step*."""
 
 
+KEPT = "kept"
+"""The folder of a job with the weights of its best steps, for --keep best."""
+
+
 def newest(folder: Path) -> Path | None:
     """The checkpoint with the most steps; None if there is none."""
-    return max(_checkpoints(folder), key=step_of, default=None)
+    return max(present(folder), key=step_of, default=None)
 
 
 def step_of(checkpoint: Path | None) -> int:
@@ -83,14 +87,16 @@ def damage(checkpoint: Path) -> str:
     return ""
 
 
-def clear(folder: Path) -> None:
-    """Remove the checkpoints of a finished job, and the model card that TRL writes for them."""
-    for checkpoint in _checkpoints(folder):
+def clear(folder: Path, *, every: bool = False) -> None:
+    """Remove the checkpoints of a finished job, and the model card that TRL writes for them; ``every`` stays."""
+    for checkpoint in [] if every else present(folder):
         shutil.rmtree(checkpoint)
+    shutil.rmtree(folder / KEPT, ignore_errors=True)
     (folder / "README.md").unlink(missing_ok=True)
 
 
-def _checkpoints(folder: Path) -> list[Path]:
+def present(folder: Path) -> list[Path]:
+    """The checkpoints of a job, in no order."""
     return [p for p in folder.glob("checkpoint-*") if p.name.split("-")[1].isdecimal()]
 
 

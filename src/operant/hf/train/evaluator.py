@@ -25,7 +25,7 @@ from operant.hf.rollouts.logprobs import log_probs_under
 from operant.hf.rollouts.policy import Encoded, Policy
 from operant.hf.rollouts.rows import outcomes_of, warnings_of
 from operant.hf.rollouts.sampling import RolloutSettings
-from operant.hf.train.tuned import exact_metrics
+from operant.hf.train.choice.tuned import exact_metrics
 from operant.hf.workers import rank, world_size
 from operant.strategies import AllOf, Outcomes, Sampler, parse
 from operant.verify import Check, Prompt, make_verifier

@@ -121,7 +121,8 @@ def build(config_class: Any, job: Job, config: TrainConfig, batch_size: int | No
         "logging_steps": config.logging_steps,
         "save_strategy": "steps" if config.save_steps else "no",
         "save_steps": config.save_steps or 500,
-        "save_total_limit": 2,  # if the newest is damaged, training resumes from the one before
+        # If the newest is damaged, training resumes from the one before.
+        "save_total_limit": None if config.keep == "all" else 2,
         "seed": job.seed,
         "data_seed": job.seed,  # the same order on every process of a launcher
         "disable_tqdm": True,

@@ -19,10 +19,11 @@ from operant.core.record import claim_folder, read_records, write_text
 from operant.core.trouble import told
 from operant.hf.config import TrainConfig, config_dict, current_names
 from operant.hf.train.checkpoints import clear
+from operant.hf.train.choice.steps import kept_value
+from operant.hf.train.choice.tuned import choose_rate
 from operant.hf.train.job import Job, baseline_of, rates_of
 from operant.hf.train.run_job import check_jobs, run_job
 from operant.hf.train.settings import checked
-from operant.hf.train.tuned import choose_rate
 from operant.hf.workers import barrier, is_main, launched, worker_pool
 from operant.objectives.evidence import advice
 from operant.objectives.groups import EXACT, EXTRAPOLATED
@@ -90,7 +91,7 @@ def _train(config: TrainConfig) -> None:
     waiting = [job for job in jobs if not job.done]
     for job in jobs:
         if job.done and is_main():
-            clear(job.folder)  # the process may have been killed just before it did
+            clear(job.folder, every=config.keep == "all")  # the process may have been killed just before it did
             _choose_after(job, jobs, config, console)
     barrier()
     if not waiting:
@@ -284,6 +285,10 @@ def _finish(job: Job, bar: TaskID, bars: Progress, future: Future[None]) -> None
     task = bars.tasks[bars.task_ids.index(bar)]
     result = "diverged: this rate is not chosen" if job.diverged else task.fields["metric"]
     bars.console.print(f"done: {task.description}  {result}", soft_wrap=True)
+    if (kept := kept_value(job)) is not None:
+        last = "" if kept.step == job.steps else f", {100 * kept.last:z.1f} at the last step"
+        text = f"kept: {job.label} · step {kept.step} of {job.steps} ({kept.metric} {100 * kept.value:z.1f}{last})"
+        bars.console.print(text, soft_wrap=True, highlight=False, markup=False)
     bars.remove_task(bar)
 
 

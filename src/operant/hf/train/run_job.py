@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ from operant.hf.workers import barrier, is_main, local_rank
 from operant.strategies import parse
 
 if TYPE_CHECKING:  # TRL takes seconds to import: only the processes that train pay for it
+    from operant.hf.folder import Column
     from operant.hf.rollouts.policy import Policy
+    from operant.hf.train.choice.steps import Keeper
 
 WAIT = 60.0
 """Seconds that a resumed job waits for the worker of a killed run to end."""
@@ -64,14 +67,14 @@ def run_job(job: Job, config: TrainConfig) -> None:
                 raise
             if is_main():
                 append_record(job.record, "warning", text=str(error))
-                checkpoints.clear(job.folder)
+                checkpoints.clear(job.folder, every=config.keep == "all")
                 write_text(job.folder / DIVERGED, json.dumps({"text": str(error)}) + "\n")
             barrier()
 
 
 def _run(job: Job, config: TrainConfig) -> None:
     from operant.hf.rollouts.policy import encode
-    from operant.hf.train import tuned
+    from operant.hf.train.choice import steps, tuned
     from operant.hf.train.evaluator import Evaluator
 
     began = time.time()
@@ -87,9 +90,11 @@ def _run(job: Job, config: TrainConfig) -> None:
     if is_main():
         _describe(job, baseline=job.baseline and not job.rates, role=tuned.RATE if job.rates else job.role)
         checkpoints.go_back(job.folder, job.record, last=job.steps)
-        checkpoints.trim(job.folder, job.folder / tuned.FILE, last=job.steps)
+        for file in (tuned.FILE, steps.FILE):
+            checkpoints.trim(job.folder, job.folder / file, last=job.steps)
+        steps.go_back(job)
     barrier()
-    checkpoint = checkpoints.newest(job.folder)
+    checkpoint, keeper = checkpoints.newest(job.folder), None
 
     def evaluate(step: int) -> Any:
         result = evaluator()
@@ -99,6 +104,8 @@ def _run(job: Job, config: TrainConfig) -> None:
             tuned.record_temperatures(job.folder, step, dict(result.by_temperature))
             for text in result.warnings:
                 append_record(job.record, "warning", step=step, text=text)
+        if keeper is not None:
+            keeper.see(step, result.columns, result.extra.get("log_p"))
         return result
 
     if args is None:
@@ -107,9 +114,14 @@ def _run(job: Job, config: TrainConfig) -> None:
         with _tensorboard(job.folder / "tensorboard"):
             trainer = method.trainer(job, config, args, policy, train, rows)
         evaluator.follow(trainer)
+        if config.keep == "best" and job.role == "branch":
+            keeper = steps.Keeper(job, config, trainer.save_model)
         _fit(job, config, trainer, checkpoint, evaluate)
         result = evaluate(job.steps)
-        trainer.save_model(str(job.folder / "model"))
+        if keeper is None:
+            trainer.save_model(str(job.folder / "model"))
+        else:
+            result = replace(result, columns=_keep(job, keeper, result.columns))
         trainer.accelerator.free_memory()
     if is_main():
         if args is not None:
@@ -118,8 +130,22 @@ def _run(job: Job, config: TrainConfig) -> None:
             _describe(job, baseline=False, role=tuned.REFERENCE)
         append_record(job.record, "done", step=job.steps, seconds=time.time() - began)
         write_prompts(job.folder, [p.id for p in test], result.columns, **result.extra)
-        checkpoints.clear(job.folder)
+        checkpoints.clear(job.folder, every=config.keep == "all")
     barrier()
+
+
+def _keep(job: Job, keeper: Keeper, columns: Mapping[str, Column]) -> Mapping[str, Column]:
+    """Keep the best step, and record which one it is; the columns that are reported."""
+    from operant.hf.train.choice import steps
+
+    kept = keeper.finish()
+    if not is_main():
+        return columns
+    found, choices = steps.reported(job, columns)
+    for choice in choices:
+        append_record(job.record, step=job.steps, **choice)
+    append_record(job.record, steps.RECORD, **kept._asdict())
+    return found
 
 
 def _describe(job: Job, *, baseline: bool, role: str) -> None:

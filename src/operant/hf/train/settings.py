@@ -18,8 +18,8 @@ from operant.core.checks import BudgetError, ConfigError, DataError, check_int
 from operant.estimators import Transform
 from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, DemoConfig, TrainConfig
 from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
+from operant.hf.train.choice.halves import has_success
 from operant.hf.train.job import baseline_of
-from operant.hf.train.tuned import has_success
 from operant.hf.workers import cores, launched, world_size
 from operant.objectives import sft_loss
 from operant.objectives.groups import check_group, substitute
@@ -72,8 +72,10 @@ def checked(config: TrainConfig) -> TrainConfig:
         _need_answers(train, "training", "cross-entropy needs answers: set method to grpo and warm_steps to 0")
     if not config.eval_rollouts:
         _need_answers(test, "held-out", "the exact curve needs answers: set eval_rollouts")
-    if isinstance(config.learning_rate, list) and len(test) < 2:
-        raise DataError("held-out prompts choose the learning rate, which takes two at least: raise data.holdout.")
+    _check_keep(config)
+    chooses = "the learning rate" if isinstance(config.learning_rate, list) else "the step" * (config.keep == "best")
+    if chooses and len(test) < 2:
+        raise DataError(f"held-out prompts choose {chooses}, which takes two at least: raise data.holdout.")
     return config
 
 
@@ -96,13 +98,28 @@ def _checked_rates(config: TrainConfig) -> float | list[float] | dict[str, float
             raise ConfigError(f"learning_rate must name the branches {branches}, got {list(given)}.")
     if isinstance(given, list) and len({f"{rate:g}" for rate in given}) < len(given):
         raise ConfigError(f"learning_rate must be a list of distinct rates, got {given}.")
+    if len(rates) > 1 and isinstance(given, list):
+        _check_value(config, "the learning rate")
+    return rates[0] if isinstance(given, list) and len(given) == 1 else given
+
+
+def _check_keep(config: TrainConfig) -> None:
+    if config.keep == "best" and not config.eval_steps:
+        raise ConfigError("keep best chooses among the evaluated steps: set eval_steps.")
+    if config.keep == "best":
+        _check_value(config, "the step")
+    if config.keep == "all" and not config.save_steps:
+        raise ConfigError("keep all keeps the checkpoints: set save_steps.")
+
+
+def _check_value(config: TrainConfig, what: str) -> None:
+    """Raise where held-out prompts shall choose by a value that the evaluation does not have."""
     unknown = [text for text in config.strategies if not has_success(parse(text))]
-    if len(rates) > 1 and isinstance(given, list) and unknown and not config.eval_rollouts:
+    if unknown and not config.eval_rollouts:
         raise ConfigError(
-            f"held-out prompts choose the learning rate of {unknown[0]} by its value, which the exact curve lacks: set "
+            f"held-out prompts choose {what} of {unknown[0]} by its value, which the exact curve lacks: set "
             "eval_rollouts."
         )
-    return rates[0] if isinstance(given, list) and len(given) == 1 else given
 
 
 def _belongs(config: TrainConfig) -> None:

@@ -47,6 +47,7 @@ class BranchResult:
     seconds: float | None
     rates: tuple[float, ...] = ()  # learning rates among which it was chosen, or the only one; empty in early folders
     chosen: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])  # rates of a metric
+    kept: Record | None = None  # with --keep best: the step whose weights were kept, and the value that chose it
 
     @property
     def label(self) -> str:
@@ -219,6 +220,7 @@ def _load_job(folder: Path) -> BranchResult:
         seconds=records.last("done").get("seconds"),
         rates=tuple(about.get("rates", ())),
         chosen=_chosen(records),
+        kept=records.last("kept_step") or None,
     )
 
 

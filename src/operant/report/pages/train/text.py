@@ -143,7 +143,7 @@ def cautions(run: SavedRun) -> list[tuple[str, str]]:
 
 def notes(run: SavedRun) -> list[str]:
     """What is missing from the run, and what its intervals leave out."""
-    found = [*run.warnings, *_plateaus(run), *rate_notes(run)]
+    found = [*run.warnings, *_plateaus(run), *rate_notes(run), *_kept(run)]
     if run.unfinished:
         names = ", ".join(run.unfinished)
         found.append(f"Not finished and left out of every number (no prompts.jsonl): {names}.")
@@ -162,6 +162,19 @@ def notes(run: SavedRun) -> list[str]:
             listed = ", ".join(map(str, sorted(both)))
             found.append(f"Gains of {label} are paired on seeds {listed} of {len(run.seeds)}.")
     return found
+
+
+def _kept(run: SavedRun) -> list[str]:
+    """With --keep best: the step whose weights each branch has, and the value on all held-out prompts that chose it."""
+    jobs = [job for job in run.jobs if job.kept is not None]
+    listed = "; ".join(
+        f"{job.label}, seed {job.seed}: step {k['step']} ({k['metric']} {percent(k['value'])} %, "
+        f"{percent(k['last'])} % at the last step)"
+        for job in jobs
+        if (k := job.kept) is not None
+    )
+    told = "Every value in the table is at the step that the other half of the held-out prompts chose for it."
+    return [f"Kept, the best step of each branch: {listed}. {told}"] if jobs else []
 
 
 def _plateaus(run: SavedRun) -> list[str]:

@@ -10,18 +10,19 @@ has a value, and no setting was chosen on it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from operant.core.checks import DataError, NotDefinedError
+from operant.core.checks import DataError
 from operant.core.record import append_record, read_records, write_records
-from operant.core.rng import torch_generator
 from operant.hf.config import TrainConfig
 from operant.hf.folder import Column, summary, write_job, write_prompts
+from operant.hf.train.choice.halves import cross_fitted, has_success
+from operant.hf.train.choice.steps import kept_value, step_values
 from operant.hf.train.job import Job
 from operant.strategies import PassAt, Strategy, parse
 from operant.strategies.mixture import budgets_of
@@ -36,8 +37,6 @@ BEST_T = "best T"
 BEST = "best step and T"
 BEST_OF_ALL = "best rate, step and T"
 """What is chosen: names of the rows."""
-
-K = TypeVar("K", bound=Hashable)
 
 
 class Setting(NamedTuple):
@@ -66,35 +65,6 @@ def exact_metrics(config: TrainConfig) -> list[Strategy]:
     """pass@k at every budget, and every strategy of the run at its own budget; of a mixture, its parts."""
     own = [s for text in config.strategies for s in budgets_of(parse(text))]
     return [*(PassAt(k) for k in config.budgets), *filter(has_success, own)]
-
-
-def has_success(s: Strategy) -> bool:
-    """Whether S(p) of a single p exists."""
-    try:
-        s.success(torch.tensor(-1.0, dtype=torch.float64))
-    except NotDefinedError:
-        return False
-    return True
-
-
-def cross_fitted(values: Mapping[K, Tensor], seed: int, score: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[K]]:
-    """Each half's scores at the setting with the largest mean score on the other half, and the two settings.
-
-    Args:
-        values: (B,) by setting, log-probabilities for example.
-        seed: of the halves.
-        score: of these values, elementwise.
-    """
-    scores = {setting: score(value) for setting, value in values.items()}
-    size = len(next(iter(scores.values())))
-    first = torch.zeros(size, dtype=torch.bool)
-    first[torch.randperm(size, generator=torch_generator(seed, "halves"))[: size // 2]] = True
-    found, chosen = torch.empty(size, dtype=torch.float64), list[K]()
-    for half in (first, ~first):
-        best = max(scores, key=lambda s: scores[s][~half].mean().item())
-        found[half] = scores[best][half]
-        chosen.append(best)
-    return found, chosen
 
 
 def record_temperatures(folder: Path, step: int, log_p: dict[float, Tensor]) -> None:
@@ -178,8 +148,11 @@ def choose_rate(jobs: Sequence[Job], config: TrainConfig) -> Chosen:
         )
     tables = {job: read_records(job.folder / "prompts.jsonl") for job in sound}
     ids = [row["prompt"] for row in tables[sound[0]]]
-    columns, choices = _columns({job.learning_rate: rows for job, rows in tables.items()}, sound[0])
+    columns, choices = _columns(tables, sound[0])
     own, scores = _own_values(tables)
+    kept = {job: kept_value(job) for job in sound}
+    if all(kept.values()):  # --keep best: the models that are there
+        own, scores = next(k.metric for k in kept.values() if k), {job: k.value for job, k in kept.items() if k}
     best = max(scores, key=lambda job: scores[job])
     values = {job.learning_rate: value for job, value in scores.items()}
     chosen = Chosen(best.learning_rate, own, values, best.home / "model")
@@ -194,28 +167,29 @@ def choose_rate(jobs: Sequence[Job], config: TrainConfig) -> Chosen:
         rates=best.rates,
     )
     told = [{"rate": rate, "value": value} for rate, value in values.items()]
-    kept = {"kind": "kept", "rate": chosen.rate, "metric": own, "values": told}
-    write_records(best.home / "record.jsonl", [*_course(best, sound), *choices, kept])
+    last = {"kind": "kept", "rate": chosen.rate, "metric": own, "values": told}
+    write_records(best.home / "record.jsonl", [*_course(best, sound), *choices, last])
     _keep_model(best, jobs)
     write_prompts(best.home, ids, columns)
     return chosen
 
 
-def _columns(
-    tables: Mapping[float, list[dict[str, Any]]], job: Job
-) -> tuple[dict[str, Column], list[dict[str, object]]]:
-    """Every metric at the rate that the other half of the prompts chose, and the choices."""
+def _columns(tables: Mapping[Job, list[dict[str, Any]]], job: Job) -> tuple[dict[str, Column], list[dict[str, object]]]:
+    """Every metric at the rate, with --keep best at the step too, that the other half chose, and the choices."""
     curve = next(r["curve"] for r in reversed(read_records(job.record)) if r["kind"] == "evaluation")
     columns: dict[str, Column] = {}
     choices: list[dict[str, object]] = []
     for name, about in curve.items():
-        values = {
-            rate: torch.tensor([row["values"][name] for row in rows], dtype=torch.float64)
-            for rate, rows in tables.items()
-        }
+        values: dict[tuple[float, ...], Tensor] = {}
+        for at, rows in tables.items():
+            steps = step_values(at, name)
+            values |= {(at.learning_rate, step): value for step, value in steps.items()}
+            if not steps:
+                values[(at.learning_rate,)] = _tensor([row["values"][name] for row in rows])
         found, chosen = cross_fitted(values, job.seed, lambda x: x)
         columns[name] = Column(about["family"], about["n"], found)
-        choices.append({"kind": "chosen", "metric": name, "settings": [{"rate": rate} for rate in chosen]})
+        settings = [dict(zip(("rate", "step"), setting, strict=False)) for setting in chosen]
+        choices.append({"kind": "chosen", "metric": name, "settings": settings})
     return columns, choices
 
 
@@ -251,3 +225,7 @@ def _keep_model(best: Job, jobs: Sequence[Job]) -> None:
         source.rename(target)
     for job in jobs:
         shutil.rmtree(job.folder / "model", ignore_errors=True)
+
+
+def _tensor(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

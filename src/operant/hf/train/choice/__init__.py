@@ -1,0 +1,1 @@
+"""What held-out prompts choose: learning rates, steps and temperatures."""
