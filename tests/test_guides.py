@@ -3,10 +3,14 @@
 import importlib.util
 import math
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from operant.cli.mistakes import OTHERS
+from operant.hf.config import TrainConfig
+from operant.hf.rollouts.prompts import DataConfig
 from tests.printed import same
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -49,3 +53,17 @@ def test_the_pictures_are_shown_and_drawn_from_the_code():
         ]
         assert {row["series"] for row in rows} <= set(figure.keys)
         assert all(math.isfinite(v) for row in rows for v in row.values() if isinstance(v, float))
+
+
+def test_the_flags_in_the_table_for_users_of_trl_are_those_that_the_command_line_names():
+    text = (DOCS / "howto/trl.md").read_text(encoding="utf-8").partition("## On the command line")[2]
+    known = {f.name for f in fields(TrainConfig)} | {f"data.{f.name}" for f in fields(DataConfig)} | {"config"}
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| `--")]
+    assert len(rows) > 15
+    for theirs, ours in rows:
+        given, named = (re.findall(r"`--([\w.]+)", cell) for cell in (theirs, ours))
+        if "the same" in ours:
+            assert set(given) <= known, theirs
+        else:
+            assert named and set(named) <= known, ours
+            assert all(OTHERS["train"][name].split()[0].removeprefix("--") in named for name in given), theirs
