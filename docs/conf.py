@@ -161,6 +161,21 @@ def lost(entries: Collection[str]) -> list[str]:
     return [f"{p}.{name}" for p, names in packages().items() for name in names if home(homes[p], name) not in entries]
 
 
+def exported(
+    app: Sphinx, env: BuildEnvironment, node: nodes.Element, shown: nodes.TextElement
+) -> nodes.reference | None:
+    """Lead ``operant.credit``, or a name in the module that defines it, to the entry of what is exported."""
+    parts = node.get("reftarget", "").split(".")
+    if parts[0] != "operant" or len(parts) < 2:
+        return None
+    front = len(parts) == 2 and parts[1] in operant.__all__
+    name = home(operant, parts[1]) if front else f"operant.{parts[1]}.{parts[-1]}"
+    python = env.domains.python_domain
+    if name not in python.objects:
+        return None  # it is internal, and stays code
+    return python.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, shown)
+
+
 def covered(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of exported names that have no entry."""
     for name in lost(env.domains.python_domain.objects):
@@ -202,4 +217,5 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", readable)
     app.connect("doctree-read", dashes)
     app.connect("env-check-consistency", covered)
+    app.connect("missing-reference", exported)
     app.connect("build-finished", send_on)
