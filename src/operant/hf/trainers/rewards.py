@@ -85,7 +85,7 @@ class VerifierReward:
         ]
         if id is None:  # equal prompts are one group, of conversations those whose turns are all equal
             rows = [replace(p, id=json.dumps(prompt)) for p, prompt in zip(rows, prompts, strict=True)]
-        verdicts = self.check(rows, [text_of(c) for c in completions])
+        verdicts = self.check(rows, [answer_of(c) for c in completions])
         failed = [v.failure for v in verdicts if v.failure]
         self.failures.update(failed)
         if log_metric is not None and verdicts:
@@ -116,6 +116,16 @@ def reporting(function: Callable[..., Any], report: Callable[[list[Any]], None])
         return told(function(*args, **kwargs))
 
     return wrapped
+
+
+def answer_of(completion: str | Sequence[_Message]) -> str:
+    """The text that the model ends with. A conversation that ends with a tool call or its result has no answer."""
+    last = {} if isinstance(completion, str) or not completion else completion[-1]
+    if last.get("role") == "tool":
+        return ""
+    if last.get("tool_calls"):
+        return last.get("content") or ""
+    return text_of(completion)
 
 
 def text_of(message: str | Sequence[_Message]) -> str:

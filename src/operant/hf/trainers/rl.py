@@ -61,7 +61,7 @@ class AlignedMixin(_Trainer):
         "id": "2604.24957",
     }
 
-    def __init__(self, model: Any, reward_funcs: Any, args: Any = None, **kwargs: Any) -> None:
+    def __init__(self, model: Any, reward_funcs: Any = None, args: Any = None, **kwargs: Any) -> None:
         is_rloo = isinstance(self, RLOOTrainer)  # pyright: ignore[reportUnnecessaryIsInstance]
         config = AlignedRLOOConfig if is_rloo else AlignedGRPOConfig
         if args is None:
