@@ -245,8 +245,8 @@ def commands(page: str) -> Iterator[list[str]]:
 def received(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The settings of every command; nothing runs, and train's settings are checked as they would be."""
     seen: list[object] = []
-    prompt = Prompt(0, "1*1=", "1")
-    monkeypatch.setattr(operant.hf.train.settings, "load_prompts", lambda _: ([prompt], [prompt]))
+    prompts = [Prompt(0, "1*1=", "1"), Prompt(1, "1*2=", "2")]  # two: some settings choose on half of them
+    monkeypatch.setattr(operant.hf.train.settings, "load_prompts", lambda _: (prompts, prompts))
     monkeypatch.setattr(operant.hf.train.settings, "_check_packages", lambda _: None)  # vLLM is not installed here
     monkeypatch.setattr(
         operant.hf.train.run, "run_training", lambda config: seen.append(operant.hf.train.settings.checked(config))

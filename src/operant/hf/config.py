@@ -294,7 +294,7 @@ _RENAMED = {"centre": "center"}
 
 def current_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in the record of a run under today's names, so that a run of an older version can be resumed."""
-    new = {"keep": "last"} | {_RENAMED.get(name, name): value for name, value in config.items()}
+    new: dict[str, Any] = {"keep": "last"} | {_RENAMED.get(name, name): value for name, value in config.items()}
     if isinstance(new.get("data"), dict):
         new["data"] = asdict(DataConfig()) | new["data"]  # settings that were added since have had their defaults
     return new | {"form": "extrapolated"} if new.get("form") == "beyond" else new

@@ -78,7 +78,7 @@ class Keeper:
     def finish(self) -> Kept:
         """Write the best weights into the folder of the model; the first process does."""
         steps = sorted(self.means)
-        best = self._best(steps[-1])
+        best = max(steps, key=lambda s: self.means[s])  # the first of the best
         if is_main():
             target = self.job.folder / "model"
             part = target.with_name(target.name + _PART)
