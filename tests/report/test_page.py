@@ -43,10 +43,10 @@ def test_sections_stand_in_order(full: Path) -> None:
         "Training",
         "Weight of the examples",
         "Seeds",
-        "Settings",
-        "Environment",
         "How to read this page",
         "Glossary",
+        "Settings",
+        "Environment",
     ]
 
 

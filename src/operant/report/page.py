@@ -24,6 +24,11 @@ from operant.report.theme import RAMP, Figure, Ramp, SeriesStyle, page_spec, sav
 _LONG = 60
 # Vega compiles its expressions, which needs 'unsafe-eval'. Nothing may be fetched, so no text on a page can send data.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
+# The rule of charts.measurable, in words.
+_AXES = (
+    "No vertical axis is shorter than what can be measured: the widest interval that the chart shows, or the change "
+    "that one sample makes; where neither is known, a tenth of the largest value."
+)
 
 
 @dataclass(frozen=True)
@@ -85,13 +90,13 @@ def render(page: Page) -> str:
         + "".join(f'<p class="finding">{escape(text)}</p>' for text in page.findings)
         + f"{''.join(page.asides)}</header>\n"
     )
-    reading = section("How to read this page", "", f"<p>{escape(page.reading)}</p>")
+    reading = section("How to read this page", "", f"<p>{escape(page.reading)}</p><p>{escape(_AXES)}</p>")
     sections = [
         *page.sections,
-        _settings("Settings", page.config),
-        _settings("Environment", page.environment),
         reading,
         _glossary(head + "".join(page.sections) + reading),
+        _settings("Settings", page.config),
+        _settings("Environment", page.environment),
     ]
     text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -116,7 +121,7 @@ def section(title: str, lead: str, body: str) -> str:
 def figure_section(figure: Figure, caption: str, numbers: str) -> str:
     """A section with the legend and the charts of a figure, and below them its numbers, as HTML of :func:`table`."""
     named = {**figure.legend, **(figure.ramp.styles if figure.ramp else {})}
-    legend = "".join(f"<li>{_mark(key)}{escape(name)}</li>" for name, key in named.items())
+    legend = "".join(f"<li>{_mark(key)}<span>{escape(name)}</span></li>" for name, key in named.items())
     legend += _color_bar(figure.ramp) if figure.ramp and not figure.ramp.labels else ""
     several = len(figure.panels) > 1
     panels = "".join(

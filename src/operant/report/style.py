@@ -7,13 +7,13 @@ CSS = """
   color-scheme: light dark;
   --ground: #f6f7f9; --card: #ffffff; --ink: #1f2933; --soft: #5b6673; --line: #e2e6eb;
   --up: #00694e; --down: #b3261e; --mark: #e8f1fb; --warn: #fff4e0; --warn-line: #d9822b;
-  --focus: #0072b2;
+  --focus: #0072b2; --shade: #1f293333;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ground: #0f1318; --card: #171c23; --ink: #e7ebf0; --soft: #a3acb9; --line: #2d3541;
     --up: #4fd1a5; --down: #ff8f85; --mark: #1d3148; --warn: #33270f; --warn-line: #e0a04a;
-    --focus: #4aa8e8;
+    --focus: #4aa8e8; --shade: #00000088;
   }
 }
 * { box-sizing: border-box; }
@@ -28,6 +28,7 @@ h2 { font-size: 20px; margin: 0 0 4px; }
 h3 { font-size: 14px; font-weight: 600; margin: 0 0 4px; overflow-wrap: anywhere; }
 p.asked { color: var(--soft); margin: 0 0 14px; max-width: 52em; overflow-wrap: anywhere; }
 p.finding { font-size: clamp(18px, 2.4vw, 21px); line-height: 1.45; margin: 0; max-width: 46em; }
+p.finding + p.finding { margin-top: 8px; }
 p.lead, figcaption { color: var(--soft); font-size: 14px; margin: 0 0 14px; max-width: 64em; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 22px;
   margin-top: 20px; }
@@ -37,7 +38,12 @@ aside.warning { border-color: var(--warn-line); background: var(--warn); font-si
   padding: 14px 18px; }
 aside p { margin: 0; overflow-wrap: anywhere; }
 aside p + p { margin-top: 6px; }
-.scroll { overflow-x: auto; margin: 0 -22px; padding: 0 22px; }
+/* A shadow on each side to which the table can be scrolled: the covers move with it, the shadows do not. */
+.scroll { overflow-x: auto; margin: 0 -22px; padding: 0 22px;
+  background: linear-gradient(90deg, var(--card) 50%, transparent) local 0 / 44px 100% no-repeat,
+    linear-gradient(270deg, var(--card) 50%, transparent) local 100% / 44px 100% no-repeat,
+    linear-gradient(90deg, var(--shade), transparent) scroll 0 / 12px 100% no-repeat,
+    linear-gradient(270deg, var(--shade), transparent) scroll 100% / 12px 100% no-repeat; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; min-width: 60%; }
 th, td { padding: 7px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 thead th { color: var(--soft); font-weight: 500; }
@@ -84,6 +90,7 @@ dd { margin: 0; color: var(--soft); max-width: 60em; }
   pointer-events: none; }
 #tip b { display: block; }
 footer { color: var(--soft); font-size: 13px; margin-top: 24px; }
+@media (min-width: 1600px) { main { max-width: 1240px; } }
 @media (max-width: 560px) {
   main { padding: 22px 12px 40px; }
   section { padding: 16px; }

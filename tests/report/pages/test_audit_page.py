@@ -47,10 +47,10 @@ def test_the_page_has_its_sections(page: str) -> None:
         "Set advantages, beside pass@4 from M = 8",
         "Plug-ins, beside pass@4 from M = 8",
         "Dead groups",
-        "Settings",
-        "Environment",
         "How to read this page",
         "Glossary",
+        "Settings",
+        "Environment",
     ]
 
 

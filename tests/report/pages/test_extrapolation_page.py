@@ -108,10 +108,10 @@ def test_sections_stand_in_order(page: str) -> None:
         "What explains the targets",
         "How the operator was chosen",
         "The transformation across targets",
-        "Settings",
-        "Environment",
         "How to read this page",
         "Glossary",
+        "Settings",
+        "Environment",
     ]
 
 

@@ -101,10 +101,10 @@ def test_sections_stand_in_order(page: str) -> None:
         "What each step of the budget buys",
         "Which prompts carry the gradient",
         "Dead groups",
-        "Settings",
-        "Environment",
         "How to read this page",
         "Glossary",
+        "Settings",
+        "Environment",
     ]
     assert "1795859137.8" not in page  # when it was written is no setting
 

@@ -96,13 +96,15 @@ def test_the_baseline_is_called_what_it_is(tmp_path: Path, method: str, name: st
     assert f"against {name}, paired" in rendered(folder).replace("&#x27;", "'")
 
 
-@pytest.mark.parametrize(("dead", "warned"), [(1.0, ["grpo", NAME]), (0.99, [])])
-def test_only_a_branch_without_any_signal_is_warned_of(tmp_path: Path, dead: float, warned: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("dead", "what"), [(1.0, "every group was dead"), (0.99, "99.0 % of its groups were dead"), (0.5, "")]
+)
+def test_a_branch_whose_groups_are_mostly_dead_is_warned_of(tmp_path: Path, dead: float, what: str) -> None:
     run = load_run(rl_run(tmp_path, dead=dead, sd=0.0))
     assert constant_weights(run) == []  # no constant weights of examples: there are none
-    assert [what for what, _ in cautions(run)] == [f"{b}: every group was dead." for b in warned]
-    assert all("--warm_steps" in advice for _, advice in cautions(run))
-    assert ("Warning: pass@16: every group was dead." in summary_table(tmp_path)) == bool(warned)
+    assert [told for told, _ in cautions(run)] == [f"{b}: {what}." for b in ("grpo", NAME) if what]
+    assert all(("--warm_steps" in advice) == (dead == 1) for _, advice in cautions(run))
+    assert (f"Warning: pass@16: {what}." in summary_table(tmp_path)) == bool(what)
     assert not any("dead" in note for note in notes(run))
 
 

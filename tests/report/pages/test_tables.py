@@ -268,6 +268,16 @@ class TestDamage:
         assert [s["loss"] for s in job.steps] == [0.2, 0.1, 7.0]
 
 
+@pytest.mark.parametrize(("shift", "seeds"), [(0.0, (0, 1, 2)), (0.0, (0,)), (0.05, (0, 1, 2))])
+def test_no_measurable_difference_is_a_warning_in_the_head(
+    tmp_path: Path, shift: float, seeds: tuple[int, ...]
+) -> None:
+    report_runs.make(tmp_path, {"ce": 0.0, "pass@16": shift}, seeds=seeds)
+    head = rendered(tmp_path).split("</header>")[0]
+    assert head.count("No measurable difference from cross-entropy.") == (not shift)
+    assert head.count("Train more seeds") == (not shift and len(seeds) == 1)
+
+
 def test_a_reference_is_shown_and_not_compared(tmp_path: Path) -> None:
     """The last step of cross-entropy beside its best step: in the table, without a gain or a caution of its own."""
     run = report_runs.make(tmp_path, {"warm": 0.0, "ce": 0.0, "pass@16": 0.05})

@@ -103,7 +103,7 @@ def page(folder: Path) -> str:
 def test_sections_stand_in_order(page: str) -> None:
     heads = [h for h in Elements(page).headings if "alert" not in h]
     wanted = ["Held-out combinations", "Targets", "Target names", "Target other", "Known tasks", "Training"]
-    assert heads == [*wanted, "Settings", "Environment", "How to read this page", "Glossary"]
+    assert heads == [*wanted, "How to read this page", "Glossary", "Settings", "Environment"]
 
 
 def test_the_first_sentence_says_task_data_and_model(page: str) -> None:

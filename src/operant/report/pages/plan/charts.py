@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from operant.report.charts import Datum, chart, color, curve_layers, gain_layers, level_rule, log2_axis, number_tips
+from operant.report.charts import (
+    Datum,
+    chart,
+    color,
+    curve_layers,
+    gain_layers,
+    level_rule,
+    log2_axis,
+    measurable,
+    number_tips,
+)
 from operant.report.pages.plan.load import SavedPlan
 from operant.report.records import Record
 from operant.report.theme import GRAY, PALE, Figure, Panel, SeriesStyle, alt, cycle, panel
@@ -20,8 +30,9 @@ def value_figure(plan: SavedPlan) -> Figure:
     rows = [_row(plan, c["strategy"], p) for c in plan.curves for p in c["points"]]
     keys = cycle(plan.labels)
     base = chart(rows).encode(x=_log_x("n", [r["n"] for r in rows], "samples per prompt, N"), color=color(keys))
+    title = "value, %" if plan.binary else "reward"
     band = 0.14 if any(r["low"] is not None for r in rows) else 0.0
-    layers = curve_layers(base, "value, %" if plan.binary else "reward", _tips(plan), band)
+    layers = curve_layers(base, title, measurable(rows, _resolution(plan)), _tips(plan), band)
     return Figure("value", "What more samples buy", (panel("", *layers),), keys)
 
 
@@ -33,7 +44,8 @@ def gain_figure(plan: SavedPlan) -> Figure | None:
     every = cycle(plan.labels)
     keys = {c["strategy"]: every[c["strategy"]] for c in plan.curves if c["gains"]}
     unit = "gain, percentage points" if plan.binary else "gain, reward"
-    layers = gain_layers(rows, list(keys), "budget N, against the budget before it", unit, _tips(plan))
+    titles = ("budget N, against the budget before it", unit)
+    layers = gain_layers(rows, list(keys), titles, _resolution(plan), _tips(plan))
     return Figure("gain", "What each step of the budget buys", (panel("", *layers),), keys)
 
 
@@ -90,6 +102,11 @@ def dead_figure(plan: SavedPlan) -> Figure | None:
         point = base.mark_point(filled=True, opacity=1, size=50).encode(tooltip=tips)
         panels.append(panel(label, half, base.mark_line(strokeWidth=2), point))
     return Figure("dead", "Dead groups", tuple(panels), keys) if panels else None
+
+
+def _resolution(plan: SavedPlan) -> float:
+    """What one rollout changes, in percent; 0 for rewards that are not 0 or 1."""
+    return 100 / (plan.rollouts["prompts"] * plan.rollouts["rollouts"]) if plan.binary else 0.0
 
 
 def _row(plan: SavedPlan, label: str, point: Record) -> Datum:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from operant.report.charts import Datum, chart, color
+from operant.report.charts import Datum, chart, color, named_above, names_above
 from operant.report.pages.text.load import SavedText, chain
 from operant.report.records import Record
 from operant.report.theme import DARK, GRAY, LIGHT, Figure, SeriesStyle, alt, cycle, panel
@@ -35,13 +35,12 @@ def _label(place: int, steps: Sequence[str]) -> str:
 
 
 def _bars(rows: Sequence[Datum], keys: Mapping[str, SeriesStyle]) -> list[alt.Chart]:
-    axis = alt.Axis(labelLimit=220, ticks=False, labelPadding=8)
-    y = alt.Y("candidate:N", title=None, sort=[r["candidate"] for r in rows], axis=axis)
+    y = named_above("candidate", [r["candidate"] for r in rows])
     x = alt.X("posterior:Q", title="posterior, %", scale=alt.Scale(domain=[0, 100]))
     tips = [alt.Tooltip("candidate:N"), alt.Tooltip("posterior:Q", title="posterior, %", format=".1f")]
     tips += [alt.Tooltip("explained:N", title="supports explained"), alt.Tooltip("candidates:Q", title="same outputs")]
     base = chart(rows).encode(y=y, color=color(keys))
-    return [base.mark_bar(size=24, cornerRadiusEnd=2).encode(x=x, tooltip=tips)]
+    return [base.mark_bar(size=16, cornerRadiusEnd=2).encode(x=x, tooltip=tips), names_above(rows, y, "candidate")]
 
 
 def loss_figure(run: SavedText) -> Figure | None:
@@ -71,11 +70,10 @@ def comparison_figure(run: SavedText) -> Figure | None:
         {"series": r["method"], "value": 100 * r["value"], "low": 100 * r["low"], "high": 100 * r["high"]}
         for r in run.comparison["rows"]
     ]
-    axis = alt.Axis(labelLimit=300, ticks=False, labelPadding=8)
-    y = alt.Y("series:N", title=None, sort=names, axis=axis)
+    y = named_above("series", names)
     x = alt.X("value:Q", title="right, %", scale=alt.Scale(domain=[0, 100]))
     base = chart(rows).encode(y=y, color=color(keys))
     tips = [alt.Tooltip("series:N", title="method"), alt.Tooltip("value:Q", title="right, %", format=".1f")]
-    bar = base.mark_bar(size=24, cornerRadiusEnd=2).encode(x=x, tooltip=tips)
+    bar = base.mark_bar(size=16, cornerRadiusEnd=2).encode(x=x, tooltip=tips)
     ends = chart(rows).mark_rule(strokeWidth=2).encode(y=y, x=alt.X("low:Q", title=""), x2="high:Q")
-    return Figure("comparison", "Held-out combinations", (panel("", bar, ends),), keys)
+    return Figure("comparison", "Held-out combinations", (panel("", bar, ends, names_above(rows, y, "series")),), keys)

@@ -17,6 +17,7 @@ from operant.report.charts import (
     level_rule,
     log2_axis,
     log_ticks,
+    measurable,
     number_tips,
 )
 from operant.report.pages.train.load import WARM, SavedRun
@@ -40,16 +41,22 @@ def scaling(run: SavedRun, means: Intervals) -> Figure:
     for family in run.families:
         metrics = run.in_family(family)
         rows = _rows(run, means, [(b, m) for b in drawn for m in metrics])
-        panels.append(_scaling_panel(family, drawn, rows, [run.metric(m).n for m in metrics]))
+        scale = measurable(rows, _resolution(run))
+        panels.append(_scaling_panel(family, drawn, rows, scale, [run.metric(m).n for m in metrics]))
     return Figure("scaling", "What more samples buy", tuple(panels), keys(run, drawn))
 
 
-def _scaling_panel(family: str, drawn: Sequence[str], rows: list[Datum], budgets: list[int]) -> Panel:
+def _resolution(run: SavedRun) -> float:
+    """What one held-out prompt changes, in percent."""
+    return 100 / len(run.jobs[0].prompts)
+
+
+def _scaling_panel(family: str, drawn: Sequence[str], rows: list[Datum], scale: alt.Scale, budgets: list[int]) -> Panel:
     x = log2_axis("n", (min(budgets), max(2, *budgets)), budgets, "samples per prompt, N")
     base = chart(rows).encode(x=x, color=color(drawn))
     # The bands of many branches lie on each other: each is paler, so that their sum hides no line.
     band = min(0.16, 0.8 / len(drawn))
-    return panel(_family_title(family), *curve_layers(base, f"{family}, %", _tooltips("%"), band))
+    return panel(_family_title(family), *curve_layers(base, f"{family}, %", scale, _tooltips("%"), band))
 
 
 def gain_figure(run: SavedRun, gain: Intervals) -> Figure | None:
@@ -60,7 +67,8 @@ def gain_figure(run: SavedRun, gain: Intervals) -> Figure | None:
         rows = _rows(run, gain, [(b, m) for b in drawn for m in run.in_family(family)])
         if rows:
             titles = ("samples per prompt, N", "gain, percentage points")
-            panels.append(panel(_family_title(family), *gain_layers(rows, drawn, *titles, _tooltips("points"))))
+            layers = gain_layers(rows, drawn, titles, _resolution(run), _tooltips("points"))
+            panels.append(panel(_family_title(family), *layers))
     return Figure("gain", "Gain over the baseline", tuple(panels), keys(run, drawn)) if panels else None
 
 
@@ -78,11 +86,16 @@ def rollouts(run: SavedRun) -> Figure | None:
     shares = all(abs(v) <= 1 for points in values.values() for _, v in points)
     title = "value of the strategy" + ", %" * shares
     found = {title: [r for b in drawn for r in _curve(b, _times(values[b], 100 if shares else 1))]}
-    found["dead groups, %"] = [r for b in drawn for r in _curve(b, _times(_logged(run, b, "dead_groups"), 100))]
+    dead = "dead groups, %"
+    found[dead] = [r for b in drawn for r in _curve(b, _times(_logged(run, b, "dead_groups"), 100))]
     found |= {text: [r for b in drawn for r in _curve(b, _logged(run, b, key))] for key, text in _ROLLOUTS.items()}
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
-    panels = tuple(_line_panel(title, drawn, rows, y, ".3g") for title, rows in found.items() if rows)
+    scales = {name: alt.Scale(domain=[0, 100]) if name == dead else measurable(rows) for name, rows in found.items()}
+    panels = tuple(_line_panel(name, drawn, rows, _y(scales[name]), ".3g") for name, rows in found.items() if rows)
     return Figure("rollouts", "Rollouts in training", panels, keys(run, drawn)) if panels else None
+
+
+def _y(scale: alt.Scale) -> alt.Y:
+    return alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=6))
 
 
 def _times(points: Sequence[tuple[int, float]], factor: float) -> list[tuple[int, float]]:
@@ -95,14 +108,15 @@ def training(run: SavedRun) -> Figure | None:
     The loss of RL is left out: it does not measure progress.
     """
     losses = {b: [] if _logged(run, b, "reward") else _logged(run, b, "loss") for b in run.labels}
-    drawn = tuple(b for b in run.labels if losses[b] or any(j.evaluations for j in run.of(b)))
+    # A row that was only chosen from another training has a single evaluation.
+    drawn = tuple(b for b in run.labels if losses[b] or any(len(j.evaluations) > 1 for j in run.of(b)))
     panels = [p for m in _end_metrics(run) if (p := _validation_panel(run, drawn, m)) is not None]
     rows = [r for b in drawn for r in _curve(b, losses[b])]
     if rows:
         # Losses of different objectives differ by orders of magnitude.
         low, high = extent(rows, "value")
         logarithmic = low > 0 and high > 10 * low
-        scale = alt.Scale(type="log", nice=False, padding=6) if logarithmic else alt.Scale(zero=False)
+        scale = alt.Scale(type="log", nice=False, padding=6) if logarithmic else measurable(rows)
         axis = alt.Axis(values=log_ticks(low, high), format="~g") if logarithmic else alt.Axis()
         y = alt.Y("value:Q", title=None, scale=scale, axis=axis)
         panels.append(_line_panel("training loss", drawn, rows, y, ".4g"))
@@ -131,8 +145,14 @@ def _validation_panel(run: SavedRun, drawn: Sequence[str], metric: str) -> Panel
     if len({r["step"] for r in rows}) < 2:
         return None
     title = f"validation {metric}, %"
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
-    return _line_panel(title, drawn, rows, y, ".1f")
+    return _line_panel(title, drawn, rows, _y(measurable(rows, _width(run, drawn, metric))), ".1f")
+
+
+def _width(run: SavedRun, drawn: Sequence[str], metric: str) -> float:
+    """The widest 95 % interval of one evaluation, or what one prompt changes, in percent."""
+    entries = [e.get("curve", {}).get(metric, {}) for b in drawn for job in run.of(b) for e in job.evaluations]
+    errors = [error for entry in entries if (error := entry.get("stderr")) is not None]
+    return max([_resolution(run), *(100 * 2 * 1.96 * error for error in errors)])
 
 
 def _line_panel(title: str, drawn: Sequence[str], rows: list[Datum], y: alt.Y, form: str) -> Panel:
@@ -179,9 +199,9 @@ def _weight_panel(title: str, drawn: Sequence[str], rows: list[Datum]) -> Panel:
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=4, format=",d")),
         color=color(drawn),
     )
-    axis = alt.Axis(title=None, tickCount=6)
-    band = base.mark_area(opacity=0.22).encode(y=alt.Y("low:Q", axis=axis), y2="high:Q")
-    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("value:Q"))
+    axis, scale = alt.Axis(title=None, tickCount=6), measurable(rows, levels=[1.0])
+    band = base.mark_area(opacity=0.22).encode(y=alt.Y("low:Q", axis=axis, scale=scale), y2="high:Q")
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("value:Q", scale=scale))
     dots = base.mark_point(filled=True, size=90, opacity=0).encode(
         y="value:Q",
         tooltip=[

@@ -19,7 +19,7 @@ from operant.report.pages.train.tables import (
     gains,
     trades,
 )
-from operant.report.pages.train.text import asked, cautions, finding, notes, signal_rows, spoken
+from operant.report.pages.train.text import asked, cautions, finding, notes, signal_rows, spoken, undecided
 from operant.report.theme import Figure, SeriesStyle
 
 
@@ -38,7 +38,7 @@ def build(run: SavedRun) -> Page:
     """The page of a run."""
     means, gain = curves(run), gains(run)
     figures = (
-        *(scaling(run, means), gain_figure(run, gain), rates_figure(run)),
+        *(scaling(run, means), gain_figure(run, gain), rates_figure(run, means)),
         *(rollouts(run), training(run), weights(run)),
     )
     drawn = [f for f in figures if f is not None]
@@ -49,7 +49,7 @@ def build(run: SavedRun) -> Page:
         origin=str(run.source.folder),
         asked=asked(run),
         findings=[finding(run, gain)],
-        asides=[*(warning(*caution) for caution in cautions(run)), aside(notes(run))],
+        asides=[*(warning(*c) for c in (*undecided(run, gain), *cautions(run))), aside(notes(run))],
         sections=_sections(shown),
         figures=drawn,
         config=run.source.config,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from operant.report.pages.train.load import SavedRun
+from operant.report.pages.train.tables import Intervals
 
 if TYPE_CHECKING:
     from operant.report.theme import Figure
@@ -99,9 +100,9 @@ def _listed(rates: Sequence[float]) -> str:
     return ", ".join(f"{rate:g}" for rate in sorted(rates))
 
 
-def rates_figure(run: SavedRun) -> Figure | None:
+def rates_figure(run: SavedRun, means: Intervals) -> Figure | None:
     """Value against learning rate: a line a branch, a panel for each budget that was trained for."""
-    from operant.report.charts import chart, color
+    from operant.report.charts import chart, color, measurable
     from operant.report.pages.train.charts import keys
     from operant.report.theme import Figure, alt, panel
 
@@ -116,7 +117,9 @@ def rates_figure(run: SavedRun) -> Figure | None:
         rates = sorted({x.rate for x in found if metric in x.means})
         axis = alt.Axis(values=rates, format="~g")
         x = alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log", nice=False, padding=12), axis=axis)
-        y = alt.Y("value:Q", title=f"{metric}, %", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+        widths = [100 * (i.high - i.low) for b in drawn if (i := means.get((b, metric))) is not None]
+        scale = measurable(rows, max([100 / len(run.jobs[0].prompts), *widths]))
+        y = alt.Y("value:Q", title=f"{metric}, %", scale=scale, axis=alt.Axis(tickCount=6))
         tooltip = [
             alt.Tooltip("series:N", title="branch"),
             alt.Tooltip("rate:Q", format="~g"),

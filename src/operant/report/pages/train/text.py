@@ -32,6 +32,10 @@ _DEAD_ADVICE = (
     "or more than M - N of them. Sample more rollouts, train on prompts that are sometimes solved, choose another N, "
     "or start with --warm_steps."
 )
+_MOSTLY_DEAD_ADVICE = (
+    "Their rollouts were sampled and contributed no gradient. Sample more rollouts, train on prompts that are "
+    "sometimes solved, choose another N, or set --resample_dead or --transform log:0.02."
+)
 _CUT_ADVICE = (
     "A completion that is cut has no answer to score, so most of the reward is about length. Raise "
     "--max_completion_length, or ask for shorter answers in --data.template."
@@ -135,10 +139,33 @@ def cautions(run: SavedRun) -> list[tuple[str, str]]:
     """Faults of branches: what is wrong, and what to do."""
     constant = [(f"{b}: its weights are constant.", _CONSTANT_ADVICE) for b in constant_weights(run)]
     found = signals(run)
-    # Some dead groups are normal; only a branch without any signal is a fault.
+    # Some dead groups are normal; more than half of them waste more than half of the sampling.
     dead = [(f"{s.branch}: every group was dead.", _DEAD_ADVICE) for s in found if s.dead == 1.0]
+    dead += [
+        (f"{s.branch}: {percent(s.dead)} % of its groups were dead.", _MOSTLY_DEAD_ADVICE)
+        for s in found
+        if s.dead is not None and 0.5 < s.dead < 1
+    ]
     cut = [(f"{s.branch}: {percent(s.cut)} % of its completions were cut.", _CUT_ADVICE) for s in found if s.cut > 0.5]
     return constant + dead + cut
+
+
+def undecided(run: SavedRun, gain: Intervals) -> list[tuple[str, str]]:
+    """What a reader must not conclude where no branch differs measurably from the baseline; the page alone says it."""
+    found = trades(run, gain)
+    if not found or any(t.gain.sign for t in found):
+        return []
+    best = max(found, key=lambda t: t.gain.mean)
+    wide = percent(best.gain.high - best.gain.low)
+    more = "Train more seeds: one says nothing about their spread."
+    if len(run.seeds) > 1:
+        more = "About four times as many seeds halve it."
+    return [
+        (
+            f"No measurable difference from {spoken(run)}.",
+            f"The interval at {best.metric} is {wide} points wide: smaller differences cannot be seen. {more}",
+        )
+    ]
 
 
 def notes(run: SavedRun) -> list[str]:
