@@ -80,8 +80,8 @@ bench: $(READY)
 $(READY): pyproject.toml $(LOCK)
 	@echo "installing the locked versions into $(VENV), about 2 GB: some minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$$(grep '^torch==' $(LOCK))"
-	PIP_CONSTRAINT=$(LOCK) $(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install "$$(grep '^torch==' $(LOCK))"
+	PIP_CONSTRAINT=$(LOCK) $(BIN)/pip install --editable '.[dev]'
 	touch $@
 
 $(PLUGINS)/installed: pyproject.toml tests/plugins/requirements.txt

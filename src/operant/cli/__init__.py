@@ -18,6 +18,12 @@ from operant.cli.settings import ReportConfig
 from operant.core.extras import require
 
 
+_DEMOS = {
+    "training": "two-digit multiplication, cross-entropy and pass@64, a few minutes on two cores",
+    "language": "spreadsheet steps in combinations that were never seen, a few minutes on two cores",
+}
+
+
 def train(config: Any) -> None:
     """Train, then report."""
     from operant.hf.train.run import run_training
@@ -85,6 +91,8 @@ def report(config: ReportConfig) -> None:
 
 def demo(config: Any) -> None:
     """Train the embedded model with cross-entropy and for a strategy, or on text tasks, and show the page."""
+    # The libraries take seconds to load: without a line nothing would seem to happen.
+    print(f"operant demo: {_DEMOS[config.what]}; loading the libraries ...", flush=True)
     if config.what == "language":
         from operant.language.command.demo import language_demo
 

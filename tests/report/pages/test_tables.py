@@ -21,6 +21,7 @@ from operant.report.pages.train.tables import (
 )
 from operant.report.pages.train.text import finding, notes
 from tests.report.pages import report_runs
+from tests.report.reading import rendered
 
 
 def test_curves_and_gains_are_plain_means(tmp_path: Path) -> None:

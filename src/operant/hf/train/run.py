@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from operant.core.checks import DataError, OperantError
 from operant.core.record import claim_folder, read_records, write_text
 from operant.core.trouble import told
 from operant.hf.config import TrainConfig, config_dict, current_names
+from operant.hf.progress import Bars, bars
 from operant.hf.train.checkpoints import clear
 from operant.hf.train.choice.steps import kept_value
 from operant.hf.train.choice.tuned import choose_rate
@@ -99,13 +99,13 @@ def _train(config: TrainConfig) -> None:
         console.print(text, soft_wrap=True)
     elif launched():
         check_jobs(jobs, config)
-        with _bars(console) as bars:
-            _run_here(waiting, jobs, config, bars)
+        with _progress(console, jobs) as shown:
+            _run_here(waiting, jobs, config, shown)
     else:
         with worker_pool(config.jobs, threads=config.threads) as pool:
             pool.submit(check_jobs, jobs, config).result()
-            with _bars(console) as bars:
-                _run(waiting, jobs, config, pool, bars)
+            with _progress(console, jobs) as shown:
+                _run(waiting, jobs, config, pool, shown)
 
 
 def _advise(config: TrainConfig, start: float | None, console: Console, *, again: bool = False) -> None:
@@ -195,25 +195,18 @@ def _is_chosen(job: Job) -> bool:
     return json.loads((job.home / "job.json").read_text())["rates"] == list(job.rates)
 
 
-@contextmanager
-def _bars(console: Console) -> Generator[Progress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[metric]}"),
-    )
-    with Progress(*columns, console=console) as bars:
-        yield bars
+def _progress(console: Console, jobs: Sequence[Job]) -> AbstractContextManager[Bars]:
+    """A bar for each running job and one for all; jobs that are done count with their steps."""
+    steps = {job.label: job.steps for job in jobs}
+    return bars(console, steps, {job.label: max(job.steps, 1) for job in jobs if job.done})
 
 
-def _run_here(waiting: list[Job], jobs: list[Job], config: TrainConfig, bars: Progress) -> None:
+def _run_here(waiting: list[Job], jobs: list[Job], config: TrainConfig, shown: Bars) -> None:
     """Run the jobs one after another on all processes of the launcher; a thread of the first shows the progress."""
     for job in waiting:
-        bar = _bar(job, bars)
+        shown.start(job.label)
         stop = Event()
-        watch = Thread(target=_watch, args=(job, bar, bars, stop), daemon=True)
+        watch = Thread(target=_watch, args=(job, shown, stop), daemon=True)
         watch.start()
         future: Future[None] = Future()
         try:
@@ -224,72 +217,66 @@ def _run_here(waiting: list[Job], jobs: list[Job], config: TrainConfig, bars: Pr
         finally:
             stop.set()
             watch.join()
-        _finish(job, bar, bars, future)
-        _advise_after(job, config, bars.console)
-        _choose_after(job, jobs, config, bars.console)
+        _finish(job, shown, future)
+        _advise_after(job, config, shown.console)
+        _choose_after(job, jobs, config, shown.console)
 
 
-def _watch(job: Job, bar: TaskID, bars: Progress, stop: Event) -> None:
+def _watch(job: Job, shown: Bars, stop: Event) -> None:
     while is_main() and not stop.wait(0.5):
-        _show(job, bar, bars)
+        _show(job, shown)
 
 
-def _run(waiting: list[Job], jobs: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, bars: Progress) -> None:
-    running: dict[Future[None], tuple[Job, TaskID]] = {}
+def _run(waiting: list[Job], jobs: list[Job], config: TrainConfig, pool: ProcessPoolExecutor, shown: Bars) -> None:
+    running: dict[Future[None], Job] = {}
     while waiting or running:
         ready = [j for j in waiting if j.start is None or (j.start.parent / "prompts.jsonl").is_file()]
         for job in ready[: config.jobs - len(running)]:
             waiting.remove(job)
-            running[pool.submit(run_job, job, config)] = (job, _bar(job, bars))
+            shown.start(job.label)
+            running[pool.submit(run_job, job, config)] = job
         finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-        for job, bar in running.values():
-            _show(job, bar, bars)
+        for job in running.values():
+            _show(job, shown)
         for future in finished:
-            job, bar = running.pop(future)
-            _finish(job, bar, bars, future)
-            _advise_after(job, config, bars.console)
-            _choose_after(job, jobs, config, bars.console)
+            job = running.pop(future)
+            _finish(job, shown, future)
+            _advise_after(job, config, shown.console)
+            _choose_after(job, jobs, config, shown.console)
 
 
-def _bar(job: Job, bars: Progress) -> TaskID:
-    return bars.add_task(job.label, total=max(job.steps, 1), metric="")
-
-
-def _show(job: Job, bar: TaskID, bars: Progress) -> None:
+def _show(job: Job, shown: Bars) -> None:
     """Show the steps, for grpo and rloo the strategy's value on the last batches, and the last held-out curve."""
     if not job.record.is_file():
         return
     records = read_records(job.record)
     steps = [r for r in records if r["kind"] == "step"]
     curves = [r["curve"] for r in records if r["kind"] == "evaluation"]
-    shown = [_signal(steps[-1])] if steps and "reward" in steps[-1] else []
+    said = _signal(steps[-1]) if steps and "reward" in steps[-1] else []
     if curves:
-        shown.append("  ".join(f"{k} {100 * v['value']:z.1f}" for k, v in curves[-1].items()))
-    bars.update(bar, completed=max((r["step"] for r in steps), default=0), metric="  |  ".join(shown))
+        said += [f"{k} {100 * v['value']:z.1f}" for k, v in curves[-1].items()]
+    shown.show(job.label, max((r["step"] for r in steps), default=0), said)
 
 
-def _signal(step: dict[str, Any]) -> str:
+def _signal(step: dict[str, Any]) -> list[str]:
     """The strategy's value, the reward, and the share of dead groups."""
     values = [f"{name} {100 * value:z.1f}" for name, value in step.get("strategy", {}).items()]
     dead = step.get("dead_groups")
     told = [] if dead is None else [f"dead {100 * dead:.0f} %"]
-    return "  ".join([*values, f"reward {step['reward']:z.3f}", *told])
+    return [*values, f"reward {step['reward']:z.3f}", *told]
 
 
-def _finish(job: Job, bar: TaskID, bars: Progress, future: Future[None]) -> None:
+def _finish(job: Job, shown: Bars, future: Future[None]) -> None:
     error = future.exception()
     if is_main():
-        _show(job, bar, bars)
+        _show(job, shown)
     if error is not None:
         raise _failed(job, error) from error
-    task = bars.tasks[bars.task_ids.index(bar)]
-    result = "diverged: this rate is not chosen" if job.diverged else task.fields["metric"]
-    bars.console.print(f"done: {task.description}  {result}", soft_wrap=True)
+    shown.end(job.label, "diverged: this rate is not chosen" if job.diverged else "")
     if (kept := kept_value(job)) is not None:
         last = "" if kept.step == job.steps else f", {100 * kept.last:z.1f} at the last step"
         text = f"kept: {job.label} · step {kept.step} of {job.steps} ({kept.metric} {100 * kept.value:z.1f}{last})"
-        bars.console.print(text, soft_wrap=True, highlight=False, markup=False)
-    bars.remove_task(bar)
+        shown.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _failed(job: Job, error: BaseException) -> JobError:
