@@ -17,7 +17,6 @@ from operant.cli.front import front
 from operant.cli.settings import ReportConfig
 from operant.core.extras import require
 
-
 _DEMOS = {
     "training": "two-digit multiplication, cross-entropy and pass@64, a few minutes on two cores",
     "language": "spreadsheet steps in combinations that were never seen, a few minutes on two cores",
