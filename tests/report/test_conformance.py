@@ -24,7 +24,7 @@ from operant.report.kinds import KINDS, kind_of, page_of
 from operant.report.theme import Figure
 from tests.hf.rollouts.plan_data import planned, successes
 from tests.report.pages import report_runs, test_extrapolation_page, test_text_page
-from tests.report.reading import LOADING, Elements, charts
+from tests.report.reading import LOADING, Elements, charts, rendered
 
 MARKUP = "<script>alert(1)</script>"
 HOSTILE = f"{MARKUP}\"'&{{{{7*7}}}}${{x}}`]]>--><img src=x onerror=alert(2)>.[0]\\\x00\x1b[2J\ud800\u2028\u202e../"
@@ -34,18 +34,25 @@ NAMED = {"values", "curve", "params", "parameters", "intervals", "config", "envi
 """Keys of mappings whose keys are names: metrics, columns, settings."""
 
 
+EXAMPLE = {"kind": "example", "prompt": 7, "text": "12*34=", "target": "408"}
+ANSWERS = [{"text": "408", "reward": 1.0}, {"text": "418", "reward": 0.0}, {"text": "?", "reward": None}]
+
+
 def run_folder(folder: Path) -> Path:
     shifts = {"warm": 0.0, "ce": 0.0, "pass@16": 0.01, "mix(pass@1:0.5, pass@4:0.5)": 0.02}
     report_runs.make(folder, shifts, seeds=(0,), described={})
     with (folder / "record.jsonl").open("a") as file:
         file.write(json.dumps({"kind": "warning", "text": "careful"}) + "\n")
+    for place, answers in enumerate([ANSWERS, ANSWERS[:1] * 2]):
+        with (folder / f"seed-0/job-{place}/record.jsonl").open("a") as file:
+            file.write(json.dumps(EXAMPLE | {"step": 30, "answers": answers}) + "\n")
     return folder
 
 
 def plan_folder(folder: Path) -> Path:
     records, prompts = planned(successes([0, 3, 4, 8] * 5, 8))
     first = {"kind": "run", "command": "plan", "name": "a plan", "config": {"rollouts": "r.jsonl", "deep": {"a": "b"}}}
-    told = [{"kind": "environment", "python": "3"}, {"kind": "note", "text": "note"}]
+    told = [{"kind": "environment", "python": "3"}, {"kind": "note", "text": "note"}, EXAMPLE | {"answers": ANSWERS}]
     write_records(folder / "record.jsonl", [first, *told, *records])
     write_records(folder / "prompts.jsonl", prompts)
     return folder
@@ -194,6 +201,17 @@ def test_the_page_begins_with_one_sentence(page: Path) -> None:
     head = html_of(page).split("</h1>")[1]
     (asked,) = re.findall(r'^\s*<p class="asked">([^\n]{40,})</p>', head)
     assert asked[-1] in "?." and not ILLEGIBLE.search(asked)
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("train", ["warm start", "ce"]), ("plan", ["rollouts"])])
+def test_prompts_stand_beside_sampled_answers(kind: str, rows: list[str], tmp_path: Path) -> None:
+    html = rendered(ROWS[kind](tmp_path / "folder"))
+    (shown,) = re.findall(r"<h2>Prompts and sampled answers</h2>(.*?)</section>", html)
+    assert re.findall(r'<p class="prompt sample">(.*?)</p>', shown) == ["12*34="] and ">right: 408<" in shown
+    assert re.findall(r'<th scope="row"[^>]*>(?:<span[^>]*></span>)?(.*?)</th>', shown) == rows
+    first = shown[shown.index("<tbody>") :].partition("</tr>")[0]
+    cells = re.findall(r'<td class="sample">(.*?)(?:<small>(.*?)</small>)?</td>', first)
+    assert cells == [("408", "✓"), ("418", "✗"), ("?", "")]
 
 
 def test_every_figure_has_a_key_a_description_and_its_numbers(page: Path) -> None:

@@ -15,7 +15,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
-from operant.report.formats import legible, number
+from operant.report.formats import MISSING, legible, number
 from operant.report.glossary import explained
 from operant.report.style import CSS, JS
 from operant.report.theme import RAMP, Figure, Ramp, SeriesStyle, page_spec, save, theme, vega_bundle
@@ -135,6 +135,37 @@ def figure_section(figure: Figure, caption: str, numbers: str) -> str:
         f'<div class="panels">{panels}</div></figure>'
     )
     return section(figure.title, caption, body + numbers)
+
+
+def examples_section(by_row: Mapping[str, Sequence[Mapping[str, Any]]], caption: str) -> str:
+    """A prompt at a time, and what each row answered to it; nothing if no row has an example.
+
+    Args:
+        by_row: name of a row -> its records of the kind "example": prompt (its id), text, target and answers.
+        caption: where the answers come from.
+    """
+    asked = {e["prompt"]: e for found in by_row.values() for e in found}
+    parts: list[str] = []
+    for prompt, first in asked.items():
+        answers = {name: e["answers"] for name, found in by_row.items() for e in found if e["prompt"] == prompt}
+        most = max(map(len, answers.values()))
+        rows = [row(name, map(_sample, [*a, *[None] * (most - len(a))])) for name, a in answers.items()]
+        right = f'<p class="lead sample">right: {escape(first["target"])}</p>' if first["target"] else ""
+        text = first["text"] or f"prompt {prompt}"
+        head = ["", *(f"answer {i + 1}" for i in range(most))]
+        parts.append(
+            f'<p class="prompt sample">{escape(text)}</p>{right}<div class="answers">{table(head, rows)}</div>'
+        )
+    return section("Prompts and sampled answers", caption, "".join(parts)) if parts else ""
+
+
+def _sample(answer: Mapping[str, Any] | None) -> str:
+    """An answer with a mark if it is right or wrong, or its reward if that is another number."""
+    if answer is None:
+        return cell(MISSING)
+    reward = answer["reward"]
+    mark = {None: "", 1.0: "✓", 0.0: "✗"}.get(reward, f"reward {number(reward, 3)}")
+    return cell(answer["text"], small=mark, kind="sample")
 
 
 def aside(notes: Sequence[str]) -> str:

@@ -54,6 +54,9 @@ th[scope=row] { font-weight: 500; position: relative; }
 tbody tr:last-child > * { border-bottom: 0; }
 th small, td small { display: block; color: var(--soft); font-size: 12px; font-weight: 400; }
 td.long { white-space: normal; min-width: 24em; text-align: left; }
+.answers th, .answers td { text-align: left; }
+td.sample { white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; min-width: 9em; max-width: 26em; }
+p.prompt { font-weight: 600; margin: 18px 0 2px; white-space: pre-wrap; overflow-wrap: anywhere; max-width: 64em; }
 td.best { background: var(--mark); font-weight: 650; }
 td.up { color: var(--up); font-weight: 600; }
 td.down { color: var(--down); font-weight: 600; }

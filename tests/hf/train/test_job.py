@@ -75,8 +75,10 @@ def test_killed_at_its_end_with_a_damaged_checkpoint_it_has_every_record_once(co
     kinds = [(r["kind"], r["step"]) for r in records(job)]
     assert kinds == [
         *[("evaluation", 0), ("step", 1), ("evaluation", 2), ("step", 2), ("step", 3), ("step", 4)],
-        *[("evaluation", 4), ("done", 4)],
+        *[("evaluation", 4), ("example", 4), ("example", 4), ("done", 4)],
     ]
+    (first, _) = (r for r in records(job) if r["kind"] == "example")
+    assert len(first["answers"]) == 4 and {a["reward"] for a in first["answers"]} <= {0.0, 1.0}
     part, killed = branch(replace(config, output_dir=config.output_dir.with_name("killed")))
     killed_at(monkeypatch, killed, part, "write_prompts")
     assert records(killed) == records(job) and not killed.done

@@ -14,13 +14,13 @@ from rich.progress import track
 from torch import Tensor
 
 from operant.core.checks import BudgetError, ConfigError, DataError, InputError, check_int
-from operant.core.record import append_record, claim_folder, read_records, write_records
+from operant.core.record import append_record, claim_folder, extend_records, read_records, write_records
 from operant.hf.config import EvaluateConfig, config_dict, current_names
 from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts
 from operant.hf.rollouts.families import StrategyFamily, families_of
 from operant.hf.rollouts.formats.read import answered, check_answered, read_rollouts, with_answers
 from operant.hf.rollouts.prompts import EMBEDDED, DataConfig, load_prompts, read_prompts
-from operant.hf.rollouts.rows import Row, outcomes_of, verify_rows, warnings_of
+from operant.hf.rollouts.rows import Row, examples, outcomes_of, verify_rows, warnings_of
 from operant.strategies import (
     AllOf,
     BestOf,
@@ -142,6 +142,7 @@ def _evaluate(
     write_records(folder / "rollouts.jsonl", rows)
     cut_at = "their limit" if config.rollouts_file is not None else f"max_new_tokens = {config.max_new_tokens}"
     _warn(record, warnings_of(rows, cut_at))
+    extend_records(record, [{"kind": "example", **entry} for entry in examples(rows, prompts)])
     ids, outcomes = outcomes_of(rows)
     _write_curves(folder, config, strategies, ids, outcomes, exact)
 

@@ -25,7 +25,7 @@ from operant.hf.config import PlanConfig, config_dict
 from operant.hf.rollouts.families import StrategyFamily, families_of, needs_verifier
 from operant.hf.rollouts.formats.read import check_answered, read_rollouts
 from operant.hf.rollouts.recommend import Evidence, MeasuredFamily, quantiles, recommend
-from operant.hf.rollouts.rows import failure_warnings, outcomes_of, verify_rows
+from operant.hf.rollouts.rows import examples, failure_warnings, outcomes_of, verify_rows
 from operant.hf.rollouts.signals import (
     BINS,
     bin_of,
@@ -83,6 +83,7 @@ def _write(config: PlanConfig, rows: list[dict[str, Any]]) -> None:
     told = [
         {"kind": "note", "text": text} for text in [*failure_warnings(rows), *_compared(config, ids, outcomes, records)]
     ]
+    told += [{"kind": "example", **entry} for entry in examples(rows)]
     write_records(folder / "prompts.jsonl", prompts)
     extend_records(folder / "record.jsonl", [*told, *records])
 

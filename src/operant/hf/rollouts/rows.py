@@ -23,6 +23,8 @@ from operant.verify import Prompt, Verdict, clean_target, make_verifier
 Row = dict[str, Any]
 VerifyBatch = Callable[[Sequence[Prompt], Sequence[str]], Sequence[Verdict]]
 """A verifier at work, such as ``make_verifier`` returns."""
+# Characters of an example on a page: some lines of a table.
+_SHOWN = 300
 _TEXT_OR_NUMBER = (str, int, float)
 
 
@@ -146,6 +148,40 @@ def failure_warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{count} of {len(rows)} completions could not be verified ({kind}); they count as wrong."
         for kind, count in failed(rows).items()
     ]
+
+
+def examples(rows: Sequence[Row], prompts: Sequence[Prompt] = (), *, count: int = 2, answers: int = 4) -> list[Row]:
+    """What a page shows of rollouts: the first prompts with the first of their completions, long texts cut.
+
+    Args:
+        rows: rollouts; those without a completion are left out.
+        prompts: the prompts, where they are known; otherwise a row may have the ``text`` that was asked.
+        count: of prompts.
+        answers: of each.
+    """
+    known, found = {p.id: p for p in prompts}, dict[Any, Row]()
+    for row in rows:
+        if not isinstance(row.get("completion"), str) or (len(found) == count and row["prompt"] not in found):
+            continue
+        prompt = known.get(row["prompt"])
+        about = {"text": prompt.text, "target": prompt.target} if prompt else {"text": _asked(row.get("text"))}
+        target = row.get("target")
+        about = {"target": target if isinstance(target, str) else "", **about}
+        entry = found.setdefault(row["prompt"], {"prompt": row["prompt"], **about, "answers": []})
+        if len(entry["answers"]) < answers:
+            entry["answers"].append({"text": _short(row["completion"]), "reward": row.get("reward")})
+    return [{**entry, "text": _short(entry["text"]), "target": _short(entry["target"])} for entry in found.values()]
+
+
+def _asked(text: Any) -> str:
+    """A text, or the last message of a conversation."""
+    if isinstance(text, list) and text and isinstance(text[-1], Mapping):
+        text = text[-1].get("content")
+    return text if isinstance(text, str) else ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _prompt(i: int, row: Row) -> Prompt:

@@ -19,11 +19,11 @@ from operant.core.rng import child_seed
 from operant.hf.config import TrainConfig
 from operant.hf.folder import Column, exact_columns
 from operant.hf.rollouts.chat import is_chat
-from operant.hf.rollouts.collect import Collector
+from operant.hf.rollouts.collect import Collector, sampled
 from operant.hf.rollouts.families import families_of
 from operant.hf.rollouts.logprobs import log_probs_under
 from operant.hf.rollouts.policy import Encoded, Policy
-from operant.hf.rollouts.rows import outcomes_of, warnings_of
+from operant.hf.rollouts.rows import Row, examples, outcomes_of, warnings_of
 from operant.hf.rollouts.sampling import RolloutSettings
 from operant.hf.train.choice.tuned import exact_metrics
 from operant.hf.workers import rank, world_size
@@ -65,6 +65,8 @@ class Evaluator:
         self._model: Callable[[], Any] = lambda: policy.model
         self._check: Check | None = None
         self._scorer: Any = None
+        self._sampled: list[Row] | None = None
+        self._whole = True
 
     def follow(self, trainer: Any) -> None:
         """Evaluate the trainer's model from now on, which FSDP and DeepSpeed shard.
@@ -85,7 +87,7 @@ class Evaluator:
                 f"FSDP would save this model in shards ({fsdp.state_dict_type}), and no branch can start from them. "
                 "Set fsdp_state_dict_type: FULL_STATE_DICT in the configuration of accelerate."
             )
-        self._model = lambda: trainer.model_wrapped
+        self._model, self._whole = (lambda: trainer.model_wrapped), False
 
     def __call__(self) -> Result:
         """Every metric of every held-out prompt, the same on all processes."""
@@ -94,9 +96,26 @@ class Evaluator:
             log_p, *others = self._exact(policy)
             columns = exact_columns(log_p, exact_metrics(self.config))
             return Result(columns, {"log_p": log_p}, by_temperature=dict(zip(self.temperatures, others, strict=True)))
-        rows = self._collector()(policy, self.prompts, self.rows)
+        rows = self._sampled = self._collector()(policy, self.prompts, self.rows)
         warnings = warnings_of(rows, f"max_completion_length = {self.config.max_completion_length}")
         return Result(sampled_columns(self.config, outcomes_of(rows)[1]), warnings=warnings)
+
+    def examples(self) -> list[Row]:
+        """Two held-out prompts with answers: those of the last evaluation or, where it was exact, sampled now.
+
+        A sharded model does not sample, so it has none.
+        """
+        if self._sampled is not None:
+            return examples(self._sampled, self.prompts)
+        few = self.rows[:2]
+        if not self._whole or not few:
+            return []
+        # A model that does not end its answer is not followed far: the room is twice that of the right ones.
+        room = 2 * max(len(r.target) for r in few) + 4
+        settings = RolloutSettings(4, room, len(few), child_seed(self.config.data.seed, "examples", 0), self._sampler())
+        (rows,) = sampled(self.policy, self.prompts[: len(few)], few, settings)
+        right = [float(r["completion"].strip() == r["target"].strip()) for r in rows]
+        return examples([r | {"reward": x} for r, x in zip(rows, right, strict=True)], self.prompts)
 
     def _shares(self) -> list[list[int]]:
         """Prompt indices of every process, equally many; the last ones repeat the first prompts."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # TRL takes seconds to import: only the processes that train 
     from operant.hf.folder import Column
     from operant.hf.rollouts.policy import Policy
     from operant.hf.train.choice.steps import Keeper
+    from operant.hf.train.evaluator import Evaluator
 
 WAIT = 60.0
 """Seconds that a resumed job waits for the worker of a killed run to end."""
@@ -110,6 +111,7 @@ def _run(job: Job, config: TrainConfig) -> None:
 
     if args is None:
         result = evaluate(0)
+        _show_answers(job, config, evaluator)
     else:
         with _tensorboard(job.folder / "tensorboard"):
             trainer = method.trainer(job, config, args, policy, train, rows)
@@ -118,6 +120,7 @@ def _run(job: Job, config: TrainConfig) -> None:
             keeper = steps.Keeper(job, config, trainer.save_model)
         _fit(job, config, trainer, checkpoint, evaluate)
         result = evaluate(job.steps)
+        _show_answers(job, config, evaluator)
         if keeper is None:
             trainer.save_model(str(job.folder / "model"))
         else:
@@ -132,6 +135,13 @@ def _run(job: Job, config: TrainConfig) -> None:
         write_prompts(job.folder, [p.id for p in test], result.columns, **result.extra)
         checkpoints.clear(job.folder, every=config.keep == "all")
     barrier()
+
+
+def _show_answers(job: Job, config: TrainConfig, evaluator: Evaluator) -> None:
+    """Record what the model answers to two held-out prompts, for the page; of the first seed only."""
+    if job.seed == config.seeds[0] and is_main():
+        for entry in evaluator.examples():
+            append_record(job.record, "example", step=job.steps, **entry)
 
 
 def _keep(job: Job, keeper: Keeper, columns: Mapping[str, Column]) -> Mapping[str, Column]:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from operant.report.asked import counted
 from operant.report.formats import MISSING, percent, share
-from operant.report.page import Page, aside, cell, figure_section, plain_table, row, section, table
+from operant.report.page import Page, aside, cell, examples_section, figure_section, plain_table, row, section, table
 from operant.report.pages.plan.charts import dead_figure, gain_figure, signal_figure, value_figure
 from operant.report.pages.plan.load import SavedPlan, at_budget, dead_rows, headline
 from operant.report.records import Record
@@ -33,6 +33,7 @@ def build(plan: SavedPlan) -> Page:
         asides=[aside(plan.notes)],
         sections=[
             *map(_advice_section, plan.advice),
+            examples_section({"rollouts": plan.source.every("example")}, "The first prompts and their first rollouts."),
             *(figure_section(f, caption, after) for f, caption, after in drawn if f is not None),
         ],
         figures=[f for f, _, _ in drawn if f is not None],

@@ -13,6 +13,7 @@ ALL, SOME, NONE = "explains every support", "explains some supports", "explains 
 _STYLES = {ALL: SeriesStyle(LIGHT[2], DARK[2]), SOME: SeriesStyle(LIGHT[0], DARK[0]), NONE: GRAY}
 _LABEL = 44
 """Letters of a candidate beside its bar; a phone shows about 20 of them. The table has all."""
+_PERCENT = alt.Axis(values=[0, 25, 50, 75, 100])
 LOSS = "training loss"
 
 
@@ -36,7 +37,7 @@ def _label(place: int, steps: Sequence[str]) -> str:
 
 def _bars(rows: Sequence[Datum], keys: Mapping[str, SeriesStyle]) -> list[alt.Chart]:
     y = named_above("candidate", [r["candidate"] for r in rows])
-    x = alt.X("posterior:Q", title="posterior, %", scale=alt.Scale(domain=[0, 100]))
+    x = alt.X("posterior:Q", title="posterior, %", scale=alt.Scale(domain=[0, 100]), axis=_PERCENT)
     tips = [alt.Tooltip("candidate:N"), alt.Tooltip("posterior:Q", title="posterior, %", format=".1f")]
     tips += [alt.Tooltip("explained:N", title="supports explained"), alt.Tooltip("candidates:Q", title="same outputs")]
     base = chart(rows).encode(y=y, color=color(keys))
@@ -71,7 +72,7 @@ def comparison_figure(run: SavedText) -> Figure | None:
         for r in run.comparison["rows"]
     ]
     y = named_above("series", names)
-    x = alt.X("value:Q", title="right, %", scale=alt.Scale(domain=[0, 100]))
+    x = alt.X("value:Q", title="right, %", scale=alt.Scale(domain=[0, 100]), axis=_PERCENT)
     base = chart(rows).encode(y=y, color=color(keys))
     tips = [alt.Tooltip("series:N", title="method"), alt.Tooltip("value:Q", title="right, %", format=".1f")]
     bar = base.mark_bar(size=16, cornerRadiusEnd=2).encode(x=x, tooltip=tips)

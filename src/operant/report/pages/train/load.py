@@ -45,6 +45,7 @@ class BranchResult:
     steps: tuple[Record, ...]
     evaluations: tuple[Record, ...]
     seconds: float | None
+    examples: tuple[Record, ...] = ()  # held-out prompts with sampled answers
     rates: tuple[float, ...] = ()  # learning rates among which it was chosen, or the only one; empty in early folders
     chosen: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])  # rates of a metric
     kept: Record | None = None  # with --keep best: the step whose weights were kept, and the value that chose it
@@ -218,6 +219,8 @@ def _load_job(folder: Path) -> BranchResult:
         steps=_by_step(records.every("step")),
         evaluations=evaluations,
         seconds=records.last("done").get("seconds"),
+        # A resumed run may have written them twice.
+        examples=tuple({str(e["prompt"]): e for e in records.every("example")}.values()),
         rates=tuple(about.get("rates", ())),
         chosen=_chosen(records),
         kept=records.last("kept_step") or None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from operant.report.charts import rows_of
 from operant.report.formats import MISSING, brief, interval, percent
-from operant.report.page import Page, aside, cell, figure_section, row, section, table, warning
+from operant.report.page import Page, aside, cell, examples_section, figure_section, row, section, table, warning
 from operant.report.pages.train.charts import gain_figure, keys, rollouts, scaling, training, weights
 from operant.report.pages.train.load import SavedRun
 from operant.report.pages.train.rates import at_rates, rates_figure
@@ -62,6 +62,7 @@ def build(run: SavedRun) -> Page:
 def _sections(shown: _Shown) -> list[str]:
     return [
         _curve_section(shown),
+        _examples(shown.run),
         _figure_section(
             shown,
             "scaling",
@@ -164,6 +165,15 @@ def _curve_section(shown: _Shown) -> str:
     if run.baseline is not None:
         lead += " ★ marks the best of a column if its paired 95 % interval excludes zero."
     return section("Curves", lead, table(["branch", *run.metrics], rows))
+
+
+def _examples(run: SavedRun) -> str:
+    """Two held-out prompts, and what the branches of the first seed answer."""
+    first = {label: jobs[0].examples for label in run.labels if (jobs := run.of(label)) and jobs[0].examples}
+    of = "" if len(run.seeds) == 1 else f" of seed {run.seeds[0]}"
+    source = "" if run.is_evaluation else f" from the models{of} after their last step"
+    which = "The first prompts" if run.is_evaluation else "The first held-out prompts"
+    return examples_section(first, f"{which}, and answers that were sampled{source}.")
 
 
 def _mean_cell(value: Interval | None, best: bool) -> str:
