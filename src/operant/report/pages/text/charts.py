@@ -12,7 +12,7 @@ from operant.report.theme import DARK, GRAY, LIGHT, Figure, SeriesStyle, alt, cy
 ALL, SOME, NONE = "explains every support", "explains some supports", "explains no support"
 _STYLES = {ALL: SeriesStyle(LIGHT[2], DARK[2]), SOME: SeriesStyle(LIGHT[0], DARK[0]), NONE: GRAY}
 _LABEL = 44
-"""Letters of a candidate beside its bar; a phone shows about 20 of them. The table has all."""
+"""Letters of a candidate above its bar, as many as a phone shows. The table has all."""
 _PERCENT = alt.Axis(values=[0, 25, 50, 75, 100])
 LOSS = "training loss"
 
