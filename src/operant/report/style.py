@@ -26,6 +26,7 @@ header p.run { margin: 0; color: var(--soft); font-size: 14px; overflow-wrap: an
 h1 { font-size: clamp(24px, 4vw, 34px); line-height: 1.2; margin: 4px 0 12px; overflow-wrap: anywhere; }
 h2 { font-size: 20px; margin: 0 0 4px; }
 h3 { font-size: 14px; font-weight: 600; margin: 0 0 4px; overflow-wrap: anywhere; }
+.scroll + h3, ul + h3 { margin-top: 26px; }
 p.asked { color: var(--soft); margin: 0 0 14px; max-width: 52em; overflow-wrap: anywhere; }
 p.finding { font-size: clamp(18px, 2.4vw, 21px); line-height: 1.45; margin: 0; max-width: 46em; }
 p.finding + p.finding { margin-top: 8px; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,9 +92,11 @@ def column(frame: Any, name: Any) -> NDArray[Any]:
     except InputError:
         raise
     except (KeyError, IndexError, TypeError) as error:
-        there = ", ".join(map(str, frame if isinstance(frame, Mapping) else frame.columns))
+        there = list(map(str, frame if isinstance(frame, Mapping) else frame.columns))
         where = f"{frame.path}: " if isinstance(frame, CSVTable) else ""
-        raise DataError(f"{where}no column {name!r}; there are: {there}.") from error
+        close = difflib.get_close_matches(str(name), there, 1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        raise DataError(f"{where}no column {name!r}; there are: {', '.join(there)}.{meant}") from error
     except Exception as error:  # polars has an error type of its own
         raise DataError(f"no column {name!r} ({error}).") from error
     if found.ndim == 2:

@@ -130,3 +130,27 @@ def test_a_bank_that_was_not_scaled_has_the_units_one(banks: tuple[TaskBank, Tas
     found = layout.transformation(theta)
     assert found.get("xshift") == pytest.approx(theta[2:4]) and found.get("shift") == pytest.approx(theta[-2:])
     assert found.get("xscale") == pytest.approx(np.exp(theta[:2]))
+
+
+def test_the_covariance_in_original_units(banks: tuple[TaskBank, TaskBank]) -> None:
+    """Against finite differences of the transformation itself, in two inputs and two outputs far from zero."""
+    _, scaled = banks
+    rng = np.random.default_rng(7)
+    for form in FORMS[:: len(FORMS) // 60]:
+        layout = Layout.of(form, scaled)
+        if not layout.size:
+            continue
+        theta, root = vectors(layout, 3)[0], rng.normal(size=(layout.size, layout.size))
+
+        def original(t: Array, layout: Layout = layout) -> Array:
+            found = layout.transformation(t)
+            values = {k: np.array(found.get(k)) for k in layout.slices}
+            return np.concatenate([np.log(v) if k == "xscale" else v for k, v in values.items()])
+
+        slope = np.atleast_2d(approx_fprime(theta, original, 1e-7))
+        found = layout.covariance(theta, root @ root.T)
+        assert found == pytest.approx(slope @ root @ root.T @ slope.T, rel=1e-4, abs=1e-4), form
+        warp = layout.warp_covariance(found)
+        assert warp.shape == (4, 4) and np.trace(warp) == pytest.approx(
+            np.trace(found[: layout.nonlinear, :][:, : layout.nonlinear])
+        )

@@ -76,12 +76,15 @@ def axes_of(target: Record, bank: Record) -> tuple[Axis, list[Axis]]:
     """The axis of the first input, and one for each output."""
     units = bank.get("units") or {}
     points = [v[0] for v in _values(target, bank, "x")]
-    x = Axis(with_unit(target["x_names"][0], units), _is_log(target["x_names"][0], bank, points, points))
+    # The known tasks alone decide, so that the figures of all targets have the same axes.
+    known = [v[0] for k in bank["curves"] for v in k["x"]] or points
+    x = Axis(with_unit(target["x_names"][0], units), _is_log(target["x_names"][0], bank, known, points))
     ys: list[Axis] = []
     for c, name in enumerate(target["y_names"]):
-        known = [v[c] for v in _values(target, bank, "y") if v[c] is not None]
+        shown = [v[c] for v in _values(target, bank, "y") if v[c] is not None]
         mean = [v[c] for v in target["prediction"]["mean"] if v[c] is not None]
-        ys.append(Axis(with_unit(name, units), _is_log(name, bank, known, [*known, *mean])))
+        known = [v[c] for k in bank["curves"] for v in k["y"]] or shown
+        ys.append(Axis(with_unit(name, units), _is_log(name, bank, known, [*shown, *mean])))
     return x, ys
 
 

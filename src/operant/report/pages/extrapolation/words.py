@@ -161,5 +161,7 @@ def about_columns(bank: Record, units: Mapping[str, str]) -> str:
     if logs:
         told += f" The operators saw {', '.join(logs)}; residuals, errors and parameters are of these."
     if bank.get("positive"):
-        told += " A forecast of y is the exponential of that of ln y: a median, with the same interval, above zero."
+        told += (
+            " A forecast is the exponential of that of the logarithm: a median. It and its interval stay above zero."
+        )
     return told
