@@ -16,7 +16,7 @@ from operant.core.checks import DataError, InputError
 from operant.core.record import read_records
 from operant.relational.bank.curves import Array
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.columns import Forms, is_geometric, parse_units
+from operant.relational.columns import Forms, is_geometric, parse_units, suspects
 from operant.relational.config import ExtrapolateConfig
 from operant.relational.run import extrapolate
 from operant.relational.transforms import Transformation
@@ -151,6 +151,19 @@ def test_the_data_ask_for_settings(tmp_path: Path) -> None:
     assert not [r for r in read_records(extrapolate(config) / "record.jsonl") if r["kind"] == "note"]
     assert is_geometric(np.geomspace(1, 100, 9)) and not is_geometric(np.linspace(1, 100, 9))
     assert not is_geometric(np.geomspace(1, 10, 9)) and not is_geometric(np.array([0.0, 1.0, 100.0]))
+
+
+def test_a_mistyped_value_is_found() -> None:
+    """A decimal point in the wrong place, in any order of the points; smooth curves, steps and peaks pass."""
+    x, rng = np.arange(12.0), np.random.default_rng(0)
+    y = 1.1 - 0.02 * x + 0.002 * rng.normal(size=12)
+    for i in (0, 5, 11):
+        for wrong in (10 * y[i], y[i] / 10):
+            order = rng.permutation(12)
+            odd = np.where(x == i, wrong, y)
+            assert x[order][suspects(x[order], odd[order])].tolist() == [i]
+    for fine in (y, np.exp(2 * x), np.sin(x), np.tanh(3 * (x - 5.4)), np.ones(12), np.exp(-((x - 5) ** 2)), y[:4]):
+        assert suspects(x[: len(fine)], fine) == []
 
 
 def test_units_are_given_or_read_and_never_differ(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ _DIGITS = 12
 """Digits of a value that went through a logarithm and back."""
 _DECADES = 1.5
 """Values over fewer decades are shown, and spaced, as well on a linear scale."""
+_FAR = 3.0
+"""A value that is mistyped by a factor of ten stands this far out where the others vary by up to a third."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +179,34 @@ def is_geometric(values: Array) -> bool:
     logs = np.log(values)
     middle, log_middle = ((np.median(v) - v.min()) / np.ptp(v) for v in (values, logs))
     return abs(log_middle - 0.5) < abs(middle - 0.5)
+
+
+def suspects(x: Array, y: Array) -> list[int]:
+    """The point of a curve that stands out like a misplaced decimal point, if there is one; from five points on.
+
+    Its value differs from the line between its neighbors by several times what all other values span, and its logarithm
+    does, too, where all values are positive: the last point of an exponential is no mistake.
+
+    Args:
+        x: (P,) points.
+        y: (P,) values.
+    """
+    if len(x) < 5:
+        return []
+    order = np.argsort(x)
+    found = {_odd(x[order], v) for v in ([y[order], np.log(y[order])] if y.min() > 0 else [y[order]])}
+    (i,) = found if len(found) == 1 else (None,)
+    return [] if i is None else [int(order[i])]
+
+
+def _odd(x: Array, y: Array) -> int | None:
+    """The place of the point without which the others span the least, if it is far from the line beside it."""
+    i = int(np.argmin([np.ptp(np.delete(y, k)) for k in range(len(y))]))
+    rest = float(np.ptp(np.delete(y, i)))
+    # An end is compared with the line through the two points next to it, continued.
+    a, b = (1, 2) if i == 0 else (i - 2, i - 1) if i == len(y) - 1 else (i - 1, i + 1)
+    line = y[a] + (y[b] - y[a]) / (x[b] - x[a]) * (x[i] - x[a])
+    return i if abs(y[i] - line) > _FAR * rest > 0 else None
 
 
 def parse_units(given: Sequence[str], columns: Sequence[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from operant.core.checks import DataError, InputError, check_int
 from operant.core.record import claim_folder, extend_records, write_text
 from operant.relational.bank.csvtable import RelationalWarning
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.columns import Forms, is_geometric
+from operant.relational.columns import Forms, is_geometric, suspects
 from operant.relational.config import ExtrapolateConfig, names_of
 from operant.relational.files import CurveTables, TargetRows, read_bank, read_targets, read_units
 from operant.relational.transforms import Transformation
@@ -134,7 +134,7 @@ def _write(
     told = [w for w in caught if issubclass(w.category, RelationalWarning)]
     notes = dict.fromkeys(str(w.message) for w in told if not issubclass(w.category, NotApplicableWarning))
     notes = [*_same_names(bank, asked.targets), *(n for n in notes if n not in bank.notes)]
-    notes += _hints(bank, forms, records)
+    notes += _hints(asked, records)
     _write_predictions(config, records, asked.units)
     if factors is not None:
         _write_factors(config, bank, factors)
@@ -170,9 +170,10 @@ def _same_names(bank: TaskBank, targets: Sequence[TargetRows]) -> list[str]:
     return [f"The bank has tasks with the names of targets ({', '.join(both)}): if they are the same, they are known."]
 
 
-def _hints(bank: TaskBank, forms: Forms, records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Settings that the data ask for: the logarithm of an input, and positive forecasts."""
+def _hints(asked: _Question, records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Values that may be wrong, and settings that the data ask for: the logarithm of an input, positive forecasts."""
     told: list[str] = []
+    bank, forms = asked.bank, asked.forms
     points, values = (np.concatenate([getattr(t, k) for t in bank.tasks]) for k in ("x", "y"))
     for i, name in enumerate(bank.x_names):
         if not forms.log_x[i] and is_geometric(points[:, i]):
@@ -180,6 +181,7 @@ def _hints(bank: TaskBank, forms: Forms, records: Iterable[Mapping[str, Any]]) -
                 f"The points of {name} are spaced evenly in its logarithm. With --log_x {name}, a shift along it is a "
                 "factor."
             )
+    told += _doubts(asked)
     if forms.positive:
         return told
     for c, name in enumerate(bank.y_names):
@@ -193,6 +195,20 @@ def _hints(bank: TaskBank, forms: Forms, records: Iterable[Mapping[str, Any]]) -
                 f"All known values of {name} are positive, and the interval of {', '.join(below[:5])} reaches zero. "
                 f"With --positive, it stays positive: the operators then see the logarithm of {name}."
             )
+    return told
+
+
+def _doubts(asked: _Question) -> list[str]:
+    """Values of known tasks and targets that look mistyped, with one input."""
+    told: list[str] = []
+    curves = [(t.key, t.x, t.y) for t in (*asked.bank.tasks, *asked.targets)]
+    for key, x, y in curves if asked.bank.d == 1 else ():
+        for c, name in enumerate(asked.bank.y_names):
+            for i in suspects(x[:, 0], y[:, c]):
+                told.append(
+                    f"{key}: {name} = {y[i, c]:g} at {asked.bank.x_names[0]} = {x[i, 0]:g} differs from its neighbors "
+                    "by several times what all other values there span. Is it mistyped?"
+                )
     return told
 
 

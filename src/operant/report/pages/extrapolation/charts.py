@@ -132,8 +132,10 @@ def factor_figure(factors: Record, bank: Record) -> Figure | None:
     panels = []
     for name in factors["factors"]:
         shown = [_factor_row(r, name, along) for r in rows]
-        title, axis = factor_title(name, bank), alt.Axis(tickCount=6, format="~g")
-        scale = alt.Scale(type="log") if name == "xscale" else alt.Scale(zero=False)
+        title, scale, axis = factor_title(name, bank), alt.Scale(zero=False), alt.Axis(tickCount=6)
+        if name == "xscale":
+            scale = alt.Scale(type="log")
+            axis = alt.Axis(format="~g", values=log_ticks(*extent(shown, "low", "value", "high")))
         y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
         base = chart(shown).encode(x=x, color=color(keys))
         bar = base.mark_rule(strokeWidth=2, opacity=0.6).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q")

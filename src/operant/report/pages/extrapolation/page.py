@@ -183,11 +183,12 @@ def _target_caption(target: Record) -> str:
 
 def _choice_caption(run: SavedExtrapolation) -> str:
     dots = "Each dot is a target. " if len(run.targets) > 1 else ""
+    units = "relative, since the operators saw logarithms" if run.bank.get("positive") else "in the units of the output"
     return (
         f"{dots}In the backtest, every operator predicted the outermost tasks of the bank from the others. Its errors "
         "there, and its leave-one-out error on the target's context points, give the error to expect on the target. "
         "The expected errors give the weights of the mixture. Other values of the target were not used. A star marks "
-        "the largest weight; errors are in the units of the output."
+        f"the largest weight; errors are {units}."
     )
 
 
