@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def decay(t: float) -> Array:
     return 10 ** (1.5 - np.tanh(np.log10(SECONDS) + 0.5 * t))
 
 
-def write(path: Path, head: str, rows: list[tuple[object, ...]]) -> Path:
+def write(path: Path, head: str, rows: Sequence[tuple[object, ...]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([head.split(","), *rows])
     return path

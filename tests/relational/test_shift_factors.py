@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,13 @@ def stretched(t: float, x: Array) -> Array:
     ],
 )
 @pytest.mark.parametrize("reference", [None, "1"])
-def test_targets_with_several_anchors_have_one_reference(curve, form: str, factor: str, warp, reference) -> None:
+def test_targets_with_several_anchors_have_one_reference(
+    curve: Callable[[float, Array], Array],
+    form: str,
+    factor: str,
+    warp: Callable[[float, float], float],
+    reference: str | None,
+) -> None:
     bank = TaskBank.from_arrays({t: (X, curve(t, X)) for t in range(6)}, params=np.arange(6.0), param_names=["T"])
     model = Extrapolator(form).fit(bank)
     x = X[8:20:2]

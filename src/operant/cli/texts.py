@@ -46,6 +46,7 @@ demonstration, which a language model learns. To ask for a prediction, leave y e
 
   operant extrapolate bank.csv --target target.csv --task T --x log_t --y log_E --params T
   operant extrapolate bank.csv --target target.csv --task cell --x '[cycle, load]' --y capacity --query query.csv
+  operant extrapolate bank.csv --target target.csv --task T --x t --y E --log_x t --positive --units t=s,E=MPa
   operant extrapolate bank.jsonl --target target.jsonl --functions mine.FUNCTIONS --execute run   (embedded model, CPU)
   operant extrapolate bank.jsonl --target target.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct --lora_rank 16
   operant extrapolate bank.jsonl --target other.jsonl --model runs/extrapolation/model     (fitted before: no training)

@@ -147,7 +147,7 @@ def test_the_covariance_in_original_units(banks: tuple[TaskBank, TaskBank]) -> N
             values = {k: np.array(found.get(k)) for k in layout.slices}
             return np.concatenate([np.log(v) if k == "xscale" else v for k, v in values.items()])
 
-        slope = np.atleast_2d(approx_fprime(theta, original, 1e-7))
+        slope = np.atleast_2d(np.array(approx_fprime(theta, original, 1e-7), dtype=np.float64))
         found = layout.covariance(theta, root @ root.T)
         assert found == pytest.approx(slope @ root @ root.T @ slope.T, rel=1e-4, abs=1e-4), form
         warp = layout.warp_covariance(found)
