@@ -53,10 +53,10 @@ def test_with_units_and_shift_factors_there_is_no_fault(browser: Browser, page: 
 
 def test_operators_stand_above_their_rows_on_a_phone(browser: Browser, page: Path) -> None:
     with opened(browser, page, 390) as (shown, _):
-        names = shown.locator("#choice-0 .mark-text text")
+        names = shown.locator("#choice-0 .mark-text.role-mark text")
         assert names.count() == len(OPERATORS)
         chart = box(shown.locator("#choice-0"))
-        dots = [box(d) for d in shown.locator("#choice-0 .mark-symbol path").all()]
+        dots = [box(d) for d in shown.locator("#choice-0 .mark-symbol.role-mark path").all()]
         for name in map(box, names.all()):
             assert chart["x"] <= name["x"] and name["x"] + name["width"] <= chart["x"] + chart["width"]
             below = [d["y"] - name["y"] - name["height"] for d in dots if d["y"] > name["y"]]
