@@ -370,7 +370,7 @@ def test_known_tasks_are_colored_by_parameter_name_or_place() -> None:
 
 def decades(**more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """A target and a bank whose inputs and outputs are powers of ten."""
-    known, asked = bank(3), target()
+    known, asked = bank(3, points=9), target()
     for curve in (*known["curves"], asked["context"], asked["anchor"], asked["truth"]):
         curve["x"], curve["y"] = ([[10.0 ** v[0]] for v in curve[k]] for k in ("x", "y"))
     for key in ("x", "mean", "low", "high"):
