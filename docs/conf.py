@@ -138,7 +138,8 @@ def complete(app: Sphinx, page: str, source: list[str]) -> None:
     elif page in NESTED:
         source[0] += contents([NESTED[page]])
     elif page.startswith(REFERENCE):
-        source[0] += reference(page.removeprefix(REFERENCE))
+        title = source[0].partition("\n")[0]  # the rest tells a reader of the file where its entries are
+        source[0] = f"{title}\n{reference(page.removeprefix(REFERENCE))}"
 
 
 def readable(
