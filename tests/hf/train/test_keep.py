@@ -17,6 +17,7 @@ from operant.hf.rollouts.policy import encode, load_policy
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
 from operant.hf.train.choice.halves import cross_fitted
 from operant.hf.train.choice.steps import Keeper, Kept, kept_value, step_values
+from operant.hf.train.choice.tuned import choose_rate
 from operant.hf.train.recorder import Recorder
 from operant.hf.train.run import make_jobs
 from operant.hf.train.run_job import run_job
@@ -82,7 +83,7 @@ def test_the_best_step_is_kept_and_reported_by_the_other_half(config):
             (said,) = [r for r in read_records(job.record) if r["kind"] == "chosen" and r["metric"] == name]
             assert [s["step"] for s in said["settings"]] == steps
         assert sorted(p.name for p in job.folder.iterdir() if p.is_dir()) == ["model"]
-        assert f"{job.branch}, seed 0: step {best} ({MIX} {100 * means[best]:.1f} %, " in table
+        assert f"{job.branch}, seed 0: step {best} ({MIX} {100 * means[best]:.1f} %" in table
         card = (job.folder / "model" / "README.md").read_text()
         assert f"| step kept | {best}, the best for `{MIX}` on the held-out prompts |" in card
     assert any(kept_value(job).step not in (0, 12) for job in jobs), "the case is one of early stopping"
@@ -114,6 +115,24 @@ def test_a_killed_branch_keeps_what_the_uninterrupted_one_keeps(config, monkeypa
     assert (job.folder / "prompts.jsonl").read_bytes() == (whole.folder / "prompts.jsonl").read_bytes()
     ours, theirs = (load_file(j.folder / "model" / "model.safetensors") for j in (job, whole))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.slow
+def test_rate_and_step_are_chosen_together(config):
+    config = checked(replace(config, baseline=False, learning_rate=[2e-2, 4e-3]))
+    group = make_jobs(config)[1:]
+    for job in group:
+        run_job(job, config)
+    chosen, home = choose_rate(group, config), group[0].home
+    values = {(j.learning_rate, step): v for j in group for step, v in step_values(j, "pass@4").items()}
+    found, settings = cross_fitted(values, 0, lambda x: x)
+    assert [row["values"]["pass@4"] for row in read_records(home / "prompts.jsonl")] == pytest.approx(found.tolist())
+    (said,) = [r for r in read_records(home / "record.jsonl") if r.get("metric") == "pass@4" and "time" not in r]
+    assert [(s["rate"], s["step"]) for s in said["settings"]] == settings
+    own = {(j.learning_rate, step): v.mean().item() for j in group for step, v in step_values(j, MIX).items()}
+    best = max(own, key=lambda setting: own[setting])
+    assert chosen.rate == best[0] and chosen.metric == MIX and chosen.values[best[0]] == pytest.approx(own[best])
+    assert measured(replace(group[0], folder=home), config, parse(MIX)) == pytest.approx(own[best], abs=1e-6)
 
 
 def test_all_keeps_every_checkpoint(config):

@@ -195,12 +195,12 @@ def _kept(run: SavedRun) -> list[str]:
     """With --keep best: the step whose weights each branch has, and the value on all held-out prompts that chose it."""
     jobs = [job for job in run.jobs if job.kept is not None]
     listed = "; ".join(
-        f"{job.label}, seed {job.seed}: step {k['step']} ({k['metric']} {percent(k['value'])} %, "
-        f"{percent(k['last'])} % at the last step)"
+        f"{job.label}, seed {job.seed}: step {k['step']} ({k['metric']} {percent(k['value'])} %"
+        + (")" if k["value"] == k["last"] else f", {percent(k['last'])} % at the last step)")
         for job in jobs
         if (k := job.kept) is not None
     )
-    told = "Every value in the table is at the step that the other half of the held-out prompts chose for it."
+    told = "Their values in the table are at the steps that the other half of the held-out prompts chose."
     return [f"Kept, the best step of each branch: {listed}. {told}"] if jobs else []
 
 
