@@ -43,7 +43,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def box(found: Locator) -> dict[str, float]:
     edges = found.bounding_box()
     assert edges is not None
-    return dict(edges)
+    return {"x": edges["x"], "y": edges["y"], "width": edges["width"], "height": edges["height"]}
 
 
 def test_with_units_and_shift_factors_there_is_no_fault(browser: Browser, page: Path) -> None:
