@@ -165,7 +165,7 @@ def _sample(answer: Mapping[str, Any] | None) -> str:
         return cell(MISSING)
     reward = answer["reward"]
     mark = {None: "", 1.0: "✓", 0.0: "✗"}.get(reward, f"reward {number(reward, 3)}")
-    return cell(answer["text"], small=mark, kind="sample")
+    return cell(answer["text"] or "(empty)", small=mark, kind="sample")
 
 
 def aside(notes: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from operant.report.asked import counted
 from operant.report.charts import rows_of
 from operant.report.formats import MISSING, brief, interval, percent
 from operant.report.page import Page, aside, cell, examples_section, figure_section, row, section, table, warning
@@ -55,7 +56,7 @@ def build(run: SavedRun) -> Page:
         config=run.source.config,
         environment=run.source.environment,
         reading=_reading(),
-        made=f"Made by operant from {len(run.jobs)} finished jobs.",
+        made=f"Made by operant from {counted(len(run.jobs), 'finished job')}.",
     )
 
 
@@ -161,7 +162,7 @@ def _curve_section(shown: _Shown) -> str:
     for label in run.labels:
         cells = [_mean_cell(shown.means.get((label, m)), marked.get(m) == label) for m in run.metrics]
         rows.append(row(label, cells, key=shown.keys[label]))
-    lead = "Mean over prompts and seeds, %."
+    lead = "Mean over prompts, %." if run.is_evaluation else "Mean over prompts and seeds, %."
     if run.baseline is not None:
         lead += " ★ marks the best of a column if its paired 95 % interval excludes zero."
     return section("Curves", lead, table(["branch", *run.metrics], rows))
@@ -185,6 +186,8 @@ def _mean_cell(value: Interval | None, best: bool) -> str:
 
 def _gain_section(shown: _Shown) -> str:
     run = shown.run
+    if run.is_evaluation:
+        return ""
     if not shown.gain:
         why = "no baseline job is finished" if run.baseline is None else "no branch shares a seed with it"
         return section("Gain over the baseline", f"No gains in this report: {why}.", "")
