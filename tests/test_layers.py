@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "language": {"hf", "estimators", "objectives", "strategies", "core"},
     "plugins": {"objectives", "estimators", "strategies", "core"},
     "report": {"core"},
-    "cli": {"report", "hf", "relational", "language", "published", "strategies", "core"},
+    "reproduce": {"core"},
+    "cli": {"report", "reproduce", "hf", "relational", "language", "published", "strategies", "core"},
 }
 EXTRAS = {
     **dict.fromkeys(["transformers", "trl", "peft", "datasets", "accelerate"], "hf"),

@@ -188,7 +188,7 @@ def test_a_bad_pattern_is_one_line_before_any_file_is_read(pattern, tmp_path):
         (["train", "--config=data: {template: null}"], "operant train: data.template cannot be null"),
         (["evaluate", "--top_p=1" + "0" * 400], "a number in the settings is too large"),
         (["plan"], "operant plan: expected rollouts."),
-        (["fly"], "expected one of train, evaluate, plan, audit, extrapolate, report, demo, got 'fly'"),
+        (["fly"], "expected one of train, evaluate, plan, audit, extrapolate, report, reproduce, demo, got 'fly'"),
     ],
 )
 def test_bad_arguments_are_one_line_without_the_usage(args, said):

@@ -100,7 +100,7 @@ def test_lists_reach_the_settings():
         ("evaluate --strategies maj@8", "--strategies: here it is --families."),
         ("plan r.jsonl --rollouts_file r.jsonl", "--rollouts_file: here it is the file itself: operant plan"),
         ("plan", "operant plan: expected rollouts. The settings: operant plan --help"),
-        ("evaluat --model m", "operant: expected one of train, evaluate, plan, audit, extrapolate, report, demo, got"),
+        ("evaluat --model m", "operant: expected one of train, evaluate, plan, audit, extrapolate, report, reproduce"),
         ("evaluat --model m", "Did you mean evaluate?"),
         ("", "got none. The verbs: operant --help"),
     ],

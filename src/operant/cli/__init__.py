@@ -1,4 +1,4 @@
-"""The command line: ``operant train | evaluate | plan | audit | extrapolate | report | demo``.
+"""The command line: ``operant train | evaluate | plan | audit | extrapolate | report | reproduce | demo``.
 
 Each verb has one configuration class and one function.
 """
@@ -83,6 +83,15 @@ def extrapolate(config: Any) -> None:
     _report(folder, open_page=config.open)
 
 
+def reproduce(config: Any) -> None:
+    """Run the claims of the papers, then show their verdicts."""
+    from operant.reproduce.run import reproduce as run
+
+    folder = run(config)
+    if folder is not None:
+        _report(folder, open_page=config.open)
+
+
 def report(config: ReportConfig) -> None:
     """Write the page."""
     _report(config.run_dir, open_page=config.open, out_dir=config.out_dir)
@@ -164,6 +173,7 @@ FUNCTIONS: dict[str, Callable[[Any], None]] = {
     "audit": audit,
     "extrapolate": extrapolate,
     "report": report,
+    "reproduce": reproduce,
     "demo": demo,
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
-from operant.cli.texts import AUDIT, DEMO, EVALUATE, EXTRAPOLATE, PLAN, REPORT, TRAIN
+from operant.cli.texts import AUDIT, DEMO, EVALUATE, EXTRAPOLATE, PLAN, REPORT, REPRODUCE, TRAIN
 
 VERBS = {
     "train": TRAIN,
@@ -17,6 +17,7 @@ VERBS = {
     "audit": AUDIT,
     "extrapolate": EXTRAPOLATE,
     "report": REPORT,
+    "reproduce": REPRODUCE,
     "demo": DEMO,
 }
 """Verb -> its description, whose first sentence stands in the list of verbs."""

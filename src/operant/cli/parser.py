@@ -85,6 +85,8 @@ def parser_of_verbs(only: str | None = None) -> tuple[ArgumentParser, dict[str, 
         if verb == "demo":
             kinds = get_args(get_type_hints(config)["what"])
             sub.add_argument("what", nargs="?", choices=kinds, default=config.what, help=WHAT)
+        elif verb == "reproduce":
+            sub.add_argument("claims", nargs="*", default=[], help="names of the claims to run. Default: all.")
         elif verb in _POSITIONAL:
             sub.add_argument(_POSITIONAL[verb][0], type=Path, help=_POSITIONAL[verb][1])
         if verb == "extrapolate":
@@ -92,7 +94,7 @@ def parser_of_verbs(only: str | None = None) -> tuple[ArgumentParser, dict[str, 
 
             parts = groups()
         for part, elsewhere in parts:
-            sub.add_class_arguments(part, skip={*elsewhere, *_POSITIONAL.get(verb, ())[:1]})
+            sub.add_class_arguments(part, skip={*elsewhere, *_POSITIONAL.get(verb, ())[:1], "claims"})
         verbs.add_subcommand(verb, sub, help=summary(VERBS[verb]))
         parser.lone = sub if only else None
     return parser, configs
@@ -106,6 +108,10 @@ def _config(verb: str) -> Any:
         return ExtrapolateSettings
     if verb == "report":
         return ReportConfig
+    if verb == "reproduce":
+        from operant.reproduce.run import ReproduceConfig
+
+        return ReproduceConfig
     if verb == "audit":
         return AuditConfig
     from operant.hf.config import DemoConfig, EvaluateConfig, PlanConfig, TrainConfig

@@ -39,6 +39,13 @@ and of the deployed strategy, dead groups and noise, for the published rules and
   operant audit --n 4 --m 8
   operant audit --strategy 'mix(pass@1:0.25, pass@16:0.75)' --m 32 --rules '[grpo, maxrl, passk-training]'
 """
+REPRODUCE = """Re-run the claims of both papers and give the verdict of each, beside the strongest plain baseline.
+It needs a clone of the repository, whose experiments it runs. A claim that has finished is not run again.
+
+  operant reproduce --quick
+  operant reproduce sft_pass rl_pass --output_dir runs/mine --resume true
+  operant reproduce --write docs/claims.md
+"""
 EXTRAPOLATE = """Predict an unseen task from a few of its examples and a bank of known tasks. The result names the known
 task and the transformation that explain it, the confidence of every prediction, and whether the method applies.
 Curves are CSV files with a row per point. Text tasks are JSON lines with task, input and output, a line per

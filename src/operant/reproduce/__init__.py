@@ -1,0 +1,1 @@
+"""The claims of both papers, re-run: ``operant reproduce``."""

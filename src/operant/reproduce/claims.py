@@ -1,0 +1,162 @@
+"""A claim of a paper: what it says, what our runs measured, and the verdict that follows.
+
+Every claim is a folder ``experiments/<claim>/``: ``claim.yaml`` says what is claimed, ``run.py FOLDER [--quick]``
+measures and writes ``FOLDER/comparisons.jsonl``; the figures of the full run are committed beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from operant.core.checks import ConfigError, DataError
+from operant.core.record import read_records
+
+COMPARISONS = "comparisons.jsonl"
+REPRODUCED, PARTLY, NOT, UNTESTED = "reproduced", "reproduced in part", "not reproduced", "cannot be tested here"
+PAPERS = {
+    "2604.24957": "Compute Aligned Training",
+    "2605.30132": "Relational Task Extrapolator",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison: an effect in the direction of the claim, with its interval.
+
+    Args:
+        what: the quantity, such as "pass@16, RL from 5 %".
+        ours: the recipe of the claim.
+        value: what it reaches.
+        baseline: the strongest plain recipe.
+        plain: what that reaches.
+        effect: the gain over the baseline; a difference, or a ratio.
+        low: lower end of the effect's 95 % interval.
+        high: upper end.
+        neutral: the effect of no gain: 0 of a difference, 1 of a ratio.
+        unit: of value and plain.
+        seeds: training seeds, or draws of the task; 0 where nothing is random.
+        decides: whether the verdict rests on this figure.
+    """
+
+    what: str
+    ours: str
+    value: float
+    baseline: str
+    plain: float
+    effect: float
+    low: float
+    high: float
+    neutral: float = 0.0
+    unit: str = "%"
+    seeds: int = 0
+    decides: bool = True
+
+    @property
+    def holds(self) -> bool:
+        """Whether the whole interval lies on the side of the claim."""
+        return self.low > self.neutral
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper claims, from ``claim.yaml``.
+
+    Args:
+        folder: the claim's; its name is the claim's name.
+        title: a few words.
+        paper: arXiv number.
+        place: table or section.
+        says: the published result with its number.
+        scale: of the published runs.
+        here: of ours, and what carries over.
+        order: place in the table.
+        why: what the verdict leaves open, and the reason of a failure.
+        untestable: why nothing here can test it; empty where run.py does.
+    """
+
+    folder: Path
+    title: str
+    paper: str
+    place: str
+    says: str
+    scale: str
+    here: str
+    order: int
+    why: str = ""
+    untestable: str = ""
+
+    @property
+    def name(self) -> str:
+        """That of the folder."""
+        return self.folder.name
+
+
+def read_claims(experiments: Path) -> list[Claim]:
+    """All claims of a folder of experiments, in the order of the papers.
+
+    Raises:
+        DataError: if there are none: the experiments are in the repository, not in the package.
+        ConfigError: for a claim.yaml with a field that is missing, unknown or of another type.
+    """
+    files = sorted(experiments.glob("*/claim.yaml"))
+    if not files:
+        raise DataError(
+            f"expected folders with a claim.yaml in {experiments}, found none. The experiments are part of the "
+            "repository, not of the package: run this in a clone, or give --experiments."
+        )
+    return sorted((_read(path) for path in files), key=lambda claim: (claim.paper, claim.order, claim.name))
+
+
+def read_comparisons(path: Path) -> list[Comparison]:
+    """The figures that a run wrote; none if it has not.
+
+    Raises:
+        DataError: for a file that holds something else, or an interval that does not hold its effect.
+    """
+    if not path.is_file():
+        return []
+    names = {field.name for field in fields(Comparison)}
+    figures: list[Comparison] = []
+    for number, record in enumerate(read_records(path), start=1):
+        try:
+            figure = Comparison(**{name: record[name] for name in record if name in names})
+        except TypeError as error:
+            raise DataError(f"{path}, line {number}: expected a figure of a claim ({error}).") from error
+        if not all(map(math.isfinite, (figure.value, figure.plain, figure.effect))):
+            raise DataError(f"{path}, line {number}: expected finite numbers, got {record}.")
+        if not figure.low <= figure.effect <= figure.high:
+            raise DataError(f"{path}, line {number}: the effect {figure.effect} lies outside its interval.")
+        figures.append(figure)
+    return figures
+
+
+def verdict(claim: Claim, figures: list[Comparison]) -> str:
+    """What the figures say: reproduced if every deciding interval holds, in part if one does, else not.
+
+    Raises:
+        DataError: for a claim with neither a deciding figure nor a reason why it cannot be tested.
+    """
+    if claim.untestable:
+        return UNTESTED
+    held = [figure.holds for figure in figures if figure.decides]
+    if not held:
+        raise DataError(f"{claim.name} has no figure that decides. Run: operant reproduce {claim.name}")
+    return REPRODUCED if all(held) else PARTLY if any(held) else NOT
+
+
+def _read(path: Path) -> Claim:
+    found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    wanted = {field.name: field for field in fields(Claim) if field.name != "folder"}
+    given = found if isinstance(found, dict) else {}
+    required = {"title", "paper", "place", "says", "scale", "here", "order"}
+    if wrong := sorted((required - given.keys()) | (given.keys() - wanted.keys())):
+        raise ConfigError(f"{path}: expected the fields {', '.join(wanted)}; missing or unknown: {', '.join(wrong)}.")
+    claim = Claim(path.parent, **given)
+    if claim.paper not in PAPERS:
+        raise ConfigError(f"{path}: expected paper to be one of {', '.join(PAPERS)}, got {claim.paper!r}. Quote it.")
+    return claim

@@ -1,0 +1,59 @@
+"""The table of the claims as Markdown: docs/claims.md is written by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from operant.reproduce.claims import PAPERS, Claim, Comparison, verdict
+
+_HEAD = ("claim", "published", "at which scale, here", "ours and the plain baseline", "verdict", "command")
+
+
+def markdown(rows: Sequence[tuple[Claim, list[Comparison]]]) -> str:
+    """A section a paper, a row a claim, and below it what each verdict leaves open."""
+    parts = [
+        "# The claims of both papers, re-run",
+        "Each row is a claim. The effect is that of the claim's recipe over the strongest plain baseline, with its "
+        "95 % interval, and the verdict follows from it alone: *reproduced* if every interval that decides lies on the "
+        "claim's side, *reproduced in part* if one does, *not reproduced* if none does. Figures in italics do not "
+        "decide. `operant reproduce --write docs/claims.md` writes this page from the figures beside each experiment.",
+    ]
+    for paper, name in PAPERS.items():
+        own = [(claim, figures) for claim, figures in rows if claim.paper == paper]
+        if own:
+            lines = [_HEAD, ("---",) * len(_HEAD), *(_row(claim, figures) for claim, figures in own)]
+            table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+            notes = [f"- **{claim.title}.** {_one_line(claim.untestable or claim.why)}" for claim, _ in own]
+            parts += [
+                f"## {name} (arXiv {paper})",
+                table,
+                "\n".join(note for note in notes if not note.endswith("** ")),
+            ]
+    return "\n\n".join(parts) + "\n"
+
+
+def shown(figure: Comparison) -> str:
+    """One comparison in words, such as "pass@16: log 84.3, GRPO 73.2: +11.0 (+5.1 to +17.0), 8 seeds"."""
+    sign = "+" if figure.neutral == 0 else ""
+    numbers = [f"{x:{sign}.3g}" for x in (figure.effect, figure.low, figure.high)]
+    kind = "" if figure.neutral == 0 else " times"
+    seeds = f", {figure.seeds} seeds" if figure.seeds else ""
+    values = f"{figure.ours} {figure.value:.3g}, {figure.baseline} {figure.plain:.3g} {figure.unit}".rstrip()
+    return f"{figure.what}: {values}: {numbers[0]}{kind} ({numbers[1]} to {numbers[2]}){seeds}"
+
+
+def _row(claim: Claim, figures: Sequence[Comparison]) -> tuple[str, ...]:
+    told = "<br>".join(shown(f) if f.decides else f"*{shown(f)}*" for f in figures) or "–"
+    name = claim.name
+    return (
+        f"[{claim.title}](../experiments/{name}/README.md)",
+        f"{_one_line(claim.says)} ({claim.place})",
+        f"{_one_line(claim.scale)}. {_one_line(claim.here)}",
+        told.replace("|", "\\|"),
+        f"**{verdict(claim, list(figures))}**",
+        "–" if claim.untestable else f"`operant reproduce {name}`",
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".") if len(text.split(". ")) == 1 else " ".join(text.split())
