@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
-    *("", "estimators", "hf", "language", "objectives", "plugins", "published", "relational", "report", "strategies"),
-    "verify",
+    *("", "estimators", "hf", "language", "objectives", "plugins", "published", "relational", "report", "reproduce"),
+    *("strategies", "verify"),
     *("plugins.skyrl", "plugins.verl"),  # importing one of these registers the estimator
 )
 INTERNAL = {

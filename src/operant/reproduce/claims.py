@@ -1,12 +1,11 @@
 """A claim of a paper: what it says, what our runs measured, and the verdict that follows.
 
 Every claim is a folder ``experiments/<claim>/``: ``claim.yaml`` says what is claimed, ``run.py FOLDER [--quick]``
-measures and writes ``FOLDER/comparisons.jsonl``; the figures of the full run are committed beside it.
+measures and writes ``FOLDER/comparisons.jsonl``; those of the full run are committed beside it.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,52 +13,13 @@ from typing import Any
 import yaml
 
 from operant.core.checks import ConfigError, DataError
-from operant.core.record import read_records
+from operant.reproduce.comparisons import Comparison
 
-COMPARISONS = "comparisons.jsonl"
 REPRODUCED, PARTLY, NOT, UNTESTED = "reproduced", "reproduced in part", "not reproduced", "cannot be tested here"
 PAPERS = {
     "2604.24957": "Compute Aligned Training",
     "2605.30132": "Relational Task Extrapolator",
 }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One comparison: an effect in the direction of the claim, with its interval.
-
-    Args:
-        what: the quantity, such as "pass@16, RL from 5 %".
-        ours: the recipe of the claim.
-        value: what it reaches.
-        baseline: the strongest plain recipe.
-        plain: what that reaches.
-        effect: the gain over the baseline; a difference, or a ratio.
-        low: lower end of the effect's 95 % interval.
-        high: upper end.
-        neutral: the effect of no gain: 0 of a difference, 1 of a ratio.
-        unit: of value and plain.
-        seeds: training seeds, or draws of the task; 0 where nothing is random.
-        decides: whether the verdict rests on this figure.
-    """
-
-    what: str
-    ours: str
-    value: float
-    baseline: str
-    plain: float
-    effect: float
-    low: float
-    high: float
-    neutral: float = 0.0
-    unit: str = "%"
-    seeds: int = 0
-    decides: bool = True
-
-    @property
-    def holds(self) -> bool:
-        """Whether the whole interval lies on the side of the claim."""
-        return self.low > self.neutral
 
 
 @dataclass(frozen=True)
@@ -112,40 +72,17 @@ def read_claims(experiments: Path) -> list[Claim]:
     return sorted((_read(path) for path in files), key=lambda claim: (claim.paper, claim.order, claim.name))
 
 
-def read_comparisons(path: Path) -> list[Comparison]:
-    """The figures that a run wrote; none if it has not.
+def verdict(claim: Claim, found: list[Comparison]) -> str:
+    """What the comparisons say: reproduced if every deciding interval holds, in part if one does, else not.
 
     Raises:
-        DataError: for a file that holds something else, or an interval that does not hold its effect.
-    """
-    if not path.is_file():
-        return []
-    names = {field.name for field in fields(Comparison)}
-    figures: list[Comparison] = []
-    for number, record in enumerate(read_records(path), start=1):
-        try:
-            figure = Comparison(**{name: record[name] for name in record if name in names})
-        except TypeError as error:
-            raise DataError(f"{path}, line {number}: expected a figure of a claim ({error}).") from error
-        if not all(map(math.isfinite, (figure.value, figure.plain, figure.effect))):
-            raise DataError(f"{path}, line {number}: expected finite numbers, got {record}.")
-        if not figure.low <= figure.effect <= figure.high:
-            raise DataError(f"{path}, line {number}: the effect {figure.effect} lies outside its interval.")
-        figures.append(figure)
-    return figures
-
-
-def verdict(claim: Claim, figures: list[Comparison]) -> str:
-    """What the figures say: reproduced if every deciding interval holds, in part if one does, else not.
-
-    Raises:
-        DataError: for a claim with neither a deciding figure nor a reason why it cannot be tested.
+        DataError: for a claim with neither a deciding comparison nor a reason why it cannot be tested.
     """
     if claim.untestable:
         return UNTESTED
-    held = [figure.holds for figure in figures if figure.decides]
+    held = [comparison.holds for comparison in found if comparison.decides]
     if not held:
-        raise DataError(f"{claim.name} has no figure that decides. Run: operant reproduce {claim.name}")
+        raise DataError(f"{claim.name} has no comparison that decides. Run: operant reproduce {claim.name}")
     return REPRODUCED if all(held) else PARTLY if any(held) else NOT
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
 
@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from operant.core.checks import ConfigError, DataError, check_int
 from operant.core.record import append_record, claim_folder, write_text
-from operant.reproduce.claims import COMPARISONS, Claim, read_claims, read_comparisons, verdict
+from operant.reproduce.claims import Claim, read_claims, verdict
+from operant.reproduce.comparisons import read_comparisons
 from operant.reproduce.table import markdown
 
 LOG = "log.txt"
@@ -62,7 +63,7 @@ def reproduce(config: ReproduceConfig) -> Path | None:
     """
     claims = chosen(read_claims(config.experiments or _of_clone()), config.claims)
     if config.write is not None:
-        write_text(config.write, markdown([(claim, read_comparisons(claim.folder / COMPARISONS)) for claim in claims]))
+        write_text(config.write, markdown([(claim, read_comparisons(claim.folder)) for claim in claims]))
         return None
     folder, settings = config.output_dir, {"quick": config.quick, "claims": [claim.name for claim in claims]}
     with claim_folder(folder, "reproduce", settings, resume=config.resume, loose=("claims",)) as records:
@@ -98,7 +99,7 @@ def _run_all(claims: Sequence[Claim], folder: Path, config: ReproduceConfig) -> 
         try:
             for run in as_completed(runs):
                 claim, (code, seconds) = runs[run], run.result()
-                if code == 0 and read_comparisons(folder / claim.name / COMPARISONS):
+                if code == 0 and read_comparisons(folder / claim.name):
                     _record(folder, claim, seconds)
                 else:
                     failed.append(f"{claim.name}: {_last_line(folder / claim.name / LOG)}")
@@ -130,11 +131,11 @@ def _run(claim: Claim, folder: Path, quick: bool, stop: Event) -> tuple[int, flo
 
 
 def _record(folder: Path, claim: Claim, seconds: float) -> None:
-    figures = read_comparisons(folder / claim.name / COMPARISONS)
+    found = read_comparisons(folder / claim.name)
     told = {name: getattr(claim, name) for name in ("name", "title", "paper", "place", "says", "here", "untestable")}
-    rows = [vars(figure) | {"holds": figure.holds} for figure in figures]
+    rows = [asdict(comparison) | {"holds": comparison.holds} for comparison in found]
     append_record(
-        folder / "record.jsonl", "claim", **told, seconds=seconds, verdict=verdict(claim, figures), figures=rows
+        folder / "record.jsonl", "claim", **told, seconds=seconds, verdict=verdict(claim, found), comparisons=rows
     )
 
 

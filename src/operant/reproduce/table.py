@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from operant.reproduce.claims import PAPERS, Claim, Comparison, verdict
+from operant.reproduce.claims import PAPERS, Claim, verdict
+from operant.reproduce.comparisons import Comparison
 
 _HEAD = ("claim", "published", "at which scale, here", "ours and the plain baseline", "verdict", "command")
 
@@ -15,13 +16,13 @@ def markdown(rows: Sequence[tuple[Claim, list[Comparison]]]) -> str:
         "# The claims of both papers, re-run",
         "Each row is a claim. The effect is that of the claim's recipe over the strongest plain baseline, with its "
         "95 % interval, and the verdict follows from it alone: *reproduced* if every interval that decides lies on the "
-        "claim's side, *reproduced in part* if one does, *not reproduced* if none does. Figures in italics do not "
-        "decide. `operant reproduce --write docs/claims.md` writes this page from the figures beside each experiment.",
+        "claim's side, *reproduced in part* if one does, *not reproduced* if none does. Comparisons in italics do not "
+        "decide. `operant reproduce --write docs/claims.md` writes this page from what lies beside each experiment.",
     ]
     for paper, name in PAPERS.items():
-        own = [(claim, figures) for claim, figures in rows if claim.paper == paper]
+        own = [(claim, found) for claim, found in rows if claim.paper == paper]
         if own:
-            lines = [_HEAD, ("---",) * len(_HEAD), *(_row(claim, figures) for claim, figures in own)]
+            lines = [_HEAD, ("---",) * len(_HEAD), *(_row(claim, found) for claim, found in own)]
             table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
             notes = [f"- **{claim.title}.** {_one_line(claim.untestable or claim.why)}" for claim, _ in own]
             parts += [
@@ -32,25 +33,24 @@ def markdown(rows: Sequence[tuple[Claim, list[Comparison]]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def shown(figure: Comparison) -> str:
-    """One comparison in words, such as "pass@16: log 84.3, GRPO 73.2: +11.0 (+5.1 to +17.0), 8 seeds"."""
-    sign = "+" if figure.neutral == 0 else ""
-    numbers = [f"{x:{sign}.3g}" for x in (figure.effect, figure.low, figure.high)]
-    kind = "" if figure.neutral == 0 else " times"
-    seeds = f", {figure.seeds} seeds" if figure.seeds else ""
-    values = f"{figure.ours} {figure.value:.3g}, {figure.baseline} {figure.plain:.3g} {figure.unit}".rstrip()
-    return f"{figure.what}: {values}: {numbers[0]}{kind} ({numbers[1]} to {numbers[2]}){seeds}"
+def shown(c: Comparison) -> str:
+    """One comparison in words, such as "pass@16: log 84.3, GRPO 73.2 %: +11.0 (+5.1 to +17.0), 8 seeds"."""
+    sign, kind = ("+", "") if c.neutral == 0 else ("", " times")
+    effect, low, high = (f"{x:{sign}.3g}" for x in (c.effect, c.low, c.high))
+    values = f"{c.ours} {c.value:.3g}, {c.baseline} {c.plain:.3g} {c.unit}".rstrip()
+    seeds = f", {c.seeds} seeds" if c.seeds else ""
+    return f"{c.what}: {values}: {effect}{kind} ({low} to {high}){seeds}"
 
 
-def _row(claim: Claim, figures: Sequence[Comparison]) -> tuple[str, ...]:
-    told = "<br>".join(shown(f) if f.decides else f"*{shown(f)}*" for f in figures) or "–"
+def _row(claim: Claim, found: Sequence[Comparison]) -> tuple[str, ...]:
+    told = "<br>".join(shown(f) if f.decides else f"*{shown(f)}*" for f in found) or "–"
     name = claim.name
     return (
         f"[{claim.title}](../experiments/{name}/README.md)",
         f"{_one_line(claim.says)} ({claim.place})",
         f"{_one_line(claim.scale)}. {_one_line(claim.here)}",
         told.replace("|", "\\|"),
-        f"**{verdict(claim, list(figures))}**",
+        f"**{verdict(claim, list(found))}**",
         "–" if claim.untestable else f"`operant reproduce {name}`",
     )
 
