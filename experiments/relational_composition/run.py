@@ -1,25 +1,26 @@
 """Targets f(g(x)), or deeper, from a library of primitives and some points: MSE beside plain baselines.
 
-    python experiments/relational_composition/run.py                                   # 25 context points of 50
-    python experiments/relational_composition/run.py --half true --output_dir runs/composition_half
-    python experiments/relational_composition/run.py --depth 3 --tasks 20 --output_dir runs/composition_depth3
+    python experiments/relational_composition/run.py runs/composition              # 25 context points of 50
+    python experiments/relational_composition/run.py runs/composition_half --half
+    python experiments/relational_composition/run.py runs/composition_depth3 --depth 3 --tasks 40
 
 Finished seeds are kept: the same command continues a run that was stopped.
 """
 
+import argparse
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jsonargparse import auto_cli
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from operant.relational import Compose, Context, RelationalOperator, TaskBank
 from operant.relational.bank.primitives import KINDS, composed, primitive_params, primitives
 from operant.relational.operators.baselines import ContextMean, Interpolation, Polynomial
+from operant.reproduce import Comparison, write_comparisons
 
 HELD_OUT = [r for r in np.ndindex(3, 3, 3) if (1, 2) in (r[:2], r[1:])]
 """Recipes of depth 3 in which sin is immediately followed by tanh."""
@@ -86,15 +87,24 @@ def bootstrap(values: np.ndarray, statistic: Callable, n: int = 2000) -> tuple[f
     return tuple(np.quantile(draws, [0.025, 0.975]))
 
 
-def main(depth: int = 2, half: bool = False, noise: float = 0.0, seeds: int = 5, tasks: int = 200,
-         output_dir: Path = Path("runs/composition")) -> None:  # fmt: skip
-    """Depth 2 or 3; half: context in [-5, 0], queries in [0, 5]; noise: of the context, in units of a curve's sd."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for seed in range(seeds):
-        if not (output_dir / f"seed{seed}.npy").is_file():
-            np.save(output_dir / f"seed{seed}.npy", run_seed(seed, tasks, depth, half, noise))
-    r = np.stack([np.load(output_dir / f"seed{seed}.npy")[:tasks] for seed in range(seeds)])  # (seeds, tasks, 11)
-    print(f"{r.shape[0]} seeds x {r.shape[1]} tasks, depth {depth}, half {half}, noise {noise}\n")
+def main() -> None:
+    """Run the seeds that are missing, print the table, and write the comparison with the best plain method."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--depth", type=int, default=2, choices=[2, 3])
+    parser.add_argument("--half", action="store_true", help="context in [-5, 0], queries in [0, 5]")
+    parser.add_argument("--noise", type=float, default=0.0, help="of the context, in units of a curve's sd")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tasks", type=int, default=200, help="of a seed")
+    parser.add_argument("--quick", action="store_true", help="8 tasks a seed")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    tasks, files = 8 if args.quick else args.tasks, [args.folder / f"seed{seed}.npy" for seed in range(args.seeds)]
+    for seed, path in enumerate(files):
+        if not path.is_file():
+            np.save(path, run_seed(seed, tasks, args.depth, args.half, args.noise))
+    r = np.stack([np.load(path)[:tasks] for path in files])  # (seeds, tasks, 11)
+    print(f"{r.shape[0]} seeds x {r.shape[1]} tasks, depth {args.depth}, half {args.half}, noise {args.noise}\n")
     print("| method | MSE | 95 % interval | median | 95th percentile | ratio |\n|---|---|---|---|---|---|")
     for i, name in enumerate(METHODS):
         (low, high), e = bootstrap(r[..., i], np.mean), r[..., i]
@@ -107,7 +117,13 @@ def main(depth: int = 2, half: bool = False, noise: float = 0.0, seeds: int = 5,
     print("\nratio: MSE of the method / MSE of compose, 95 % interval")
     print(f"exact fits {exact.mean():.1%}; 90 % intervals cover {covered.mean():.1%}; {took.mean():.2f} s a target")
     print(f"MSE > 0.1 in {bad.sum()} of {bad.size}, and in {told} of these the root mean square error is below 3 sd")
+    best = min(range(5), key=lambda i: r[..., i].mean())
+    low, high = bootstrap(r[..., [best, 5]], lambda v: v[..., 0].mean() / v[..., 1].mean())
+    values = ("compose", float(e.mean()), METHODS[best], float(r[..., best].mean()))
+    effect = {"effect": values[3] / values[1], "low": float(low), "high": float(high), "neutral": 1.0, "unit": ""}
+    what = f"depth {args.depth}, mean squared error"
+    write_comparisons(args.folder, [Comparison(what, *values, **effect, seeds=args.seeds)])
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    main()

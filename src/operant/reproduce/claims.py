@@ -6,6 +6,8 @@ measures and writes ``FOLDER/comparisons.jsonl``; those of the full run are comm
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ class Claim:
         scale: of the published runs.
         here: of ours, and what carries over.
         order: place in the table.
+        run: script in the folder, and its arguments: it takes a folder, and --quick.
         why: what the verdict leaves open, and the reason of a failure.
         untestable: why nothing here can test it; empty where run.py does.
     """
@@ -47,6 +50,7 @@ class Claim:
     scale: str
     here: str
     order: int
+    run: str = "run.py"
     why: str = ""
     untestable: str = ""
 
@@ -54,6 +58,12 @@ class Claim:
     def name(self) -> str:
         """That of the folder."""
         return self.folder.name
+
+    def command(self, out: Path, *, quick: bool) -> list[str]:
+        """What runs the claim, as arguments of a process."""
+        script, *rest = shlex.split(self.run)
+        path = (self.folder / script).resolve()
+        return [sys.executable, str(path), str(out), *rest, *(["--quick"] if quick else [])]
 
 
 def read_claims(experiments: Path) -> list[Claim]:

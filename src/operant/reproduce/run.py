@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -120,9 +119,9 @@ def _run(claim: Claim, folder: Path, quick: bool, stop: Event) -> tuple[int, flo
         return 1, 0.0
     place, start = folder / claim.name, time.monotonic()
     place.mkdir(exist_ok=True)
-    command = [sys.executable, str(claim.folder / "run.py"), str(place), *(["--quick"] if quick else [])]
     # Spinning threads slow small steps 4 to 20 times.
     environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    command = claim.command(place, quick=quick)
     with (place / LOG).open("a") as log, subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
         while process.poll() is None:
             if stop.wait(0.2):
