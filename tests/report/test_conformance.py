@@ -78,12 +78,27 @@ def text_folder(folder: Path) -> Path:
     return test_text_page.make(folder, targets, test_text_page.COMPARISON)
 
 
+def claims_folder(folder: Path) -> Path:
+    effect = {"what": "pass@4", "ours": "mine", "value": 9.0, "baseline": "plain", "plain": 7.0, "holds": True}
+    effects = [effect | {"effect": 2.0, "low": 1.0, "high": 3.0, "neutral": 0.0}]
+    effects.append(effect | {"effect": 1.2, "low": 0.9, "high": 1.6, "neutral": 1.0, "holds": False})
+    about = {"title": "A claim", "place": "table 2", "says": "It gains.", "untestable": ""}
+    claims = [about | {"name": "one", "verdict": "reproduced in part", "comparisons": effects}]
+    untested = {"untestable": "It needs a cluster.", "verdict": "cannot be tested here", "comparisons": []}
+    claims.append(about | {"name": "two"} | untested)
+    first = {"kind": "run", "command": "reproduce", "name": "claims", "config": {"quick": True}}
+    rest = [{"kind": "environment", "python": "3"}, *({"kind": "claim", **claim} for claim in claims)]
+    write_records(folder / "record.jsonl", [first, *rest])
+    return folder
+
+
 ROWS: dict[str, Callable[[Path], Path]] = {
     "train": run_folder,
     "plan": plan_folder,
     "audit": audit_folder,
     "extrapolation": extrapolation_folder,
     "text": text_folder,
+    "reproduce": claims_folder,
 }
 """Kind of page -> what writes a small folder of it."""
 
