@@ -17,7 +17,8 @@ def markdown(rows: Sequence[tuple[Claim, list[Comparison]]]) -> str:
         "Each row is a claim. The effect is that of the claim's recipe over the strongest plain baseline, with its "
         "95 % interval, and the verdict follows from it alone: *reproduced* if every interval that decides lies on the "
         "claim's side, *reproduced in part* if one does, *not reproduced* if none does. Comparisons in italics do not "
-        "decide. `operant reproduce --write docs/claims.md` writes this page from what lies beside each experiment.",
+        "decide. `operant reproduce --write docs/claims.md` writes this page from what lies beside each experiment. "
+        "Claims without a row were not re-run in this form yet; LOG.md has experiments on most of them.",
     ]
     for paper, name in PAPERS.items():
         own = [(claim, found) for claim, found in rows if claim.paper == paper]
