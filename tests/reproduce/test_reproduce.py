@@ -11,7 +11,8 @@ from operant.core.checks import ConfigError, DataError
 from operant.core.record import read_records, write_records
 from operant.reproduce.claims import NOT, PARTLY, REPRODUCED, UNTESTED, Claim, read_claims, verdict
 from operant.reproduce.comparisons import Comparison, read_comparisons, write_comparisons
-from operant.reproduce.run import ReproduceConfig, reproduce
+from operant.reproduce.config import ReproduceConfig
+from operant.reproduce.run import reproduce
 from operant.reproduce.table import markdown
 
 ABOUT = {"title": "A title", "paper": "2604.24957", "place": "table 2", "says": "It gains 7 points.", "order": 1}
@@ -130,3 +131,11 @@ def test_a_damaged_comparison_is_named(tmp_path, change):
     write_records(tmp_path / "comparisons.jsonl", [record | change])
     with pytest.raises(DataError, match=r"comparisons.jsonl, line 1: expected"):
         read_comparisons(tmp_path)
+
+
+def test_the_page_of_the_documentation_is_what_the_repository_holds(tmp_path):
+    root = Path(__file__).parents[2]
+    reproduce(ReproduceConfig(write=tmp_path / "claims.md", experiments=root / "experiments"))
+    assert (tmp_path / "claims.md").read_text() == (root / "docs" / "claims.md").read_text(), (
+        "run: operant reproduce --write docs/claims.md"
+    )

@@ -109,7 +109,7 @@ def _config(verb: str) -> Any:
     if verb == "report":
         return ReportConfig
     if verb == "reproduce":
-        from operant.reproduce.run import ReproduceConfig
+        from operant.reproduce.config import ReproduceConfig
 
         return ReproduceConfig
     if verb == "audit":
