@@ -260,7 +260,7 @@ def test_extrapolate_explains_predicts_and_draws(command, tmp_path):
     files = [tmp_path / "bank.csv", f"--target={tmp_path / 'target.csv'}", f"--output_dir={folder}"]
     settings = ["--task=T", "--x=x", "--y=[y]", "--params=T", "--operator=shift * xshift"]
     run = command("extrapolate", *files, *settings)
-    assert re.search(r"^shift \* xshift \* .* 100 %$", run.stdout, re.M) and "-1: prediction" in run.stdout
+    assert re.search(r"^shift \* xshift \* .* 100 %$", run.stdout, re.M) and "-1: y = " in run.stdout
     with (folder / "predictions.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
     assert float(first["x"]) == 2.0 and float(first["y"]) == pytest.approx(math.tanh(2.5), abs=0.05)

@@ -147,6 +147,11 @@ def test_the_data_ask_for_settings(tmp_path: Path) -> None:
     config = replace(files(tmp_path / "a", np.array, np.array), operator="polynomial")
     notes = [r["text"] for r in read_records(extrapolate(config) / "record.jsonl") if r["kind"] == "note"]
     assert any("With --log_x t" in n for n in notes) and any("With --positive, it stays positive" in n for n in notes)
+    (target, *_) = [r for r in read_records(config.output_dir / "record.jsonl") if r["kind"] == "target"]
+    steps = np.diff(np.log([x for (x,) in target["prediction"]["x"]]))
+    assert len(steps) > 9 and np.allclose(
+        steps, steps[0]
+    )  # where nothing is asked, points are even on the chart's axis
     config = replace(config, log_x="t", positive=True, output_dir=tmp_path / "again")
     assert not [r for r in read_records(extrapolate(config) / "record.jsonl") if r["kind"] == "note"]
     assert is_geometric(np.geomspace(1, 100, 9)) and not is_geometric(np.linspace(1, 100, 9))

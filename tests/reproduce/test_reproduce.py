@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from operant.cli.texts import REPRODUCE
 from operant.core.checks import ConfigError, DataError
 from operant.core.record import read_records, write_records
 from operant.reproduce.claims import NOT, PARTLY, REPRODUCED, UNTESTED, Claim, read_claims, verdict
@@ -57,7 +58,7 @@ def test_the_verdict_follows_from_the_intervals_that_decide(found, expected):
 
 
 def test_a_claim_without_a_deciding_comparison_has_no_verdict():
-    with pytest.raises(DataError, match="x has no comparison that decides. Run: operant reproduce x"):
+    with pytest.raises(DataError, match=r"x has no comparison that decides. .*: python x/run.py x"):
         verdict(Claim(Path("x"), **ABOUT), [gain(1, 2, decides=False)])
     assert verdict(Claim(Path("x"), **ABOUT, untestable="no such model"), []) == UNTESTED
 
@@ -131,6 +132,14 @@ def test_a_damaged_comparison_is_named(tmp_path, change):
     write_records(tmp_path / "comparisons.jsonl", [record | change])
     with pytest.raises(DataError, match=r"comparisons.jsonl, line 1: expected"):
         read_comparisons(tmp_path)
+
+
+def test_the_help_names_claims_that_exist():
+    root = Path(__file__).parents[2]
+    names = {claim.name for claim in read_claims(root / "experiments")}
+    (line,) = [line for line in REPRODUCE.splitlines() if "--output_dir" in line]
+    assert set(line.split("reproduce ")[1].split(" --")[0].split()) <= names
+    assert all((root / "experiments" / name / "README.md").is_file() for name in names), "a claim has a README.md"
 
 
 def test_the_page_of_the_documentation_is_what_the_repository_holds(tmp_path):

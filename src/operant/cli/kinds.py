@@ -82,7 +82,10 @@ def of_kind(config: ExtrapolateSettings) -> CurveConfig | TextConfig:
             raise ConfigError(f"--{f.name} is for {kinds[not text]}, and {config.bank} holds {kinds[text]}.")
     settings = {name: getattr(config, name) for name in own}
     if not text and not (config.x and config.y):
-        raise ConfigError("curves need --x and --y, the columns of their inputs and outputs.")
+        raise ConfigError(
+            "curves need --x and --y, the columns of their inputs and outputs. Text tasks are no CSV but JSON lines: "
+            '{"task": ..., "input": ..., "output": ...} a line.'
+        )
     if text:
         settings |= {name: _one(name, settings[name] or default) for name, default in _COLUMNS.items()}
     return mine(**settings)

@@ -43,7 +43,7 @@ REPRODUCE = """Re-run the claims of both papers and give the verdict of each, be
 It needs a clone of the repository, whose experiments it runs. A claim that has finished is not run again.
 
   operant reproduce --quick
-  operant reproduce sft_pass rl_pass --output_dir runs/mine --resume true
+  operant reproduce diagonal long_completions --output_dir runs/mine --resume
   operant reproduce --write docs/claims.md
 """
 EXTRAPOLATE = """Predict an unseen task from a few of its examples and a bank of known tasks. The result names the known

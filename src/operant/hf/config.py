@@ -24,7 +24,8 @@ class TrainConfig:
     Args:
         output_dir: folder of the run. It must be new, unless --resume is set.
         method: sft (answers are given); grpo or rloo (completions are sampled and verified).
-        model: folder or Hub id of a causal language model, or "embedded" (100k parameters, CPU).
+        model: folder or Hub id of a causal language model, or "embedded" (100k parameters, CPU; it reads
+            the characters 0-9, * and = only).
         data: prompts and answers.
         strategies: deployed strategies, one branch each. sft takes the strategies with a success curve S(p): pass@N,
             pass^N, threshold@N:k, verified@N:fpr:fnr, topmean@N:k, harmonic(pass@N), mix(pass@1:0.25, pass@64:0.75).

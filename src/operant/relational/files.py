@@ -14,7 +14,7 @@ from operant.relational.bank.csvtable import CSVTable, read_csv
 from operant.relational.bank.curves import Array
 from operant.relational.bank.frames import column, keys_of, numbers
 from operant.relational.bank.tasks import TaskBank
-from operant.relational.columns import check_positive, joined_units, parse_units
+from operant.relational.columns import check_positive, is_geometric, joined_units, parse_units
 from operant.relational.config import ExtrapolateConfig, names_of
 
 
@@ -175,7 +175,9 @@ def _whole_range(config: ExtrapolateConfig, bank: TaskBank, context: Array) -> A
     if bank.d > 1:
         return bank.grid(points)
     low, high = np.minimum(bank.range[0], context.min(0)), np.maximum(bank.range[1], context.max(0))
-    if names_of(config.log_x):
+    seen = np.concatenate([*(t.x[:, 0] for t in bank.tasks), context[:, 0]])
+    # As the axis of the chart: straight lines between even points would miss the bends of a logarithmic one.
+    if names_of(config.log_x) or (names_of(config.log_axes) == ["auto"] and is_geometric(seen)):
         # Both ends are met exactly: a rounded one would lie outside the bank's range.
         return np.clip(np.geomspace(low, high, points), low, high)
     return np.linspace(low, high, points)

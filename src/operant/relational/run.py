@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,8 +179,8 @@ def _hints(asked: _Question, records: Iterable[Mapping[str, Any]]) -> list[str]:
     for i, name in enumerate(bank.x_names):
         if not forms.log_x[i] and is_geometric(points[:, i]):
             told.append(
-                f"The points of {name} are spaced evenly in its logarithm. With --log_x {name}, a shift along it is a "
-                "factor."
+                f"The points of {name} are spaced evenly in its logarithm. With --log_x {quote(name)}, a shift along "
+                "it is a factor."
             )
     told += _doubts(asked)
     if forms.positive:

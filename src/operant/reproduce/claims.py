@@ -92,7 +92,10 @@ def verdict(claim: Claim, found: list[Comparison]) -> str:
         return UNTESTED
     held = [comparison.holds for comparison in found if comparison.decides]
     if not held:
-        raise DataError(f"{claim.name} has no comparison that decides. Run: operant reproduce {claim.name}")
+        raise DataError(
+            f"{claim.name} has no comparison that decides. Its full run writes them beside claim.yaml: python "
+            f"{claim.folder}/run.py {claim.folder}"
+        )
     return REPRODUCED if all(held) else PARTLY if any(held) else NOT
 
 

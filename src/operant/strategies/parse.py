@@ -41,7 +41,10 @@ def parse(text: str) -> Strategy:
     Mixture(parts=((PassAt(n=1), 0.25), (PassAt(n=16), 0.75)))
     """
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ParseError(f"expected a strategy string such as 'pass@16', got {text!r}.")
+        raise ParseError(
+            f"expected a strategy string such as 'pass@16', got {text!r}. A strategy of your own has a string if it is "
+            "a class with a `form` (docs/howto/extend.md)."
+        )
     _check_limits(text)
     try:
         return _parse(text, 0, len(text))

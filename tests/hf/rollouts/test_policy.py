@@ -11,7 +11,7 @@ from operant.core.record import read_records
 from operant.hf.config import EvaluateConfig
 from operant.hf.rollouts.evaluate import evaluate
 from operant.hf.rollouts.logprobs import answer_log_probs, collate, target_log_probs
-from operant.hf.rollouts.policy import Encoded, add_lora, encode, load_policy
+from operant.hf.rollouts.policy import Encoded, add_lora, encode, load_policy, unread
 from operant.hf.rollouts.prompts import DataConfig, load_prompts
 from operant.hf.rollouts.sampling import RolloutSettings, sample, trim
 from operant.verify import Prompt
@@ -224,3 +224,11 @@ def test_a_model_without_some_of_its_weights_is_refused(tmp_path, policy):
         (tmp_path / "model.safetensors").write_bytes(damage)
         with pytest.raises(DataError, match="cannot load a causal language model"):
             load_policy(str(tmp_path), device="cpu")
+
+
+def test_characters_that_the_tokenizer_does_not_know_are_named() -> None:
+    policy, data = load_policy("embedded"), DataConfig()
+    prompts = [Prompt(0, "6*7=", "42"), Prompt(1, "How many?", "3"), Prompt(2, "1+2=", "3")]
+    told = unread(policy, prompts, encode(policy, prompts, data, 64))
+    assert told.startswith("2 of 3 prompts have characters that the tokenizer does not know, such as + ? H a m")
+    assert unread(policy, prompts[:1], encode(policy, prompts[:1], data, 64)) == ""

@@ -424,6 +424,16 @@ def test_what_cannot_be_computed_is_said_before_any_rollout(tmp_path) -> None:
         AlignedGRPOTrainer(model=None, reward_funcs=[length], args=GRPOConfig(str(tmp_path), use_cpu=True, bf16=False))
 
 
+def test_answers_without_an_equivalence_are_no_silent_best_of_n(tmp_path) -> None:
+    even = Even()
+
+    def plain(*args: Any, **kwargs: Any) -> list[AnsweredReward | None]:
+        return even(*args, **kwargs)
+
+    with pytest.raises(ConfigError, match=r"has no attribute `equivalent`.*function.equivalent = operator.eq"):
+        trained(AlignedGRPOTrainer, tmp_path, strategy="pass@3", rewards=[plain], max_steps=1)
+
+
 def test_an_asynchronous_reward_function_gives_the_same_votes(tmp_path) -> None:
     even = Even()
 

@@ -15,7 +15,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from trl import chat_template_utils
 
 from operant.hf.rollouts.policy import byte_tokenizer
-from operant.hf.trainers.rewards import AnsweredReward, answer_of
+from operant.hf.trainers.rewards import answer_of
 from operant.hf.trainers.rl import AlignedGRPOTrainer
 from operant.hf.trainers.rl_settings import AlignedGRPOConfig
 from tests import slow
@@ -54,10 +54,10 @@ def player() -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def seven(completions: list[Any], **_: Any) -> list[AnsweredReward]:
-    """Whether the last word is 7; the answer is what was said last."""
+def seven(completions: list[Any], **_: Any) -> list[float]:
+    """Whether the last word is 7."""
     said = [answer_of(c) for c in completions]
-    return [AnsweredReward("7" in text, text or None) for text in said]
+    return [float("7" in text) for text in said]
 
 
 def trainer_of(folder: Path, **more: Any) -> Any:

@@ -203,6 +203,21 @@ def encode(policy: Policy, prompts: Sequence[Prompt], data: DataConfig, max_toke
     return encoded
 
 
+def unread(policy: Policy, prompts: Sequence[Prompt], encoded: Sequence[Encoded]) -> str:
+    """What the tokenizer cannot read, in words; "" if it reads everything. To the model all of it is one token."""
+    unknown = policy.tokenizer.unk_token_id
+    places = [i for i, e in enumerate(encoded) if unknown is not None and unknown in (*e.prompt, *e.target)]
+    if not places:
+        return ""
+    text = "".join(prompts[i].text + prompts[i].target for i in places[:100])
+    known = {c for c in set(text) if unknown not in policy.tokenizer(c, add_special_tokens=False)["input_ids"]}
+    missing = " ".join(sorted(set(text) - known - {" "})[:12])
+    return (
+        f"{len(places)} of {len(encoded)} prompts have characters that the tokenizer does not know, such as {missing}. "
+        "The model sees the same token in the place of each. Choose another model, unless this is what you want."
+    )
+
+
 def dataset(policy: Policy, prompts: Sequence[Prompt], data: DataConfig) -> Dataset:
     """Prompts as TRL takes them, such that it tokenizes them as :func:`encode` does.
 

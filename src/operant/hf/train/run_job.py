@@ -7,6 +7,7 @@ and evaluate, and the first one writes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -74,7 +75,7 @@ def run_job(job: Job, config: TrainConfig) -> None:
 
 
 def _run(job: Job, config: TrainConfig) -> None:
-    from operant.hf.rollouts.policy import encode
+    from operant.hf.rollouts.policy import encode, unread
     from operant.hf.train.choice import steps, tuned
     from operant.hf.train.evaluator import Evaluator
 
@@ -94,6 +95,9 @@ def _run(job: Job, config: TrainConfig) -> None:
         for file in (tuned.FILE, steps.FILE):
             checkpoints.trim(job.folder, job.folder / file, last=job.steps)
         steps.go_back(job)
+        if text := unread(policy, train, rows):
+            logging.getLogger(__name__).warning(text)
+            append_record(job.record, "warning", text=text)
     barrier()
     checkpoint, keeper = checkpoints.newest(job.folder), None
 

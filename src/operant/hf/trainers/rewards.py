@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from operant.core.checks import InputError
+import torch
+
+from operant.core.checks import ConfigError, InputError
 from operant.verify import Check, Prompt, clean_target
 
 _Message = Mapping[str, Any]
@@ -116,6 +118,19 @@ def reporting(function: Callable[..., Any], report: Callable[[list[Any]], None])
         return told(function(*args, **kwargs))
 
     return wrapped
+
+
+def without_answers(functions: Sequence[Any]) -> list[Any]:
+    """Reward functions without answers: one that returns some all the same is refused, because they would be lost."""
+
+    def refuse(rewards: list[Any]) -> None:
+        if any(isinstance(reward, AnsweredReward) for reward in rewards):
+            raise ConfigError(
+                "the reward function returns AnsweredReward, but has no attribute `equivalent`, which says when two "
+                "answers are one vote. Set it before the trainer is built: function.equivalent = operator.eq."
+            )
+
+    return [f if isinstance(f, torch.nn.Module) else reporting(f, refuse) for f in functions]
 
 
 def answer_of(completion: str | Sequence[_Message]) -> str:

@@ -31,7 +31,7 @@ from operant.hf.rollouts.logprobs import completion_log_probs
 from operant.hf.trainers.off_policy import refresh
 from operant.hf.trainers.order import PromptOrder
 from operant.hf.trainers.resample import resample
-from operant.hf.trainers.rewards import reporting
+from operant.hf.trainers.rewards import reporting, without_answers
 from operant.hf.trainers.rl_batch import Batch, published_groups
 from operant.hf.trainers.rl_settings import (
     AlignedGRPOConfig,
@@ -110,10 +110,10 @@ class AlignedMixin(_Trainer):
             self._answers = [getattr(reward, "answer", None) for reward in rewards]
 
         for i, function in enumerate(self.reward_funcs):
-            if hasattr(function, "equivalent"):
-                self.reward_funcs = [*self.reward_funcs]  # the list is the caller's
-                self.reward_funcs[i] = reporting(function, keep)
+            if hasattr(function, "equivalent"):  # a new list: the old one is the caller's
+                self.reward_funcs = [*self.reward_funcs[:i], reporting(function, keep), *self.reward_funcs[i + 1 :]]
                 return function.equivalent
+        self.reward_funcs = without_answers(self.reward_funcs)
         return None
 
     def _check_strategies(self) -> None:

@@ -73,8 +73,8 @@ def _asked(run: SavedExtrapolation) -> str:
     names = f"{', '.join(run.bank['y_names'])} of {', '.join(run.bank['x_names'])}"
     points = sum(len(t["context"]["x"]) for t in run.targets)
     return (
-        f"Extrapolation of {names} from {counted(run.bank['tasks'], 'known curve')}: what are "
-        f"{counted(len(run.targets), 'target')} outside their range, of which {counted(points, 'point')} are known?"
+        f"Extrapolation of {names} from {counted(run.bank['tasks'], 'known curve')} to "
+        f"{counted(len(run.targets), 'target')} outside their range, of which {counted(points, 'point')} are known."
     )
 
 
