@@ -110,9 +110,9 @@ class AlignedMixin(_Trainer):
             self._answers = [getattr(reward, "answer", None) for reward in rewards]
 
         for i, function in enumerate(self.reward_funcs):
-            if hasattr(function, "equivalent"):  # a new list: the old one is the caller's
+            if (equivalent := getattr(function, "equivalent", None)) is not None:  # the old list is the caller's
                 self.reward_funcs = [*self.reward_funcs[:i], reporting(function, keep), *self.reward_funcs[i + 1 :]]
-                return function.equivalent
+                return equivalent
         self.reward_funcs = without_answers(self.reward_funcs)
         return None
 
