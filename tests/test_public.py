@@ -17,7 +17,8 @@ PACKAGES = (
     *("plugins.skyrl", "plugins.verl"),  # importing one of these registers the estimator
 )
 INTERNAL = {
-    *("core.record.append_record", "core.record.environment", "core.rng.child_seed", "core.rng.numpy_generator"),
+    *("core.record.append_record", "core.record.environment", "core.record.read_records"),
+    *("core.rng.child_seed", "core.rng.numpy_generator"),
     "relational.bank.families.FAMILIES",
     *(f"relational.bank.primitives.{name}" for name in ("KINDS", "composed", "primitive_params", "primitives")),
     *(f"relational.bank.primitives.{name}" for name in ("polynomial_params", "polynomial_values", "polynomials")),

@@ -21,9 +21,10 @@ TASKS = {
     "RL, products": Task("rl", sign="*", warm_steps=300, steps=300),
     "RL, wrong verdicts": Task("rl", warm_steps=1000, start=0.2, wrong=0.3, steps=300),
     "RL, small model": Task("rl", rows=20000, steps=300, **SMALL),
+    "RL, sums after cross-entropy": Task("rl", warm_steps=300, steps=300),
+    "RL, sums after SFT pass@16": Task("rl", warm_steps=300, warm="pass@16", steps=300),
 }
 
-WARM_RATE = 4e-3
 # The second is the rate of screening. In RL, 1e-2 was the worst for GRPO and pass@16 (seed 0, from 5 %).
 RL_RATES, SFT_RATES = (1e-3, 3e-3, 3e-4), (4e-3, 8e-3, 1.6e-2)
 
@@ -81,6 +82,8 @@ SFT = {
     "pass@1, log .02": Arm("sft", "pass@1", log(0.02)),
     "pass@1, log .3": Arm("sft", "pass@1", log(0.3)),
     "pass@1, arcsin": Arm("sft", "pass@1", ARCSIN),
+    **{s: Arm("sft", s) for s in ("threshold@16:4", "threshold@64:16", "threshold@64:22", "threshold@64:26")},
+    "margins": Arm("sft", settings={"margin": 0.5, "rivals": 4}),
 }
 
 RL = {

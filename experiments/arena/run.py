@@ -12,22 +12,23 @@ A finished run is a line of results.jsonl. The same command goes on where it was
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import operator
 import time
-from concurrent.futures import as_completed
+from concurrent.futures import Executor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from arms import ARMS, TASKS, WARM_RATE, Arm
+from arms import ARMS, TASKS, Arm
 from choose import FRESH, SCREEN, carried, promoted
 from tasks import BUDGETS, TEMPERATURES, Row, Task, answers, fresh_model, logits, split, tokens, values
 
-from operant.core.record import append_record
+from operant.core.record import append_record, read_records
 from operant.hf import AnsweredReward, Policy, load_policy, quiet, worker_pool
 
+KEY = ("task", "arm", "rate", "seed")
 CHOSEN = [f"pass@{k}" for k in BUDGETS] + ["maj@16", "best@8"]
 SHOWN = ["pass@1", "pass@16", "pass@256", "maj@16", "best@1", "best@8", "entropy"]
 EVALUATIONS = 6
@@ -140,7 +141,7 @@ def run(trainer: Any, call: Any) -> None:
 
 
 def warm_start(folder: Path, name: str, task: Task, seed: int) -> Path:
-    """Cross-entropy on prompts of their own: where every arm of a seed starts."""
+    """SFT on prompts of their own: where every arm of a seed starts."""
     place = folder / "warm" / f"{name} {seed}"
     if not (place / "config.json").is_file():
         policy, rows = fresh_model(task, seed), split(task)
@@ -152,7 +153,9 @@ def warm_start(folder: Path, name: str, task: Task, seed: int) -> Path:
             log_q = answers(policy, *logits(policy, rows["dev"]), 1.0)
             return values(log_q, rows["dev"], ["pass@1"])["pass@1"] >= task.start
 
-        sft(policy, rows["warm"], Arm("sft"), WARM_RATE, task.warm_steps, seed, place / "trainer", there)
+        sft(
+            policy, rows["warm"], Arm("sft", task.warm), task.warm_rate, task.warm_steps, seed, place / "trainer", there
+        )
         policy.save(place)
     return place
 
@@ -199,6 +202,20 @@ def wanted(stage: str, lines: list[dict[str, Any]], args: argparse.Namespace) ->
     return runs
 
 
+def carry_out(pool: Executor, folder: Path, keys: list[dict[str, Any]], label: str) -> None:
+    """Warm starts that are missing, then a line of results.jsonl for each key; a key may hold ``steps`` of its own."""
+    warm = sorted({(k["task"], k["seed"]) for k in keys})
+    for future in [pool.submit(warm_start, folder, t, TASKS[t], s) for t, s in warm]:
+        future.result()
+    tasks = [replace(TASKS[k["task"]], steps=k.get("steps", TASKS[k["task"]].steps)) for k in keys]
+    futures = [pool.submit(job, folder, k, t, ARMS[k["arm"]]) for k, t in zip(keys, tasks, strict=True)]
+    for n, future in enumerate(as_completed(futures), 1):
+        row = future.result()
+        append_record(folder / "results.jsonl", "run", **row)
+        print(label, f"{n}/{len(keys)}", *(row[k] for k in KEY), end="  ")
+        print({m: round(100 * row["chosen"][m][m], 1) for m in CHOSEN}, flush=True)
+
+
 def main() -> None:
     """Run what results.jsonl lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -214,24 +231,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.stage, args.tasks, args.arms = ["screen"], QUICK_TASKS, QUICK_ARMS
-    args.folder.mkdir(parents=True, exist_ok=True)
     file = args.folder / "results.jsonl"
     with worker_pool(args.jobs, threads=1) as pool:
         for stage in args.stage:
-            lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+            lines = read_records(file) if file.is_file() else []
             done = {(r["task"], r["arm"], r["rate"], r["seed"]) for r in lines}
             keys = [key for key in dict.fromkeys(wanted(stage, lines, args)) if key not in done]
-            todo = [dict(zip(("task", "arm", "rate", "seed"), key, strict=True)) for key in keys]
-            warm = sorted({(k["task"], k["seed"]) for k in todo})
-            for future in [pool.submit(warm_start, args.folder, t, TASKS[t], s) for t, s in warm]:
-                future.result()
-            futures = [pool.submit(job, args.folder, key, TASKS[key["task"]], ARMS[key["arm"]]) for key in todo]
-            for n, future in enumerate(as_completed(futures), 1):
-                row = future.result()
-                append_record(file, "run", **row)
-                own = row["chosen"]
-                print(stage, f"{n}/{len(todo)}", *(row[k] for k in ("task", "arm", "rate", "seed")), end="  ")
-                print({m: round(100 * own[m][m], 1) for m in CHOSEN}, flush=True)
+            carry_out(pool, args.folder, [dict(zip(KEY, key, strict=True)) for key in keys], stage)
 
 
 if __name__ == "__main__":

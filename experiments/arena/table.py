@@ -35,13 +35,18 @@ def head(*cells: str) -> None:
     row(*["---"] * len(cells))
 
 
-def paired(ours: dict[int, float], theirs: dict[int, float]) -> str:
-    """Mean difference over common seeds in points, with its 95 % interval."""
+def paired(ours: dict[int, float], theirs: dict[int, float]) -> list[float]:
+    """Mean difference over common seeds in points, and the ends of its 95 % interval if there are two seeds."""
     d = 100 * np.array([ours[s] - theirs[s] for s in sorted(ours.keys() & theirs.keys())])
     if len(d) < 2:
-        return f"{d.mean():+.1f}" if len(d) else ""
+        return d.tolist()
     half = student.ppf(0.975, len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5
-    return f"{d.mean():+.1f} ({d.mean() - half:+.1f} to {d.mean() + half:+.1f})"
+    return [d.mean(), d.mean() - half, d.mean() + half]
+
+
+def signed(found: list[float]) -> str:
+    """A difference and its interval in words."""
+    return f"{found[0]:+.1f}" + (f" ({found[1]:+.1f} to {found[2]:+.1f})" if found[1:] else "") if found else ""
 
 
 def fresh(lines: list[dict[str, Any]], task: str, metric: str) -> list[tuple[str, dict[int, list[dict[str, Any]]]]]:
@@ -83,7 +88,7 @@ def reported(lines: list[dict[str, Any]], task: str, metric: str) -> None:
         beside = [fmean(r[name] for r in best.values()) for name in BESIDE]
         cells = [f"{100 * x:.1f}" for x in beside[:2]] + [f"{x:.2f}" for x in beside[2:]]
         tried = ", ".join(f"{rate:g}" for rate in sorted({r["rate"] for rates in found.values() for r in rates}))
-        difference = paired(ours, theirs) if theirs else ""
+        difference = signed(paired(ours, theirs)) if theirs else ""
         row(arm, tried, str(len(found)), f"{100 * fmean(ours.values()):.1f}", *cells, difference)
         theirs = theirs or ours
 

@@ -43,7 +43,9 @@ class Task:
         shift: the answer is the result without its last ``shift`` digits, modulo 100.
         rows: labeled prompts that training repeats.
         hidden: size of the model.
-        warm_steps: steps of cross-entropy before any arm, on prompts that no arm sees again.
+        warm_steps: steps of SFT before any arm, on prompts that no arm sees again.
+        warm: strategy of the warm start: pass@1 is cross-entropy.
+        warm_rate: its learning rate.
         start: share of right answers on the development prompts at which the warm start ends early.
         wrong: share of the labels that are wrong: another answer, the same each time.
         steps: of an arm.
@@ -56,6 +58,8 @@ class Task:
     rows: int = 3000
     hidden: int = 32
     warm_steps: int = 100
+    warm: str = "pass@1"
+    warm_rate: float = 4e-3
     start: float = 1.0
     wrong: float = 0.0
     steps: int = 200
