@@ -104,7 +104,10 @@ def test_the_table_is_written_from_what_the_repository_holds(tmp_path):
     assert reproduce(ReproduceConfig(write=path, experiments=experiments)) is None
     text = path.read_text()
     assert "## Compute Aligned Training (arXiv 2604.24957)" in text and "+1.5 (+1 to +2)" in text
-    assert "- **A title.** Because" in text and f"**{UNTESTED}** | – |" in text
+    assert (
+        "- **A title.** The paper's scale: a 7B model. Because.\n" in text and "In all: 1 reproduced, 1 cannot" in text
+    )
+    assert f"**{UNTESTED}** | – |" in text
 
 
 @pytest.mark.parametrize(

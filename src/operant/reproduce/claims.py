@@ -17,7 +17,12 @@ import yaml
 from operant.core.checks import ConfigError, DataError
 from operant.reproduce.comparisons import Comparison
 
-REPRODUCED, PARTLY, NOT, UNTESTED = "reproduced", "reproduced in part", "not reproduced", "cannot be tested here"
+VERDICTS = REPRODUCED, PARTLY, NOT, UNTESTED = (
+    "reproduced",
+    "reproduced in part",
+    "not reproduced",
+    "cannot be tested here",
+)
 PAPERS = {
     "2604.24957": "Compute Aligned Training",
     "2605.30132": "Relational Task Extrapolator",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-from operant.reproduce.claims import PAPERS, Claim, verdict
+from operant.reproduce.claims import PAPERS, VERDICTS, Claim, verdict
 from operant.reproduce.comparisons import Comparison
 
-_HEAD = ("claim", "published", "at which scale, here", "ours and the plain baseline", "verdict", "command")
+_HEAD = ("claim", "published", "what was run here", "the recipe and the plain baseline", "verdict", "command")
 
 
 def markdown(rows: Sequence[tuple[Claim, list[Comparison]]]) -> str:
@@ -17,21 +18,22 @@ def markdown(rows: Sequence[tuple[Claim, list[Comparison]]]) -> str:
         "Each row is a claim. The effect is that of the claim's recipe over the strongest plain baseline, with its "
         "95 % interval, and the verdict follows from it alone: *reproduced* if every interval that decides lies on the "
         "claim's side, *reproduced in part* if one does, *not reproduced* if none does. Comparisons in italics do not "
-        "decide. `operant reproduce --write docs/claims.md` writes this page from what lies beside each experiment. "
-        "Claims without a row were not re-run in this form yet; LOG.md has experiments on most of them.",
+        "decide. `operant reproduce --write docs/claims.md` writes this page from what lies beside each experiment.",
+        f"In all: {counted(verdict(claim, list(found)) for claim, found in rows)}.",
     ]
     for paper, name in PAPERS.items():
         own = [(claim, found) for claim, found in rows if claim.paper == paper]
         if own:
             lines = [_HEAD, ("---",) * len(_HEAD), *(_row(claim, found) for claim, found in own)]
             table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-            notes = [f"- **{claim.title}.** {_one_line(claim.untestable or claim.why)}" for claim, _ in own]
-            parts += [
-                f"## {name} (arXiv {paper})",
-                table,
-                "\n".join(note for note in notes if not note.endswith("** ")),
-            ]
+            parts += [f"## {name} (arXiv {paper})", table, "\n".join(_note(claim) for claim, _ in own)]
     return "\n\n".join(parts) + "\n"
+
+
+def counted(verdicts: Iterable[str]) -> str:
+    """How many claims have each verdict, such as "9 reproduced, 5 not reproduced"."""
+    found = Counter(verdicts)
+    return ", ".join(f"{found[v]} {v}" for v in VERDICTS if found[v])
 
 
 def shown(c: Comparison) -> str:
@@ -49,12 +51,17 @@ def _row(claim: Claim, found: Sequence[Comparison]) -> tuple[str, ...]:
     return (
         f"[{claim.title}](../experiments/{name}/README.md)",
         f"{_one_line(claim.says)} ({claim.place})",
-        f"{_one_line(claim.scale)}. {_one_line(claim.here)}",
+        _one_line(claim.here),
         told.replace("|", "\\|"),
         f"**{verdict(claim, list(found))}**",
         "–" if claim.untestable else f"`operant reproduce {name}`",
     )
 
 
+def _note(claim: Claim) -> str:
+    told = _one_line(claim.untestable or claim.why)
+    return f"- **{claim.title}.** The paper's scale: {_one_line(claim.scale).rstrip('.')}.{' ' if told else ''}{told}"
+
+
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".") if len(text.split(". ")) == 1 else " ".join(text.split())
+    return " ".join(text.split())

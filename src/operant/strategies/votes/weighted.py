@@ -183,8 +183,9 @@ class _Weighed(Classes):
         self.below[..., 0], self.at[..., 0] = self.ways[:, 0, :1], 0  # without a vote it is below, and no tie
         self.drawn = torch.arange(self.votes + 1, device=weight.device).clamp(min=1)
         self.wins = None if self.earned is None else self.earned.transpose(1, 2) / self.drawn
-        self.read_below, self.read_at = torch.zeros_like(self.at), torch.zeros_like(self.at)
-        self.read_wins = None if self.wins is None else torch.zeros_like(self.at)
+        if tally.credit:
+            self.read_below, self.read_at = torch.zeros_like(self.at), torch.zeros_like(self.at)
+            self.read_wins = None if self.wins is None else torch.zeros_like(self.at)
         x, seed = (a.to(weight.device) for a in on_circle(budgets, b.m, self.rho))
         powers = x[:, None] ** torch.arange(self.votes + 1, device=x.device)  # (L, J+1)
         self.real, self.imag = powers.real.contiguous(), powers.imag.contiguous()
