@@ -22,7 +22,6 @@ INTERNAL = {
     "relational.bank.families.FAMILIES",
     *(f"relational.bank.primitives.{name}" for name in ("KINDS", "composed", "primitive_params", "primitives")),
     *(f"relational.bank.primitives.{name}" for name in ("polynomial_params", "polynomial_values", "polynomials")),
-    *(f"relational.operators.baselines.{name}" for name in ("ContextMean", "Interpolation", "Polynomial")),
     *(f"report.pages.train.load.{name}" for name in ("WARM", "SavedRun", "load_run")),
     *(f"report.pages.train.tables.{name}" for name in ("Interval", "curves", "intervals")),
 }
