@@ -21,8 +21,8 @@ TASKS = {
     "RL, products": Task("rl", sign="*", warm_steps=300, steps=300),
     "RL, wrong verdicts": Task("rl", warm_steps=1000, start=0.2, wrong=0.3, steps=300),
     "RL, small model": Task("rl", rows=20000, steps=300, **SMALL),
-    "RL, sums after cross-entropy": Task("rl", warm_steps=300, steps=300),
-    "RL, sums after SFT pass@16": Task("rl", warm_steps=300, warm="pass@16", steps=300),
+    "RL, sums after cross-entropy": Task("rl", warm_steps=400, steps=100),
+    "RL, sums after SFT pass@16": Task("rl", warm_steps=400, warm="pass@16", steps=100),
 }
 
 # The second is the rate of screening. In RL, 1e-2 was the worst for GRPO and pass@16 (seed 0, from 5 %).

@@ -61,10 +61,14 @@ def values(lines: list[Line], task: str, arm: str, metric: str) -> dict[int, flo
     return {seed: found[metric] for seed, found in chosen.items()}
 
 
+def place(c: Line, side: str) -> tuple[str, str]:
+    """Task and arm of the recipe or of the baseline."""
+    return c["plain_task"] if side == "baseline" and "plain_task" in c else c["task"], c[side]
+
+
 def compared(lines: list[Line], c: Line, metric: str) -> Comparison:
     """The recipe beside its baseline at one metric, paired by seed."""
-    ours = values(lines, c["task"], c["ours"], metric)
-    plain = values(lines, c.get("plain_task", c["task"]), c["baseline"], metric)
+    ours, plain = (values(lines, *place(c, side), metric) for side in ("ours", "baseline"))
     effect, low, high = paired(ours, plain)
     ends = {"effect": effect, "low": low, "high": high, "seeds": len(ours), "decides": c.get("decides", True)}
     mean = {"value": 100 * fmean(ours.values()), "plain": 100 * fmean(plain.values())}
@@ -118,7 +122,7 @@ def main() -> None:
     config = yaml.safe_load((Path(__file__).parents[1] / args.claim / "config.yaml").read_text(encoding="utf-8"))
     if args.quick:
         config["comparisons"] = config["comparisons"][:1]
-        used = {(c[t], c[a]) for c in config["comparisons"] for t, a in (("task", "ours"), ("task", "baseline"))}
+        used = {place(c, side) for c in config["comparisons"] for side in ("ours", "baseline")}
         config["runs"] = [run for run in config["runs"] if (run["task"], run["arm"]) in used]
     keys, done = wanted(config, quick=args.quick), finished(args.folder)
     if missing := [key for key in keys if identity(key) not in done]:
