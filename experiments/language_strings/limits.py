@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from run import ALONE, QUERIES, SUPPORTS, drawn, fitted, score
+from methods import ALONE, QUERIES, SUPPORTS, drawn, fitted, score
 
 from operant.core.record import append_record
 from operant.language import (
