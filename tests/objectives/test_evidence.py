@@ -53,6 +53,12 @@ def test_a_large_budget_names_the_hotter_sampler_first(method: str) -> None:
     assert len(advice(method, [parse("pass@64"), parse("pass@64")])) == 1
 
 
+def test_a_mixture_in_rl_names_the_transform_first() -> None:
+    (told,) = said("grpo", "mix(pass@1:0.25, pass@16:0.75)", 0.05)
+    assert told.startswith("mix(pass@1:0.25, pass@16:0.75): by RL, first try pass@1 with the transform log:0.02.")
+    assert said("sft", "mix(pass@1:0.25, pass@16:0.75)", 0.05) == []
+
+
 def test_every_finding_has_a_source_and_a_range() -> None:
     for f in FINDINGS:
         low, high = f.starts
