@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -140,6 +141,16 @@ FUNCTIONS: list[tuple[int, Function, str]] = [
 @pytest.mark.parametrize(("n", "function", "law"), FUNCTIONS, ids=[law for *_, law in FUNCTIONS])
 def test_a_broken_function_is_told_which_law_it_breaks(n: int, function: Function, law: str) -> None:
     assert law in laws_broken_by(from_function(n, function))
+
+
+@pytest.mark.parametrize(("n", "seed"), [(3, 0), (3, 1), (3, 2), (8, 1)])
+def test_a_tie_broken_by_order_is_found_with_any_seed(n: int, seed: int) -> None:
+    def first_of_the_leaders(draw: Sequence[Outcome]) -> float:
+        votes = Counter(o.answer for o in draw)
+        return next(o.reward for o in draw if votes[o.answer] == max(votes.values()))
+
+    with pytest.raises(LawError, match="\n  order: value is off by 1"):
+        check_strategy(from_function(n, first_of_the_leaders), seed=seed)
 
 
 def test_an_ordered_function_need_not_be_symmetric() -> None:

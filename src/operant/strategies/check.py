@@ -65,7 +65,7 @@ def _laws(s: Strategy, seed: int) -> Iterator[tuple[str, Callable[[], str]]]:
     if _has_string(s):
         yield "string", lambda: "" if parse(str(s)) == s else f"{str(s)!r} is read as {parse(str(s))!r}"
     if s.traits.symmetric:
-        yield "order", lambda: _same("value", s.value(o), s.value(o.map(lambda x: x.flip(-1))))
+        yield "order", lambda: _order(s, o)
     yield "relabeling", lambda: _same("value", s.value(o), s.value(_relabeled(o)))
     if s.traits.selects:
         yield "value is a reward", lambda: _in_range(s, o)
@@ -105,6 +105,15 @@ def _relabeled(o: Outcomes) -> Outcomes:
     assert o.answer is not None
     # Other labels, in another order, with gaps.
     return Outcomes(o.reward, torch.where(o.answer >= 0, 7 - 3 * o.answer, -1), o.score)
+
+
+def _order(s: Strategy, o: Outcomes) -> str:
+    """Random draws rotated, and sorted ones turned around: these have every tie."""
+    want = s.value(o)
+    problems = [_same("value", s.value(o.map(lambda x, k=k: x.roll(k, -1))), want) for k in range(1, s.n)]
+    for _, draw, _ in _expectation(s, s.n):
+        problems.append(_same("value", s.value(draw.map(lambda x: x.flip(-1))), s.value(draw)))
+    return next(filter(None, problems), "")
 
 
 def _in_range(s: Strategy, o: Outcomes) -> str:
