@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from operant import Outcomes, PassAt, check_strategy, from_function
+from operant import Outcomes, PassAt, check_strategy, credit, curve, estimate, from_function
 from operant.core.checks import InputError
-from operant.strategies import FirstAccepted, Outcome, Strategy
+from operant.strategies import FirstAccepted, Outcome, Strategy, Traits
 from operant.strategies.check import LawError
 
 Function = Callable[[Sequence[Outcome]], float]
@@ -165,3 +165,21 @@ def test_the_report_quotes_the_error_of_the_strategy() -> None:
 def test_a_value_of_nan_is_refused_and_not_compared_away() -> None:
     with pytest.raises(InputError, match="must be finite"):
         check_strategy(from_function(2, lambda draw: float("nan")))
+
+
+def test_a_vote_of_ones_own_is_told_that_it_needs_answers() -> None:
+    @dataclass(frozen=True)
+    class FirstAnswered(Strategy):
+        n: int
+
+        @property
+        def traits(self) -> Traits:
+            return Traits(answers=True)
+
+        def value(self, draw: Outcomes) -> Tensor:
+            assert draw.answer is not None
+            return (draw.answer >= 0).double().amax(-1)
+
+    for use in (estimate, credit, curve):
+        with pytest.raises(InputError, match=r"FirstAnswered\(n=2\) votes over answer classes"):
+            use(FirstAnswered(2), Outcomes(torch.ones(1, 4)))

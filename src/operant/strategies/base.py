@@ -54,6 +54,15 @@ class Traits:
         )
 
 
+def check_answers(s: Strategy, outcomes: Outcomes) -> None:
+    """Raise InputError for outcomes without the answer classes that the strategy's traits ask for."""
+    if s.traits.answers and outcomes.answer is None:
+        raise InputError(
+            f"{s} votes over answer classes: give Outcomes(reward, answer=...), integer classes (..., M) "
+            "with -1 where no answer could be extracted."
+        )
+
+
 class Nesting(NamedTuple):
     """How a strategy is built from others."""
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
 from operant.strategies import slowroutes
-from operant.strategies.base import Strategy
+from operant.strategies.base import Strategy, check_answers
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.slowroutes import LIMIT
 
@@ -64,7 +64,7 @@ class BudgetCurve:
 
 def route_of(s: Strategy, outcomes: Outcomes) -> Route:
     """The route that :func:`estimate` and :func:`~operant.credit` take by default on these outcomes."""
-    _check_budget(s.n, outcomes.m)
+    _check_fit(s, outcomes)
     # Whether there is a closed form may depend on the size (lead@N:d has one up to N = 32), so one prompt is tried.
     if type(s).estimate is not Strategy.estimate and s.estimate(outcomes.map(_first)) is not None:
         return "closed form"
@@ -91,7 +91,7 @@ def estimate(
     Raises:
         BudgetError: if N > M: E V is a polynomial of degree N in p, and no function of M rollouts has an
             expectation of degree above M.
-        InputError: for a route that does not exist.
+        InputError: for a route that does not exist, or a vote over outcomes without answer classes.
         NotDefinedError: for a route that the strategy does not have.
 
     >>> from operant import PassAt
@@ -99,7 +99,7 @@ def estimate(
     >>> round(e.value.item(), 6), round(e.stderr.item(), 6), e.route
     (0.5, 0.5, 'closed form')
     """
-    _check_budget(s.n, outcomes.m)
+    _check_fit(s, outcomes)
     route = _chosen(s, outcomes, route)
     spare = outcomes.m > s.n
     if route == "closed form":
@@ -121,7 +121,7 @@ def exact_credit(
     s: Strategy, outcomes: Outcomes, *, route: Route | None = None, draws: int = 2048, seed: int = 0
 ) -> Tensor:
     """The unbiased on-policy weights (..., M) of :func:`~operant.credit`, where arguments and errors are described."""
-    _check_budget(s.n, outcomes.m)
+    _check_fit(s, outcomes)
     if outcomes.m == s.n:
         if s.n == 1:
             raise BudgetError(
@@ -147,6 +147,7 @@ def curve(s: Strategy, outcomes: Outcomes, budgets: Sequence[int] | None = None)
         raise BudgetError("expected at least one budget, got none.")
     for n in chosen:
         _check_budget(check_int("budget", n, least=1), m)
+    check_answers(s, outcomes)
     # Counts, ranks and votes value all budgets in one pass.
     values = s.estimate_budgets(outcomes, chosen)
     if values is None:
@@ -166,6 +167,11 @@ def _mean_and_stderr(values: Tensor) -> tuple[Tensor, Tensor]:
     if len(values) == 1:
         return values[0], torch.full_like(values[0], math.nan)
     return values.mean(0), values.std(0) / math.sqrt(len(values))
+
+
+def _check_fit(s: Strategy, outcomes: Outcomes) -> None:
+    _check_budget(s.n, outcomes.m)
+    check_answers(s, outcomes)
 
 
 def _check_budget(n: int, m: int) -> None:

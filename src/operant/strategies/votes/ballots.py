@@ -15,9 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from operant.core.checks import InputError
 from operant.core.logmath import log_binomial, log_hypergeometric
-from operant.strategies.base import Strategy
+from operant.strategies.base import Strategy, check_answers
 from operant.strategies.outcomes import Outcomes
 from operant.strategies.votes import product
 from operant.strategies.votes.product import Factor, State, Ties
@@ -36,11 +35,8 @@ _TABLE = 1 << 22
 
 def answers_of(s: Strategy, outcomes: Outcomes) -> Tensor:
     """The answer classes (..., M), which a vote must have."""
-    if outcomes.answer is None:
-        raise InputError(
-            f"{s} votes over answer classes: give Outcomes(reward, answer=...), integer classes (..., M) "
-            "with -1 where no answer could be extracted."
-        )
+    check_answers(s, outcomes)
+    assert outcomes.answer is not None
     return outcomes.answer.long()
 
 
