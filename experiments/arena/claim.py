@@ -24,7 +24,7 @@ from operant.core.record import read_records
 from operant.hf import worker_pool
 from operant.reproduce import Comparison, write_comparisons
 
-QUICK_STEPS, QUICK_SEEDS = 48, 2
+QUICK_STEPS, QUICK_SEEDS = 30, 2
 METRICS = ["pass@1", "pass@4", "pass@16", "pass@64", "pass@256", "maj@16"]
 Line = dict[str, Any]
 
@@ -116,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--claim", required=True, help="folder of config.yaml")
-    parser.add_argument("--quick", action="store_true", help="48 steps, two seeds, one rate, the first comparison")
+    parser.add_argument("--quick", action="store_true", help="30 steps, two seeds, one rate, the first comparison")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     config = yaml.safe_load((Path(__file__).parents[1] / args.claim / "config.yaml").read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ A finished run is a line of results.jsonl. The same command goes on where it was
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import operator
 import time
@@ -65,11 +66,12 @@ class Watch:
                 names = [m for m in CHOSEN if m != "maj@16" or t <= 1]  # a vote has no use for a hotter sampler
                 found[step, t] = values(self.log_q(step, t)[: self.dev], self.rows[: self.dev], names)
         out: dict[str, Any] = {"chosen": {}, "trajectory": {}}
+        test = functools.cache(self.test)
         for metric in CHOSEN:
             step, t = max((s for s in found if metric in found[s]), key=lambda s: found[s][metric])
-            out["chosen"][metric] = {"step": step, "T": t, "dev": found[step, t][metric], **self.test(step, t)}
+            out["chosen"][metric] = {"step": step, "T": t, "dev": found[step, t][metric], **test(step, t)}
         for step in self.seen:
-            out["trajectory"][step] = found[step, 1.0] | {f"test {k}": v for k, v in self.test(step, 1.0).items()}
+            out["trajectory"][step] = found[step, 1.0] | {f"test {k}": v for k, v in test(step, 1.0).items()}
         return out
 
     def test(self, step: int, t: float) -> dict[str, float]:
