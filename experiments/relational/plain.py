@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from operant.core.record import append_record
 from operant.relational import Context, TaskBank, parse_operator
@@ -33,10 +36,21 @@ def gp(c: Context, q: np.ndarray) -> np.ndarray:
         return GaussianProcessRegressor(kernel, alpha=1e-8, normalize_y=True).fit(c.x, c.y[:, 0]).predict(q)[:, None]
 
 
+def cubic(x: np.ndarray, y: np.ndarray) -> Any:
+    """Polynomials of several inputs, up to degree three, by least squares."""
+    return make_pipeline(StandardScaler(), PolynomialFeatures(3), LinearRegression()).fit(x, y)
+
+
+def process(x: np.ndarray, y: np.ndarray) -> Any:
+    """scikit-learn's GP of several inputs, a length of its own for each."""
+    kernel = ConstantKernel(10.0) * RBF([1.0] * x.shape[1], (0.1, 1e3)) + WhiteKernel(1e-6, (1e-9, 1))
+    return make_pipeline(StandardScaler(), GaussianProcessRegressor(kernel, normalize_y=True)).fit(x, y)
+
+
 def plain(
-    bank: TaskBank, operators: Iterable[str] = (*OPERATORS, "shift * scale")
+    bank: TaskBank, operators: Iterable[str] = (*OPERATORS, "shift * scale"), *, own: bool = True
 ) -> Callable[..., dict[str, np.ndarray]]:
-    """Context, query -> prediction of every plain method, in the units of a scaled bank."""
+    """Context, query -> prediction of every plain method, in the units of a scaled bank; ``own``: the slow GP too."""
     shown = {"shift * scale": "affine in a task"}
     fitted = {shown.get(name, name): parse_operator(name).fit(bank) for name in operators}
 
@@ -44,7 +58,7 @@ def plain(
         order = np.argsort(c.x[:, 0])
         found = {name: f.adapt(c).predict(q)[0] for name, f in fitted.items()}
         level = np.interp(q[:, 0], c.x[order, 0], c.y[order, 0])[:, None]  # level beyond the ends
-        return found | {"interpolation": level, "Gaussian process": gp(c, q)}
+        return found | {"interpolation": level} | ({"Gaussian process": gp(c, q)} if own else {})
 
     return predict
 
@@ -121,9 +135,10 @@ def picture(groups: Mapping[str, Errors], path: Path, title: str = "mean squared
     from PIL import Image
 
     rows = [
-        {"group": g, "method": n, "kind": "plain" if n in PLAIN else "relational", "mean": m, "low": low, "high": high}
+        {"group": g, "method": n, "kind": kind, "mean": m, "low": low, "high": high}
         for g, errors in groups.items()
         for n, e in errors.items()
+        for kind in ["plain" if n in PLAIN or n.startswith("inductive") else "relational"]
         for m, low, high in [[max(v, 1e-12) for v in interval([e])]]
     ]
     order = [row["method"] for row in sorted(rows, key=lambda row: -row["mean"])]
