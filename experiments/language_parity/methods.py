@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Flat(Relation):
 
 def evaluate(
     model: LanguageExtrapolator,
-    flat: Mapping[str, LanguageExtrapolator],
+    flat: LanguageExtrapolator,
     target: TextTask,
     targets: Sequence[TextTask],
     n: int,
@@ -69,9 +69,9 @@ def evaluate(
             "extrapolator": model.adapt(known).predict(asked),
             "oracle pair": executor.outputs([true], asked, execute="model")[0],
             "random context": executor.outputs([random], asked, execute="model")[0],
+            "flat fine-tuning": flat.executor().write([shown(known, x) for x in asked]),
             "few-shot": [y.strip() for y in executor.write([f"{few}Input: {x}\nOutput:" for x in asked])],
         }
-        answers |= {name: m.executor().write([shown(known, x) for x in asked]) for name, m in flat.items()}
         agree = [values for values in space if (values[supports] == truth[supports]).all()]
         votes = [Counter(values[i] for values in agree).most_common(1)[0][0] for i in queries]
         for name, values in (answers | {"symbolic vote": votes}).items():
@@ -79,3 +79,14 @@ def evaluate(
         found["symbolic pick"] += np.mean([np.mean(values[queries] == truth[queries]) for values in agree])
         found["consistent"] += len(agree)
     return {name: round(float(value / sets), 4) for name, value in found.items()}
+
+
+def flat_alone(flat: LanguageExtrapolator, target: TextTask, n: int, sets: int) -> float:
+    """The flat model's share of right answers on one target."""
+    inputs, rng = list(flat.bank_.inputs), np.random.default_rng([n, *target.name.encode()])
+    found: list[bool] = []
+    for order in [rng.permutation(inputs).tolist() for _ in range(sets)]:
+        known, asked = [(x, str(target.run(x))) for x in order[:n]], order[n : n + QUERIES]
+        written = flat.executor().write([shown(known, x) for x in asked])
+        found += [a == str(target.run(x)) for a, x in zip(written, asked, strict=True)]
+    return float(np.mean(found))
