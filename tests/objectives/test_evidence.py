@@ -32,7 +32,7 @@ def test_a_start_that_is_unknown_or_was_not_measured_gets_the_range() -> None:
 
 def test_best_of_n_is_called_risky_and_a_vote_in_a_mixture_is_found() -> None:
     (best,) = said("grpo", "best@8", 0.3)
-    assert best.startswith("Training for best@8 is risky from a start like this one (30.0 % right answers): its exact")
+    assert best.startswith("Training for best@8 is risky from a start like this one (30.0 % right answers): on sums")
     (mixed,) = said("rloo", "mix(pass@1:0.5, maj@16:0.5)", 0.2)
     assert mixed.startswith("Training for maj@16, a part of mix(pass@1:0.5, maj@16:0.5), is known to lose")
 
