@@ -27,7 +27,10 @@ ARMS = ("psi", "psi, phi = 0", "psi, random phi")
 ANCHORS = ("psi, random anchors", "psi, far anchors")
 
 
-class RandomPhi(type(parse_operator("psi"))):
+Psi: Any = type(parse_operator("psi"))
+
+
+class RandomPhi(Psi):
     """Psi with random numbers of phi's size in the place of phi, in training and afterwards."""
 
     def call(self, net: torch.nn.Module) -> Callable[..., torch.Tensor]:
@@ -86,7 +89,7 @@ def main() -> None:
     errors = {n: stacked([r for r in rows if r["part"]["setting"] == n]) for n in SETTINGS}
     for name, each in errors.items():
         table(each, name)
-        comparisons += [compared(f"{name}: {arm[5:]}", "psi", [each], arm) for arm in (ARMS[1], ANCHORS[0])]
+        comparisons += [compared(f"{name}: {arm[5:]}", "psi", [each], [arm]) for arm in (ARMS[1], ANCHORS[0])]
     write_comparisons(args.folder, comparisons)
     if not args.quick:
         picture(errors, args.folder / "errors.png")

@@ -13,6 +13,7 @@ from operant.relational.bank.families import FAMILIES
 
 P, GRID = 8, np.linspace(0, 10, 20)[:, None]
 NETWORK, WITHOUT, WALK = "transductive network", "inductive network", "transductive network, step by step"
+TUNED = "inductive network, standardized inputs"
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -74,7 +75,7 @@ def train(
 
 
 class Published:
-    """Both networks of a family: projections p, training rows, and answers."""
+    """The networks of a family: projections p, training rows, and answers."""
 
     def __init__(self, family: str, seed: int, steps: int, batch: int = 256) -> None:
         f, rng = FAMILIES[family], numpy_generator(seed, "networks", family)
@@ -99,12 +100,12 @@ class Published:
             return {
                 NETWORK: (np.column_stack([x[at, 0], first, second, y[:, :P], d]), y[:, P:]),
                 WITHOUT: (known, y[:, P:]),
+                TUNED: (known, y[:, P:]),
             }
 
         torch.manual_seed(seed)
-        self.answer = train(
-            {NETWORK: published(58, P), WITHOUT: published(24, P)}, rows, steps, 3e-3, raw=(NETWORK, WITHOUT)
-        )
+        nets = {NETWORK: published(58, P), WITHOUT: published(24, P), TUNED: published(24, P)}
+        self.answer = train(nets, rows, steps, 3e-3, raw=(NETWORK, WITHOUT))
 
     def embedded(self, y: np.ndarray) -> np.ndarray:
         """Directions of the principal components (F, 16): the paper's embedding is such a linear map of the curve."""
@@ -120,4 +121,5 @@ class Published:
         for k in range(1, steps + 1):
             ghost = start + k / steps * (head - start)
             now = np.concatenate([ghost, self.answer(NETWORK, np.concatenate([x, now, now, ghost, [d, d]])[None])[0]])
-        return {NETWORK: one, WALK: now[P:], WITHOUT: self.answer(WITHOUT, np.concatenate([x, head])[None])[0]}
+        without = {name: self.answer(name, np.concatenate([x, head])[None])[0] for name in (WITHOUT, TUNED)}
+        return {NETWORK: one, **without} | ({WALK: now[P:]} if steps > 1 else {})

@@ -85,10 +85,10 @@ def main() -> None:
     errors = {name: stacked(rows, name) for name in RANGES}
     for name, each in errors.items():
         table(each, name)
-        ours, network = (min(pair, key=lambda n, e=each: e[n].mean()) for pair in ((WITH, RAW), (WITHOUT, RAW_WITHOUT)))
+        ours = min((WITH, RAW), key=lambda n, e=each: e[n].mean())
         if "flight" not in name:  # the better inputs of each, and as published
-            comparisons += [compared(name, ours, [each], network), compared(name, ours, [each])]
-            comparisons.append(compared(name, RAW, [each], RAW_WITHOUT, decides=False))
+            comparisons += [compared(name, ours, [each], (WITHOUT, RAW_WITHOUT)), compared(name, ours, [each])]
+            comparisons.append(compared(name, RAW, [each], [RAW_WITHOUT], decides=False))
     write_comparisons(args.folder, comparisons)
     if not args.quick:
         drawn = {name: {n: e for n, e in each.items() if n != SPAN} for name, each in errors.items()}  # it is exact
