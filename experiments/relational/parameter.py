@@ -32,7 +32,7 @@ def run(family: str, seed: int, tasks: int, steps: int, regions: list[str]) -> d
     s, operators = networks.bank.scaling, (*OPERATORS, "shift * scale", *EXACT)
     predict = plain(networks.bank.scaled(s), operators, own=False)
     (low, high), found = f.regions["outer"].sides[0], {}  # type: ignore[attr-defined]
-    for region in regions:
+    for region in REGIONS:  # all: the anchors of one region are drawn after those of the one before
         rng, mse = numpy_generator(seed, family, region), dict[str, list[float]]()
         for params in f.targets(tasks, rng):
             params[0] += (REGIONS[region] - 1) * (high - low)
@@ -44,7 +44,7 @@ def run(family: str, seed: int, tasks: int, steps: int, regions: list[str]) -> d
             for name, guess in guesses.items():
                 mse.setdefault(name, []).append(float(np.mean((guess - y[P:]) ** 2)))
         found[region] = {name: short(v) for name, v in mse.items()}
-    return found
+    return {region: found[region] for region in regions}
 
 
 def main() -> None:
