@@ -76,9 +76,9 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="of the context, in units of a curve's sd")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=200, help="of a seed")
-    parser.add_argument("--quick", action="store_true", help="8 tasks a seed")
+    parser.add_argument("--quick", action="store_true", help="five tasks a seed")
     args = parser.parse_args()
-    part = {"tasks": 8 if args.quick else args.tasks, "depth": args.depth, "half": args.half, "noise": args.noise}
+    part = {"tasks": 5 if args.quick else args.tasks, "depth": args.depth, "half": args.half, "noise": args.noise}
     rows = finished(args.folder, [{"seed": seed, **part} for seed in range(args.seeds)], run_seed)
     errors, facts = stacked(rows), stacked(rows, "facts")
     table(errors, f"depth {args.depth}, half {args.half}, noise {args.noise}")
