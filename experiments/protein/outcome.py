@@ -84,4 +84,4 @@ def picture(curves: Curves, by_rate: dict[str, dict[str, np.ndarray]], path: Pat
     x = alt.X("r:N", sort=None, title="learning rate").axis(labelAngle=0)
     y = alt.Y("y:Q", title="largest reward of 8, each seed").scale(zero=False)
     right = alt.Chart(alt.Data(values=looks)).mark_point().encode(x=x, xOffset="arm:N", y=y, color=color)
-    (left.properties(width=260, height=230) | right.properties(width=260, height=230)).save(path, ppi=68)
+    (left.properties(width=260, height=230) | right.properties(width=260, height=230)).save(path, ppi=64)
