@@ -53,7 +53,7 @@ FINDINGS: tuple[Finding, ...] = (
         "loses",
         "its exact credit ended below GRPO at the vote itself",
         "Train for pass@1 with the transform log:0.02, and deploy the vote.",
-        "experiments/rl_arithmetic: -1.6 (-2.8 to -0.6) from 5 %; experiments/rl_majority: -4.6 (-9.5 to 0.3) from 20 %",
+        "experiments/rl_arithmetic: -1.6 (-2.8 to -0.6) from 5 %; experiments/rl_majority: -4.6 (-9.5 to 0.3), 20 %",
     ),
     Finding(
         BestOf,
