@@ -26,7 +26,7 @@ class Comparison:
         effect: the gain over the baseline; a difference, or a ratio.
         low: lower end of the effect's 95 % interval.
         high: upper end.
-        neutral: the effect of no gain: 0 of a difference, 1 of a ratio.
+        neutral: the effect of no gain: 1 of a ratio; of a difference 0, or what rounding makes of it.
         unit: of value and plain.
         seeds: training seeds, or draws of the task; 0 where nothing is random.
         decides: whether the verdict rests on it.

@@ -15,10 +15,11 @@ def markdown(rows: Sequence[tuple[Claim, list[Comparison]]]) -> str:
     """A section a paper, a row a claim, and below it what each verdict leaves open."""
     parts = [
         "# The claims of both papers, re-run",
-        "Each row is a claim. The effect is that of the claim's recipe over the strongest plain baseline, with its "
-        "95 % interval, and the verdict follows from it alone: *reproduced* if every interval that decides lies on the "
-        "claim's side, *reproduced in part* if one does, *not reproduced* if none does. Comparisons in italics do not "
-        "decide. `operant reproduce --write docs/claims.md` writes this page from what lies beside each experiment.",
+        "Each row is a claim. The effect is that of the claim's recipe over the baseline that is named, the strongest "
+        "plain one where there are several, with its 95 % interval. The verdict follows from it alone: *reproduced* if "
+        "every interval that decides lies on the claim's side, *reproduced in part* if one does, *not reproduced* if "
+        "none does. Comparisons in italics do not decide. `operant reproduce --write docs/claims.md` writes this page "
+        "from what lies beside each experiment.",
         f"In all: {counted(verdict(claim, list(found)) for claim, found in rows)}.",
     ]
     for paper, name in PAPERS.items():
@@ -38,11 +39,11 @@ def counted(verdicts: Iterable[str]) -> str:
 
 def shown(c: Comparison) -> str:
     """One comparison in words, such as "pass@16: log 84.3, GRPO 73.2 %: +11.0 (+5.1 to +17.0), 8 seeds"."""
-    sign, kind = ("+", "") if c.neutral == 0 else ("", " times")
+    sign, kind = ("", " times") if c.neutral == 1 else ("+", "")
     effect, low, high = (f"{x:{sign}.3g}" for x in (c.effect, c.low, c.high))
     values = f"{c.ours} {c.value:.3g}, {c.baseline} {c.plain:.3g} {c.unit}".rstrip()
-    seeds = f", {c.seeds} seeds" if c.seeds else ""
-    return f"{c.what}: {values}: {effect}{kind} ({low} to {high}){seeds}"
+    interval = "" if c.low == c.high and not c.seeds else f" ({low} to {high})"
+    return f"{c.what}: {values}: {effect}{kind}{interval}" + (f", {c.seeds} seeds" if c.seeds else "")
 
 
 def _row(claim: Claim, found: Sequence[Comparison]) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def _load(folder: Path) -> SavedClaims:
 
 
 def _cells(c: Record) -> tuple[str, str, str, str]:
-    signed = c["neutral"] == 0
+    signed = c["neutral"] != 1
     effect, low, high = (number(c[name], 3, sign=signed) for name in ("effect", "low", "high"))
     told = f"{effect}{'' if signed else ' times'} ({low} to {high})"
     return c["what"], f"{c['ours']} {number(c['value'], 3)}", f"{c['baseline']} {number(c['plain'], 3)}", told
