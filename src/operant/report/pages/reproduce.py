@@ -20,6 +20,10 @@ _HEAD = ("claim", "verdict", "comparison", "ours", "baseline", "effect (95 % int
 _NEUTRAL = {"differences": 0.0, "ratios": 1.0}
 """Figure -> the effect of no gain in it."""
 _UNITS = {"differences": "gain over the baseline", "ratios": "times the baseline"}
+_QUICK = (
+    "A quick run shows that every claim runs. One or two seeds and short training are too little to judge: the "
+    "verdicts of the full runs are in docs/claims.md."
+)
 _COLORS = {"holds": "interval on the claim's side", "open": "interval reaches no effect"}
 
 
@@ -58,7 +62,8 @@ def _finding(saved: SavedClaims) -> str:
 
 
 def _table(saved: SavedClaims) -> str:
-    return "\n".join([_finding(saved), "", *aligned([_HEAD, *saved.rows()])])
+    quick = [_QUICK] if saved.source.config.get("quick") else []
+    return "\n".join([_finding(saved), *quick, "", *aligned([_HEAD, *saved.rows()])])
 
 
 def _page(saved: SavedClaims) -> Page:
@@ -75,7 +80,7 @@ def _page(saved: SavedClaims) -> Page:
         asked=f"{counted(len(saved.claims), 'claim')} of two papers, each run {quick}: does the effect over the "
         "strongest plain baseline hold?",
         findings=[_finding(saved)],
-        asides=[aside(untested)],
+        asides=[aside([_QUICK] if saved.source.config.get("quick") else []), aside(untested)],
         sections=[
             section("Verdicts", "A verdict follows from the intervals alone.", plain_table([_HEAD, *saved.rows()])),
             *(figure_section(f, "", plain_table([_HEAD, *saved.rows(_NEUTRAL[f.name])])) for f in figures),
@@ -91,18 +96,23 @@ def _page(saved: SavedClaims) -> Page:
 
 
 def _figures(saved: SavedClaims) -> list[Figure]:
-    """Effects with their intervals: differences and ratios, each with their own axis."""
+    """Effects that decide, with their intervals: differences and ratios, each with their own axis."""
     from operant.report.theme import GRAY, Figure, cycle
 
     keys = {_COLORS["holds"]: next(iter(cycle(["holds"]).values())), _COLORS["open"]: GRAY}
     found: list[Figure] = []
     for name, neutral in _NEUTRAL.items():
         rows = [
-            {"what": f"{claim['title']}: {c['what']}", "series": _COLORS["holds" if c["holds"] else "open"]}
+            {
+                "what": f"{claim['title']}: {c['what']}, {c['ours']} over {c['baseline']}",
+                "series": _COLORS["holds" if c["holds"] else "open"],
+            }
             | {key: c[key] for key in ("effect", "low", "high")}
             for claim in saved.claims
             for c in claim["comparisons"]
-            if c["neutral"] == neutral and c["low"] > (0 if neutral else -1e300)  # a ratio's axis is logarithmic
+            if c["decides"]
+            and c["neutral"] == neutral
+            and c["low"] > (0 if neutral else -1e300)  # a ratio's axis is logarithmic
         ]
         if rows:
             found.append(Figure(name, _UNITS[name].capitalize(), (_intervals(rows, neutral, _UNITS[name]),), keys))
@@ -120,8 +130,12 @@ def _intervals(rows: Sequence[dict[str, Any]], neutral: float, unit: str) -> Pan
     line = chart([{"x": neutral}]).mark_rule(strokeDash=[4, 3], color=GRAY.light).encode(x="x:Q")
     bars = known.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=unit, scale=scale), x2="high:Q")
     dots = known.mark_point(filled=True, size=60).encode(x="effect:Q")
-    names = chart(rows).mark_text(align="left", dy=-12, limit=330).encode(x=alt.value(0), y=y, text="what:N")
-    return panel("", line, bars, dots, names)
+    names = (
+        chart(rows)
+        .mark_text(align="left", dy=-12, limit=alt.ExprRef("width"))
+        .encode(x=alt.value(0), y=y, text="what:N")
+    )
+    return panel("", line, bars, dots, names, height=60 + 34 * len(rows))
 
 
 register(PageKind("reproduce", commands=("reproduce",), load=_load, table=_table, page=_page))
