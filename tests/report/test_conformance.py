@@ -80,6 +80,7 @@ def text_folder(folder: Path) -> Path:
 
 def claims_folder(folder: Path) -> Path:
     effect = {"what": "pass@4", "ours": "mine", "value": 9.0, "baseline": "plain", "plain": 7.0, "holds": True}
+    effect |= {"decides": True}
     effects = [effect | {"effect": 2.0, "low": 1.0, "high": 3.0, "neutral": 0.0}]
     effects.append(effect | {"effect": 1.2, "low": 0.9, "high": 1.6, "neutral": 1.0, "holds": False})
     about = {"title": "A claim", "place": "table 2", "says": "It gains.", "untestable": ""}
