@@ -135,7 +135,7 @@ def _intervals(rows: Sequence[dict[str, Any]], neutral: float, unit: str) -> Pan
         .mark_text(align="left", dy=-12, limit=alt.ExprRef("width"))
         .encode(x=alt.value(0), y=y, text="what:N")
     )
-    return panel("", line, bars, dots, names, height=60 + 34 * len(rows))
+    return panel("", line, bars, dots, names, height=max(240, 60 + 34 * len(rows)))
 
 
 register(PageKind("reproduce", commands=("reproduce",), load=_load, table=_table, page=_page))
