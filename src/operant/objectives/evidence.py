@@ -70,7 +70,7 @@ FINDINGS: tuple[Finding, ...] = (
         _RL,
         (0.04, 0.2),
         "wins",
-        "pass@16 with the transform arcsin ended 13.4 points (4.0 to 22.7) above tuned GRPO, from 20 % 3.7 (.8 to 6.5)",
+        "pass@16 with the transform arcsin ended 13.4 points (4.0 to 22.7) above tuned GRPO, from 20 % 3.6 (.9 to 6.4)",
         "",
         "experiments/arena, RL on sums, pass@16",
     ),
