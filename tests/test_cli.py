@@ -274,6 +274,7 @@ def test_extrapolate_explains_predicts_and_draws(command, tmp_path):
     [
         (["train", "--strategies=[maj@8]"], "depends on the whole answer distribution"),
         (["train", "--strategies=[pass@]"], "expected one of pass@N"),
+        (["train", "--strategies=[]"], "one of each at least, got strategies []"),
         (["train", "--strategies=[pass@1]"], "distinct strategies"),
         (["train", "--seeds=[0, 0]"], "distinct strategies"),
         (["train", "--data.train=nowhere.jsonl"], "found none"),

@@ -22,7 +22,7 @@ from operant.strategies.outcomes import Outcomes
 from operant.strategies.ranking import BestOf
 from operant.strategies.slowroutes import multisets, types
 from operant.strategies.votes.majority import Majority, Quorum
-from operant.strategies.votes.product import tie_nodes
+from operant.strategies.votes.product import Factor, State, convolve, forward, tie_nodes
 
 ValueOfRatios = Callable[[Tensor], Tensor]
 """U_w from rho in [0, 1]: (V, B, M) -> (V, B), V settings of rho for each prompt; differentiable."""
@@ -136,22 +136,24 @@ def _by_vote(s: Majority | Quorum, flat: Outcomes, worth: Tensor, least: int) ->
         raise InputError(f"{s} votes over answer classes: give Outcomes(reward, answer=...), -1 for no answer.")
     groups = _Groups(_by_size(flat.answer.long()), s.n)  # group 0 holds the rollouts without an answer
     worth = worth.double()[None]
-    earns = groups.members(worth)[0].where(groups.there, 0).ne(0).any(-1)  # (B, K)
-    earns[:, 0] = False
-    prompt, target = earns.nonzero().unbind(1)  # (P,), (P,)
     most = groups.size.amax(0).tolist()  # votes of the k-th largest class
+    levels = range(least, min(max(most[1:], default=0), s.n) + 1)
 
     def form(rho: Tensor) -> Tensor:
-        plain, marked = groups.polynomials(rho, worth)
-        rivals = plain[:, prompt]  # (V, P, K, N+1)
-        blank = pad(torch.ones_like(rivals[:, :, 0, :1]), (0, s.n))
-        is_target = torch.arange(groups.count, device=rho.device) == target[:, None]
-        rivals = torch.where(is_target[..., None], blank[:, :, None], rivals)
-        own = marked[:, prompt, target]  # (V, P, N+1)
-        won = torch.zeros_like(own[..., 0])
-        for t in range(least, min(max(most[1:], default=0), s.n) + 1):
-            won = won + own[..., t] / t * _no_rival_above(rivals, most, t, s)
-        return (0 * rho[..., 0]).index_add(1, prompt, won) / _all_draws(flat.m, s.n)
+        plain, marked = (x.flatten(0, 1).movedim(0, -1) for x in groups.polynomials(rho, worth))  # (K, N+1, V B)
+        won = 0 * plain[0, 0]
+        for t in levels:
+            able = sum(size >= t for size in most[1:])
+            z, share = (x.to(won)[:, None] for x in tie_nodes(min(able - 1, (s.n - t) // t), s.ties))
+            # The coefficient after the last vote of a class is 0: it neither ties nor wins.
+            tops = [slice(end, end + 1) for end in (min(t, size + 1) for size in most[1:])]
+            factors = [
+                Factor(x[: top.start], x[top], y[top] / t)
+                for x, y, top in zip(plain[1:], marked[1:], tops, strict=True)
+            ]
+            rest = plain[0, : s.n - t + 1, None].expand(-1, len(z), -1)
+            won = won + (forward(State(rest, torch.zeros_like(rest)), factors, z, convolve)[-1].w[-1] * share).sum(0)
+        return won.view(rho.shape[:2]) / _all_draws(flat.m, s.n)
 
     return form
 
@@ -166,22 +168,6 @@ def _by_size(answer: Tensor) -> Tensor:
     new = pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True).long().cumsum(-1)
     place = (ordered[:, None, :] == key[:, :, None]).int().argmax(-1)
     return torch.where(valid, new.gather(1, place), 0)
-
-
-def _no_rival_above(rivals: Tensor, most: list[int], t: int, s: Majority | Quorum) -> Tensor:
-    """[x^(N-t)] of the product over the rivals, each cut at t votes with weight z there; (V, P)."""
-    degree = s.n - t
-    able = sum(size >= t for size in most[1:])
-    z, node_weight = (x.to(rivals) for x in tie_nodes(min(able, degree // t), s.ties))
-    result = rivals[:, :, 0, None, : degree + 1]  # (V, P, 1, degree+1)
-    for k in range(1, len(most)):
-        factor = rivals[:, :, k, None, :]
-        product = result * factor[..., :1]
-        for j in range(1, min(most[k], t, degree) + 1):
-            term = result[..., : degree + 1 - j] * factor[..., j, None]
-            product = product + pad(term * z[:, None] if j == t else term, (j, 0))
-        result = product
-    return (result[..., degree] * node_weight).sum(-1)
 
 
 def by_types(s: Strategy, one: Outcomes) -> ValueOfRatios:

@@ -52,10 +52,10 @@ def checked(config: TrainConfig) -> TrainConfig:
     strategies = [str(parse(text)) for text in config.strategies]
     names = ["baseline" if config.method != "sft" else "pass@1"] * config.baseline + strategies
     lists = (names, config.seeds, config.budgets)
-    if not all(lists) or any(len(set(items)) < len(items) for items in lists):
+    if not all((strategies, *lists)) or any(len(set(items)) < len(items) for items in lists):
         raise ConfigError(
-            f"expected distinct strategies, seeds and budgets, got strategies {strategies} (the baseline of sft is "
-            f"pass@1), seeds {config.seeds}, budgets {config.budgets}."
+            f"expected distinct strategies, seeds and budgets, one of each at least, got strategies {strategies} (the "
+            f"baseline of sft is pass@1), seeds {config.seeds}, budgets {config.budgets}."
         )
     config = _filled(replace(config, strategies=strategies))
     config = replace(config, learning_rate=_checked_rates(config))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from operant.strategies.votes.product import Ties, tie_nodes
+from operant.strategies.votes.product import Factor, Ties, convolve, tie_nodes, transposed
 
 # The log-probability of a class that is not there: exp of it is 0, and 0 times it is 0.
 _NEVER = -1e30
@@ -112,40 +112,30 @@ def _level(table: Tensor, rate: Tensor, t: int, strong: int, ties: Ties, *, slop
     The first ``strong`` rivals are held below t votes or tied at t; the others merge with the unparsable.
     """
     width = len(table) - t
-    z, weight = (x.to(table) for x in tie_nodes(min(strong, (width - 1) // t), ties))
+    z, share = (x.to(table)[:, None] for x in tie_nodes(min(strong, (width - 1) // t), ties))
     degree = torch.arange(width, dtype=table.dtype, device=table.device)[:, None, None]
-    factor = table[: t + 1, 2 : 2 + strong, None, :].repeat(1, 1, len(z), 1)  # (t+1, J, Z, R)
-    factor[-1] *= z[:, None]
+    columns = table[: t + 1, 2 : 2 + strong, None].repeat(1, 1, len(z), 1)  # (t+1, J, Z, R)
+    rivals = [Factor(x[:t], x[t:], x[:0]) for x in columns.unbind(1)]  # the winner is apart: no rival wins
     merged = rate[1] + rate[2 + strong :].sum(0)
     log_merged = torch.where(merged > 0, merged, 1).log()
     rest = torch.exp(degree * log_merged - merged - torch.lgamma(degree + 1))
-    rest = torch.where((merged > 0) | (degree == 0), rest, 0).repeat(1, len(z), 1)  # (W, Z, R)
+    rest = torch.where((merged > 0) | (degree == 0), rest, 0).expand(-1, len(z), -1)  # (W, Z, R)
     prefix = [rest]
-    for j in range(strong - 1 if slope else strong):
-        prefix.append(_times(prefix[-1], factor[:, j]))
+    for rival in rivals[:-1] if slope else rivals:
+        prefix.append(convolve(prefix[-1], rival, z))
     # The adjoint of a product: only the coefficient of x^(N-t) counts, integrated over the ties.
     adjoint = torch.zeros_like(rest)
-    adjoint[-1] = weight[:, None] * table[t, 0]
+    adjoint[-1] = share * table[t, 0]
     if not slope:
         return (adjoint[-1] * prefix[-1][-1]).sum(0), torch.zeros_like(rate)
     grad = torch.zeros_like(rate)
-    for j in reversed(range(strong)):
-        grad[2 + j] = (adjoint * _times(prefix[j], factor[:, j], weight=degree)).sum((0, 1))
-        adjoint = _times(adjoint.flip(0), factor[:, j]).flip(0)
+    for j, rival in reversed(list(enumerate(rivals))):
+        by_votes = Factor(degree[:t] * rival.below, t * rival.at, rival.wins)
+        grad[2 + j] = (adjoint * convolve(prefix[j], by_votes, z)).sum((0, 1))
+        adjoint = transposed(adjoint, rival, z)
     value = (adjoint * rest).sum((0, 1))
     once_more = (adjoint[1:] * rest[:-1]).sum((0, 1))  # d/d rate of a Poisson polynomial is a shift by one
     grad[0] = t * value
     grad[1] = rate[1] * once_more
     grad[2 + strong :] = rate[2 + strong :] * once_more
     return value, grad
-
-
-def _times(product: Tensor, factor: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Product of polynomials along dim 0, to the degree of the first; coefficient s times ``weight[s]``."""
-    width = len(product)
-    if weight is not None:
-        factor = factor * weight[: len(factor)]
-    new = product * factor[0]
-    for s in range(1, len(factor)):
-        new[s:].addcmul_(product[: width - s], factor[s])
-    return new
