@@ -18,6 +18,7 @@ from operant.core.record import claim_folder, read_records, write_text
 from operant.core.trouble import told
 from operant.hf.config import TrainConfig, config_dict, current_names
 from operant.hf.progress import Bars, bars
+from operant.hf.rollouts.prompts import EMBEDDED
 from operant.hf.train.checkpoints import clear
 from operant.hf.train.choice.steps import kept_value
 from operant.hf.train.choice.tuned import choose_rate
@@ -86,8 +87,7 @@ def _train(config: TrainConfig) -> None:
     jobs = make_jobs(config)
     if not all(job.done for job in jobs):
         _advise(config, _start(jobs[0]), console)
-        _tell_epochs(config, console)
-        _tell_rates(jobs, console)
+        _tell(config, jobs, console)
     waiting = [job for job in jobs if not job.done]
     for job in jobs:
         if job.done and is_main():
@@ -119,19 +119,18 @@ def _advise(config: TrainConfig, start: float | None, console: Console, *, again
             console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _tell_epochs(config: TrainConfig, console: Console) -> None:
+def _tell(config: TrainConfig, jobs: list[Job], console: Console) -> None:
+    """Print what the settings leave open: prompts held out, steps of an epoch, and what a list of rates costs."""
+    texts, data = [], config.data
+    if not data.test and data.train != EMBEDDED:
+        texts.append(f"there is no data.test: {data.holdout} prompts of {data.train} (data.holdout) are held out.")
     if config.num_train_epochs is not None:
-        text = f"note: num_train_epochs {config.num_train_epochs:g} is {config.steps} steps of each branch."
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _tell_rates(jobs: list[Job], console: Console) -> None:
-    """What a list of learning rates costs."""
-    left = [job for job in jobs if job.rates and not job.done]
-    if left:
+        texts.append(f"num_train_epochs {config.num_train_epochs:g} is {config.steps} steps of each branch.")
+    if left := [job for job in jobs if job.rates and not job.done]:
         rates = ", ".join(f"{rate:g}" for rate in left[0].rates)
-        text = f"note: every branch trains at the learning rates {rates}: {len(left)} trainings are left."
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
+        texts.append(f"every branch trains at the learning rates {rates}: {len(left)} trainings are left.")
+    for text in texts:
+        console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _advise_after(job: Job, config: TrainConfig, console: Console) -> None:
