@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from operant.report.page import Page
     from operant.report.theme import Figure, Panel
 
-_HEAD = ("claim", "verdict", "comparison", "ours", "baseline", "effect (95 % interval)")
+_HEAD = ("claim", "verdict", "comparison", "ours", "baseline", "effect (95 % interval)", "decides")
 _NEUTRAL = {"differences": 0.0, "ratios": 1.0}
 """Figure -> the effect of no gain in it."""
 _UNITS = {"differences": "gain over the baseline", "ratios": "times the baseline"}
@@ -40,7 +40,7 @@ class SavedClaims:
         for claim in self.claims:
             start, own = (claim["title"], claim["verdict"]), claim["comparisons"]
             found += [(*start, *_cells(c)) for c in own if neutral in (None, c["neutral"])]
-            found += [(*start, "–", "–", "–", "–")] if neutral is None and not own else []
+            found += [(*start, *["–"] * (len(_HEAD) - 2))] if neutral is None and not own else []
         return found
 
 
@@ -49,11 +49,11 @@ def _load(folder: Path) -> SavedClaims:
     return SavedClaims(found, tuple({claim["name"]: claim for claim in found.every("claim")}.values()))
 
 
-def _cells(c: Record) -> tuple[str, str, str, str]:
+def _cells(c: Record) -> tuple[str, ...]:
     signed = c["neutral"] != 1
     effect, low, high = (number(c[name], 3, sign=signed) for name in ("effect", "low", "high"))
     told = f"{effect}{'' if signed else ' times'} ({low} to {high})"
-    return c["what"], f"{c['ours']} {number(c['value'], 3)}", f"{c['baseline']} {number(c['plain'], 3)}", told
+    return c["what"], f"{c['ours']} {number(c['value'], 3)}", f"{c['baseline']} {number(c['plain'], 3)}", told, "yes" if c["decides"] else "no"
 
 
 def _finding(saved: SavedClaims) -> str:
@@ -90,7 +90,7 @@ def _page(saved: SavedClaims) -> Page:
         config=saved.source.config,
         environment=saved.source.environment,
         reading="An effect is a difference (0 is no effect) or a ratio (1 is none). A claim is reproduced if every "
-        "interval that decides lies on its side, in part if one does. Some comparisons do not decide.",
+        "interval that decides lies on its side, in part if one does. The other comparisons are for the reader.",
         made="Made by operant.",
     )
 
