@@ -89,6 +89,26 @@ def test_the_best_step_is_kept_and_reported_by_the_other_half(config):
     assert any(kept_value(job).step not in (0, 12) for job in jobs), "the case is one of early stopping"
 
 
+def test_reinforcement_learning_keeps_its_best_step_too(config, tmp_path):
+    path = tmp_path / "digits.jsonl"
+    rows = [{"prompt": f"{i}*{i + 1}=", "target": str(i % 10)} for i in range(10, 60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = replace(config, method="grpo", data=DataConfig(train=str(path), holdout=20), strategies=["pass@4"])
+    config = replace(
+        config, verifier=r"regex:^(\d)", num_generations=8, per_device_train_batch_size=32, steps=6, warm_steps=0
+    )
+    config, jobs = trained(replace(config, max_completion_length=3, save_steps=2, learning_rate=1e-2))
+    for job in jobs:
+        curves = {r["step"]: r["curve"] for r in read_records(job.record) if r["kind"] == "evaluation"}
+        means = {step: curve["pass@4"]["value"] for step, curve in curves.items()}
+        kept = kept_value(job)
+        assert list(means) == [0, 2, 4, 6] and len(set(means.values())) == 4
+        assert kept == Kept(max(means, key=lambda step: means[step]), "pass@4", max(means.values()), means[6])
+        assert measured(job, config, parse("pass@4")) == pytest.approx(kept.value, abs=1e-6)
+        assert sorted(p.name for p in job.folder.iterdir() if p.is_dir()) == ["model"]
+    assert any(kept_value(job).step < 6 for job in jobs)
+
+
 @pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 7, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_killed_branch_keeps_what_the_uninterrupted_one_keeps(config, monkeypatch, at):
     config = replace(config, strategies=["pass@4"], baseline=False)
