@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from operant.core.progress import LoggedProgress
+
 _WIDTH = 100
 _NAME = 32
 # Columns of a bar, of "1000/1000", of the time that is left, and of the four spaces between them.
@@ -71,7 +73,7 @@ def bars(console: Console, steps: Mapping[str, int], done: Mapping[str, int]) ->
         TimeRemainingColumn(),
         TextColumn("{task.fields[told]}", markup=False),
     )
-    with Progress(*columns, console=console, speed_estimate_period=_PERIOD) as progress:
+    with LoggedProgress(*columns, console=console, speed_estimate_period=_PERIOD) as progress:
         yield Bars(progress, steps, done)
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from threading import Event
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from operant.core.checks import ConfigError, DataError
+from operant.core.progress import LoggedProgress
 from operant.core.record import append_record, claim_folder, write_text
 from operant.reproduce.claims import Claim, read_claims, verdict
 from operant.reproduce.comparisons import read_comparisons
@@ -62,7 +63,7 @@ def _of_clone() -> Path:
 def _run_all(claims: Sequence[Claim], folder: Path, config: ReproduceConfig) -> None:
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     failed, stop = list[str](), Event()
-    bars = Progress(*(TextColumn(c) if isinstance(c, str) else c for c in columns), console=Console(stderr=True))
+    bars = LoggedProgress(*(TextColumn(c) if isinstance(c, str) else c for c in columns), console=Console(stderr=True))
     with bars, ThreadPoolExecutor(config.jobs or os.cpu_count()) as pool:
         bar = bars.add_task("claims", total=len(claims))
         runs = {pool.submit(_run, claim, folder, config.quick, stop): claim for claim in claims}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from torch import Tensor
 
 from operant.core.checks import BudgetError, ConfigError, DataError, InputError, check_int
+from operant.core.progress import track
 from operant.core.record import append_record, claim_folder, extend_records, read_records, write_records
 from operant.hf.config import EvaluateConfig, config_dict, current_names
 from operant.hf.folder import Column, pass_at, quiet, summary, write_job, write_prompts

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from operant.core.bootstrap import resampled_means
 from operant.core.checks import BudgetError, InputError
+from operant.core.progress import track
 from operant.core.record import claim_folder, extend_records, write_records
 from operant.core.rng import numpy_generator
 from operant.estimators.transform import Transform

@@ -11,6 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 import operant.hf.workers as workers
+from operant.core.progress import LoggedProgress
 from operant.core.record import read_records, write_records
 
 
@@ -44,7 +45,7 @@ def watch(jobs: Sequence[Watched], *, threads: int | None) -> None:
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     pool_of, count = workers.worker_pool, len(jobs)
-    with pool_of(count, threads=threads) as pool, Progress(*columns, TextColumn("{task.fields[loss]}")) as bars:
+    with pool_of(count, threads=threads) as pool, LoggedProgress(*columns, TextColumn("{task.fields[loss]}")) as bars:
         running: dict[Future[None], tuple[Watched, TaskID, TaskID]] = {}
         for job in jobs:
             train = bars.add_task(f"{job.label}: training", total=job.steps, loss="", visible=bool(job.steps))

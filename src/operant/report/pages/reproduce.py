@@ -53,7 +53,13 @@ def _cells(c: Record) -> tuple[str, ...]:
     signed = c["neutral"] != 1
     effect, low, high = (number(c[name], 3, sign=signed) for name in ("effect", "low", "high"))
     told = f"{effect}{'' if signed else ' times'} ({low} to {high})"
-    return c["what"], f"{c['ours']} {number(c['value'], 3)}", f"{c['baseline']} {number(c['plain'], 3)}", told, "yes" if c["decides"] else "no"
+    return (
+        c["what"],
+        f"{c['ours']} {number(c['value'], 3)}",
+        f"{c['baseline']} {number(c['plain'], 3)}",
+        told,
+        "yes" if c["decides"] else "no",
+    )
 
 
 def _finding(saved: SavedClaims) -> str:

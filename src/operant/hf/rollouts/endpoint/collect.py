@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from operant.core.progress import LoggedProgress
 from operant.core.record import append_record, read_records
 from operant.hf.rollouts.chat import asked
 from operant.hf.rollouts.endpoint.client import EndpointError, Question, Served, Server
@@ -130,4 +131,4 @@ class _Rate(ProgressColumn):
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    return Progress(*columns, console=Console())
+    return LoggedProgress(*columns, console=Console())
