@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -150,3 +154,29 @@ def test_operant_hf_imports_its_names_when_they_are_used(front: list[list[str]])
 def test_operant_hf_offers_what_it_says() -> None:
     assert set(operant.hf.__all__) == set(operant.hf._MODULE_OF) and not hasattr(operant.hf, "nothing")
     assert all(getattr(operant.hf, name) is not None for name in operant.hf.__all__)
+
+
+def test_what_the_code_imports_is_installed_with_it() -> None:
+    """Every library is a dependency, of an extra too, or one that a dependency always brings."""
+    project = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [text for extra, texts in project["optional-dependencies"].items() if extra != "dev" for text in texts]
+    named = {distribution(text) for text in (*project["dependencies"], *extras)}
+    brought = {distribution(text) for name in named for text in requires(name) or [] if "extra ==" not in text}
+    assert {"torch", "scikit-learn", "rich"} <= named and "sympy" in brought
+    found, owners = dict[str, str](), packages_distributions()
+    for path in (*SOURCE.rglob("*.py"), *(SOURCE.parent / "experiments").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            found |= {name.partition(".")[0]: path.name for name in names}
+    ours = {path.stem for path in (SOURCE.parent / "experiments").rglob("*.py")}
+    # The hosts of the plug-ins are installed by those who have them.
+    for name in found.keys() - ours - sys.stdlib_module_names - {"operant", "recipes", "verl", "skyrl"}:
+        assert {distribution(owner) for owner in owners.get(name, [name])} & (named | brought), (name, found[name])
+
+
+def distribution(text: str) -> str:
+    """The normalized name at the start of a requirement."""
+    found = re.match(r"[\w.-]+", text)
+    assert found, text
+    return found.group().lower().replace("_", "-")

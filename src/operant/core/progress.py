@@ -1,4 +1,7 @@
-"""Progress of long work: bars in a terminal; elsewhere, as in a log file, a line a minute, where rich draws nothing."""
+"""Progress of long work: bars in a terminal; elsewhere, as in a log file, a line a minute, where rich draws nothing.
+
+The one module of core that needs rich, which the extras hf and report bring.
+"""
 
 from __future__ import annotations
 
