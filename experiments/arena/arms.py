@@ -18,8 +18,16 @@ TASKS = {
     "RL, sums from 5 %": Task("rl", warm_steps=1000, start=0.05, steps=300),
     "RL, sums from 20 %": Task("rl", warm_steps=1000, start=0.2, steps=300),
     "RL, sums from 50 %": Task("rl", warm_steps=1000, start=0.5, steps=300),
+    "RL, differences from 5 %": Task("rl", sign="-", warm_steps=1000, start=0.05, steps=300),
+    "RL, quotients from 5 %": Task("rl", sign="/", digits=3, rows=20000, warm_steps=1000, start=0.05, steps=300),
+    "RL, leading digits from 5 %": Task(
+        "rl", sign="*", digits=3, shift=4, rows=20000, warm_steps=1000, start=0.05, steps=300
+    ),
     "RL, products": Task("rl", sign="*", warm_steps=300, steps=300),
     "RL, wrong verdicts": Task("rl", warm_steps=1000, start=0.2, wrong=0.3, steps=300),
+    "RL, small model, sums from 10 %": Task(
+        "rl", digits=3, rows=20000, hidden=16, warm_steps=3000, start=0.1, steps=300
+    ),
     "RL, small model": Task("rl", rows=20000, steps=300, **SMALL),
     "RL, sums after cross-entropy": Task("rl", warm_steps=400, steps=100),
     "RL, sums after SFT pass@16": Task("rl", warm_steps=400, warm="pass@16", steps=100),
@@ -66,7 +74,7 @@ def log(eps: float) -> dict[str, Any]:
     return {"transform": f"log:{eps}"}
 
 
-ARCSIN, LOGIT = {"transform": "arcsin"}, {"transform": "logit:0.1"}
+ARCSIN, LOGIT, LINEAR = {"transform": "arcsin"}, {"transform": "logit:0.1"}, {"lr_scheduler_type": "linear"}
 
 SFT = {
     "cross-entropy": Arm("sft"),
@@ -118,6 +126,12 @@ RL = {
     "paper, raw maj@16": Arm("rl", "maj@16", {"form": "paper-raw"}),
     "GRPO, pass@16 shaping": Arm("rl", "pass@16", {"form": "grpo-passk"}),
     "GRPO, beta .02": Arm("grpo", settings={"beta": 0.02}),
+    "GRPO, linear": Arm("grpo", settings=LINEAR),
+    "pass@1, log .02, linear": Arm("rl", "pass@1", log(0.02) | LINEAR),
+    "pass@16, arcsin, linear": Arm("rl", "pass@16", ARCSIN | LINEAR),
+    "GRPO, beta .1": Arm("grpo", settings={"beta": 0.1}),
+    "pass@1, log .02, beta .02": Arm("rl", "pass@1", log(0.02) | {"beta": 0.02}),
+    "pass@1, log .02, beta .1": Arm("rl", "pass@1", log(0.02) | {"beta": 0.1}),
     "pass@1, log .1, beta .02": Arm("rl", "pass@1", log(0.1) | {"beta": 0.02}),
     "maj@16, log .1, beta .02": Arm("rl", "maj@16", log(0.1) | {"beta": 0.02}),
     "pass@16, beta .02": Arm("rl", "pass@16", {"beta": 0.02}),
@@ -128,6 +142,8 @@ GRADED = {
     "Dr. GRPO, graded": Arm("dr_grpo", graded=True),
     "RLOO, graded": Arm("rloo", graded=True),
     "best@8": Arm("rl", "best@8", graded=True),
+    "GRPO, graded, linear": Arm("grpo", settings=LINEAR, graded=True),
+    "best@8, linear": Arm("rl", "best@8", LINEAR, graded=True),
     "best@8, M = 64": Arm("rl", "best@8", prompts=8, rollouts=64, graded=True),
     "best@4": Arm("rl", "best@4", graded=True),
     "best@8, log .1": Arm("rl", "best@8", log(0.1), graded=True),

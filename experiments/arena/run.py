@@ -114,9 +114,10 @@ def rl(policy: Policy, rows: list[Row], arm: Arm, rate: float, steps: int, seed:
         return found
 
     right.equivalent = operator.eq  # answers that are the same are one vote
-    settings = FIXED | arm.settings | {"output_dir": str(folder), "seed": seed, "max_steps": steps}
+    settings = FIXED | {"lr_scheduler_type": "constant_with_warmup"} | arm.settings
+    settings |= {"output_dir": str(folder), "seed": seed, "max_steps": steps}
     settings |= {"learning_rate": rate, "num_generations": arm.rollouts, "max_completion_length": 2}
-    settings |= {"lr_scheduler_type": "constant_with_warmup", "per_device_train_batch_size": arm.prompts * arm.rollouts}
+    settings |= {"per_device_train_batch_size": arm.prompts * arm.rollouts}
     trainer, args = {
         "rl": lambda: (AlignedGRPOTrainer, AlignedGRPOConfig(strategy=arm.strategy, **settings)),
         "grpo": lambda: (GRPOTrainer, GRPOConfig(**settings)),

@@ -76,7 +76,7 @@ def split(task: Task) -> dict[str, list[Row]]:
     pairs = [(k // (high - low) + low, k % (high - low) + low) for k in rng.sample(range((high - low) ** 2), size)]
     rows = []
     for a, b in pairs:
-        truth = {"+": a + b, "*": a * b, "/": 10 * a // b}[task.sign] // 10**task.shift % 100
+        truth = {"+": a + b, "-": a - b, "*": a * b, "/": 10 * a // b}[task.sign] // 10**task.shift % 100
         wrong = rng.random() < task.wrong
         rows.append(Row(f"{a}{task.sign}{b}=", rng.randrange(100) if wrong else truth, truth))
     test, dev, warm = rows[:TEST], rows[TEST : TEST + DEV], rows[TEST + DEV : TEST + DEV + WARM_ROWS]
