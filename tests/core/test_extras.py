@@ -9,7 +9,7 @@ import pytest
 from operant.core.extras import EXTRAS, require
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-MODULES = {"pyyaml": "yaml", "vl-convert-python": "vl_convert"}
+MODULES = {"pyyaml": "yaml", "vl-convert-python": "vl_convert", "pillow": "PIL"}
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -9,7 +9,7 @@ EXTRAS = {
         *("transformers", "trl", "peft", "accelerate", "datasets", "math_verify", "latex2sympy2_extended"),
         *("jsonargparse", "yaml", "rich"),
     ),
-    "report": ("jsonargparse", "yaml", "rich", "altair", "vl_convert"),
+    "report": ("jsonargparse", "yaml", "rich", "altair", "vl_convert", "PIL"),
     "endpoint": ("openai",),
     "gym": ("reasoning_gym",),
 }
