@@ -18,6 +18,7 @@ from operant.hf.rollouts.prompts import DataConfig, load_prompts
 from operant.hf.train.choice.halves import cross_fitted
 from operant.hf.train.choice.steps import Keeper, Kept, kept_value, step_values
 from operant.hf.train.choice.tuned import choose_rate
+from operant.hf.train.evaluator import Evaluator
 from operant.hf.train.recorder import Recorder
 from operant.hf.train.run import make_jobs
 from operant.hf.train.run_job import run_job
@@ -89,14 +90,18 @@ def test_the_best_step_is_kept_and_reported_by_the_other_half(config):
     assert any(kept_value(job).step not in (0, 12) for job in jobs), "the case is one of early stopping"
 
 
-def test_reinforcement_learning_keeps_its_best_step_too(config, tmp_path):
+@pytest.fixture
+def digits(tmp_path):
+    """The first digit of the completion is right or wrong: an untrained model is right one time in ten or so."""
     path = tmp_path / "digits.jsonl"
     rows = [{"prompt": f"{i}*{i + 1}=", "target": str(i % 10)} for i in range(10, 60)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = replace(config, method="grpo", data=DataConfig(train=str(path), holdout=20), strategies=["pass@4"])
-    config = replace(
-        config, verifier=r"regex:^(\d)", num_generations=8, per_device_train_batch_size=32, steps=6, warm_steps=0
-    )
+    return {"data": DataConfig(train=str(path), holdout=20), "verifier": r"regex:^(\d)"}
+
+
+def test_reinforcement_learning_keeps_its_best_step_too(config, digits):
+    config = replace(config, method="grpo", strategies=["pass@4"], **digits)
+    config = replace(config, num_generations=8, per_device_train_batch_size=32, steps=6, warm_steps=0)
     config, jobs = trained(replace(config, max_completion_length=3, save_steps=2, learning_rate=1e-2))
     for job in jobs:
         curves = {r["step"]: r["curve"] for r in read_records(job.record) if r["kind"] == "evaluation"}
@@ -107,6 +112,35 @@ def test_reinforcement_learning_keeps_its_best_step_too(config, tmp_path):
         assert measured(job, config, parse("pass@4")) == pytest.approx(kept.value, abs=1e-6)
         assert sorted(p.name for p in job.folder.iterdir() if p.is_dir()) == ["model"]
     assert any(kept_value(job).step < 6 for job in jobs)
+
+
+@pytest.mark.parametrize("rollouts", [0, 8])
+def test_a_branch_takes_over_what_its_warm_start_measured(config, digits, monkeypatch, rollouts):
+    """The weights of its step 0 are those that the warm start has evaluated: nothing changes but the time."""
+    config = replace(config, warm_steps=0, steps=4, eval_rollouts=rollouts, max_completion_length=3, baseline=False)
+    config = replace(config, **digits) if rollouts else config
+    calls, real = [], Evaluator.__call__
+    monkeypatch.setattr(Evaluator, "__call__", lambda self: calls.append(1) or real(self))
+    _, (anew,) = trained(config)
+    assert len(calls) == 3
+    config = checked(replace(config, output_dir=config.output_dir.with_name("whole")))
+    warm, job = make_jobs(config)
+    run_job(warm, config)
+    run_job(job, config)
+    assert len(calls) == 3 + 1 + 2
+
+    def evaluations(job):
+        curves = [r["curve"] for r in read_records(job.record) if r["kind"] == "evaluation"]
+        return [
+            {(name, key): point[key] for name, point in c.items() for key in ("value", "stderr", "n")} for c in curves
+        ]
+
+    assert evaluations(job) == [pytest.approx(c, rel=1e-12) for c in evaluations(anew)]
+    assert evaluations(job)[0] == pytest.approx(evaluations(warm)[-1], rel=1e-12)
+    assert evaluations(job)[0] != pytest.approx(evaluations(job)[1], rel=1e-3)
+    for name in ("pass@1", MIX) if not rollouts else ("pass@1",):
+        assert step_values(job, name)[0].tolist() == step_values(anew, name)[0].tolist()
+    assert (job.folder / "prompts.jsonl").read_bytes() == (anew.folder / "prompts.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 7, pytest.param(12, marks=pytest.mark.slow)])

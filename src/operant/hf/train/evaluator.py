@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from operant.core.checks import ConfigError
+from operant.core.record import read_records
 from operant.core.rng import child_seed
 from operant.hf.config import TrainConfig
 from operant.hf.folder import Column, exact_columns
@@ -26,7 +28,7 @@ from operant.hf.rollouts.policy import Encoded, Policy
 from operant.hf.rollouts.rows import Row, examples, outcomes_of, warnings_of
 from operant.hf.rollouts.sampling import RolloutSettings
 from operant.hf.train.choice.tuned import exact_metrics
-from operant.hf.workers import rank, world_size
+from operant.hf.workers import is_main, rank, world_size
 from operant.strategies import AllOf, Outcomes, Sampler, parse
 from operant.verify import Check, Prompt, make_verifier
 
@@ -157,6 +159,21 @@ class Evaluator:
         )
         chat = is_chat(self.policy.tokenizer, config.data)
         return Collector(settings, self._check, self._scorer, chat)
+
+
+def recorded(folder: Path) -> Result | None:
+    """What the job in a folder measured last, the same on all processes; None if it is not done."""
+    found: list[Any] = [None]
+    if is_main() and (folder / "prompts.jsonl").is_file():
+        rows = read_records(folder / "prompts.jsonl")
+        curve = [r["curve"] for r in read_records(folder / "record.jsonl") if r["kind"] == "evaluation"][-1]
+        values = {name: torch.tensor([r["values"][name] for r in rows], dtype=torch.float64) for name in curve}
+        columns = {name: Column(point["family"], point["n"], values[name]) for name, point in curve.items()}
+        extra = {"log_p": torch.tensor([r["log_p"] for r in rows], dtype=torch.float64)} if "log_p" in rows[0] else {}
+        found = [Result(columns, extra)]
+    if world_size() > 1:
+        broadcast_object_list(found)
+    return found[0]
 
 
 def sampled_columns(config: TrainConfig, outcomes: Outcomes) -> dict[str, Column]:

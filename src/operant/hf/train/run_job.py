@@ -77,7 +77,7 @@ def run_job(job: Job, config: TrainConfig) -> None:
 def _run(job: Job, config: TrainConfig) -> None:
     from operant.hf.rollouts.policy import encode, unread
     from operant.hf.train.choice import steps, tuned
-    from operant.hf.train.evaluator import Evaluator
+    from operant.hf.train.evaluator import Evaluator, recorded
 
     began = time.time()
     train, test = load_prompts(config.data)
@@ -100,9 +100,11 @@ def _run(job: Job, config: TrainConfig) -> None:
             append_record(job.record, "warning", text=text)
     barrier()
     checkpoint, keeper = checkpoints.newest(job.folder), None
+    # A branch starts with the weights that its warm start has evaluated, if not at every temperature.
+    start = recorded(job.home.parent / "warm") if job.role == "branch" and not heats else None
 
     def evaluate(step: int) -> Any:
-        result = evaluator()
+        result = evaluator() if step or start is None else start
         if is_main():
             curve = summary(result.columns)
             append_record(job.record, "evaluation", step=step, prompts=len(test), curve=curve)
