@@ -288,6 +288,7 @@ def test_a_vote_is_warned_of_before_the_first_step_and_once_more_when_the_start_
         told = capsys.readouterr().out
         assert ("Training for maj@4 is known to lose from starts of 5 to 60 % right answers: its" in told) == warned
         assert f"note: there is no data.test: 10 prompts of {config.data.train} (data.holdout) are held out." in told
+        assert "note: a step takes 4 prompts with 8 completions each, in forward passes of 32 completions." in told
         job = make_jobs(asked)[0]
         write_records(job.record, [{"kind": "evaluation", "step": 0, "curve": {"pass@1": {"value": 0.125}}}])
         (job.folder / "prompts.jsonl").write_text("")

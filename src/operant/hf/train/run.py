@@ -25,7 +25,7 @@ from operant.hf.train.choice.tuned import choose_rate
 from operant.hf.train.job import Job, baseline_of, rates_of
 from operant.hf.train.run_job import check_jobs, run_job
 from operant.hf.train.settings import checked
-from operant.hf.workers import barrier, is_main, launched, worker_pool
+from operant.hf.workers import barrier, is_main, launched, worker_pool, world_size
 from operant.objectives.evidence import advice
 from operant.objectives.groups import EXACT, EXTRAPOLATED
 from operant.strategies import parse
@@ -120,8 +120,18 @@ def _advise(config: TrainConfig, start: float | None, console: Console, *, again
 
 
 def _tell(config: TrainConfig, jobs: list[Job], console: Console) -> None:
-    """Print what the settings leave open: prompts held out, steps of an epoch, and what a list of rates costs."""
+    """Print what the settings leave open: prompts held out, the size of a step, and what a list of rates costs."""
     texts, data = [], config.data
+    if config.method != "sft":
+        size, passes, m = (
+            getattr(config, name) or 1
+            for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations")
+        )
+        devices = f" on each of {world_size()} processes" if world_size() > 1 else ""
+        texts.append(
+            f"a step takes {size * passes * world_size() / m:g} prompts with {m} completions each, in forward passes "
+            f"of {size} completions{devices}."
+        )
     if not data.test and data.train != EMBEDDED:
         texts.append(f"there is no data.test: {data.holdout} prompts of {data.train} (data.holdout) are held out.")
     if config.num_train_epochs is not None:
