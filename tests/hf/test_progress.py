@@ -8,6 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
+from operant.core import progress
 from operant.hf.config import DemoConfig
 from operant.hf.progress import bars, cut, fitting
 from operant.hf.train.run import make_jobs
@@ -42,6 +43,15 @@ def test_the_demo_fits_100_columns(width: int) -> None:
     assert f"done: seed 10 · pass@64  {'  '.join(CURVE)}" in told
     whole = [line for line in told if line.startswith("all 24 jobs")]
     assert whole and f"{8 * 500 + 16 * 300}/{8 * 500 + 16 * 300}" in whole[-1]
+
+
+def test_a_log_file_has_room_for_all_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    console = Console(file=io.StringIO(), width=80)
+    with bars(console, {"seed 10 · pass@64": 10}, {}) as shown:
+        shown.start("seed 10 · pass@64")
+        shown.show("seed 10 · pass@64", 5, CURVE)
+    assert any(line.endswith("  ".join(CURVE)) for line in lines(console))
 
 
 def test_the_bar_of_all_jobs_counts_what_was_done_before() -> None:

@@ -46,10 +46,11 @@ class Bars:
         self._tasks[name] = self._progress.add_task(cut(name, _NAME), total=self._steps[name], told="")
 
     def show(self, name: str, step: int, told: Sequence[str]) -> None:
-        """The steps of a job, and what was measured: as many entries as the line has room for."""
+        """The steps of a job, and what was measured: in a terminal as many entries as the line has room for."""
         self._done[name], self._told[name] = min(step, self._steps[name]), told
         room = _WIDTH - _REST - len(cut(name, _NAME))
-        self._progress.update(self._tasks[name], completed=step, told=fitting(told, room))
+        text = fitting(told, room) if self.console.is_terminal else "  ".join(told)
+        self._progress.update(self._tasks[name], completed=step, told=text)
         if self._whole is not None:
             self._progress.update(self._whole, completed=sum(self._done.values()))
 
