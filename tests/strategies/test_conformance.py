@@ -243,6 +243,13 @@ def test_identical_rollouts_earn_no_credit(row: Row) -> None:
     close(credit(row.strategy, o), torch.zeros_like(o.reward), 1e-12)
 
 
+@every_row
+def test_nothing_right_is_worth_zero_and_not_minus_zero(row: Row) -> None:
+    o = sample(row, row.strategy.n + 3, batch=3)
+    value = estimate(row.strategy, Outcomes(torch.zeros_like(o.reward), o.answer, o.score)).value
+    assert not (value.signbit() & (value == 0)).any(), value
+
+
 def small_policy(row: Row) -> tuple[list[Fraction], list[slow.Rollout]]:
     """Right, wrong, unparsable and half right, as many kinds as a full enumeration affords."""
     kinds = [(1.0, 0, 1.0), (0.0, 1, 1.0 if row.scored else 0.0), (0.0, -1, 0.0), (1.0, 2, 0.5)]

@@ -158,14 +158,21 @@ def _log_binomial(
 def log_none_drawn(c: _Number, m: _Number, n: _Number) -> Tensor:
     """``log[ C(m-c, n) / C(m, n) ]``: none of c is among n drawn of m without replacement; float64.
 
-    *Relative* error about 1e-15, at c n / m << 1 too, so that -expm1 of it is the chance of at least one to as many
-    digits. With l(x) = log(1 - x/m) and d as in :func:`log_binomial`,
+    *Relative* error about 1e-15, at c n / m << 1 too. With l(x) = log(1 - x/m) and d as in :func:`log_binomial`,
 
         n l(c) + c l(n) - (m-c-n+1/2) log[1 - c n / ((m-c)(m-n))] + d(m-c) + d(m-n) - d(m) - d(m-c-n).
 
     -inf where c + n > m. Derived here.
     """
     return _elementwise(_log_none_drawn, c, m, n)
+
+
+def some_drawn(c: _Number, m: _Number, n: _Number) -> Tensor:
+    """``1 - C(m-c, n) / C(m, n)``: at least one of c is among n drawn of m without replacement; float64.
+
+    -expm1 of :func:`log_none_drawn` keeps the digits of a small chance. No chance is 0, and not -0.
+    """
+    return 0 - torch.expm1(log_none_drawn(c, m, n))
 
 
 def _log_none_drawn(c: NDArray[np.float64], m: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:

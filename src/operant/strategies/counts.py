@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import BudgetError, InputError, NotDefinedError, check_int
-from operant.core.logmath import graph_constant, log1mexp, log_binom_row, log_hypergeometric, log_none_drawn, xlog
+from operant.core.logmath import (
+    graph_constant,
+    log1mexp,
+    log_binom_row,
+    log_hypergeometric,
+    log_none_drawn,
+    some_drawn,
+    xlog,
+)
 from operant.strategies.base import Strategy, Success, Traits
 from operant.strategies.outcomes import Outcomes
 
@@ -287,9 +295,9 @@ def _success_tables(s: CountStrategy, device: torch.device) -> tuple[int, Tensor
 def _u_table(s: CountStrategy, m: int, device: torch.device) -> Tensor:
     n = s.n
     c = torch.arange(m + 1, dtype=torch.float64)
-    # One term in place of N for these two, and -expm1 keeps the digits of a small chance.
+    # One term in place of N for these two.
     if isinstance(s, PassAt):
-        table = -torch.expm1(log_none_drawn(c, m, n))
+        table = some_drawn(c, m, n)
     elif isinstance(s, AllOf):
         table = torch.exp(log_none_drawn(m - c, m, n))
     else:

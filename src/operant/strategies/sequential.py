@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from operant.core.checks import InputError, check_int
-from operant.core.logmath import log_none_drawn
+from operant.core.logmath import some_drawn
 from operant.strategies import routes
 from operant.strategies.base import Strategy, Traits, check_nesting
 from operant.strategies.outcomes import Outcomes
@@ -140,9 +140,7 @@ def _some_and_draws(n: int, m: int) -> tuple[Tensor, Tensor]:
     m + 1 is within N.
     """
     t = torch.arange(m + 1, dtype=torch.float64)
-    # expm1 of the logarithm keeps the digits of a small chance.
-    some = -torch.expm1(log_none_drawn(t, m, n))
-    return some, (m + 1) / (t + 1) * -torch.expm1(log_none_drawn(t + 1, m + 1, n))
+    return some_drawn(t, m, n), (m + 1) / (t + 1) * some_drawn(t + 1, m + 1, n)
 
 
 @dataclass(frozen=True)
