@@ -19,7 +19,9 @@ TASKS = {
     "RL, sums from 20 %": Task("rl", warm_steps=1000, start=0.2, steps=300),
     "RL, sums from 50 %": Task("rl", warm_steps=1000, start=0.5, steps=300),
     "RL, differences from 5 %": Task("rl", sign="-", warm_steps=1000, start=0.05, steps=300),
+    "RL, differences from 20 %": Task("rl", sign="-", warm_steps=1000, start=0.2, steps=300),
     "RL, quotients from 5 %": Task("rl", sign="/", digits=3, rows=20000, warm_steps=1000, start=0.05, steps=300),
+    "RL, quotients from 20 %": Task("rl", sign="/", digits=3, rows=20000, warm_steps=1000, start=0.2, steps=300),
     "RL, leading digits from 5 %": Task(
         "rl", sign="*", digits=3, shift=4, rows=20000, warm_steps=1000, start=0.05, steps=300
     ),
