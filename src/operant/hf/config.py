@@ -45,7 +45,7 @@ class TrainConfig:
         weight_decay: weight decay of AdamW.
         max_grad_norm: gradient norm above which the step is scaled down.
         per_device_train_batch_size: sequences (completions, for grpo and rloo) per device and forward pass.
-        gradient_accumulation_steps: forward passes per step.
+        gradient_accumulation_steps: forward passes per step. Default: 1; for grpo and rloo as many as 8 prompts take.
         lora_rank: rank of a LoRA adapter on all linear layers; 0 trains all weights.
         lora_alpha: scale of the adapter.
         level: for sft, the event whose probability is the p of S(p): sequence (the whole target), answer (the measured
@@ -268,7 +268,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_completion_length": 256,
     },
 }
-"""Settings that were left out. For grpo and rloo, gradient_accumulation_steps is M: 8 prompts per step and device."""
+"""Settings that were left out. For grpo and rloo, gradient_accumulation_steps makes a step of PROMPTS prompts."""
+PROMPTS = 8
+"""Prompts that a device takes in a step of grpo or rloo, whatever a forward pass holds."""
 DEFAULTS["rloo"] = DEFAULTS["grpo"]  # 1e-6 is TRL's own learning rate for both; none of these values is tuned
 # An untrained model is never rewarded, so cross-entropy comes first, with the batch and rate of the demo. 1e-4: at 3e-4
 # GRPO lost pass@16 on sums (LOG.md), which would flatter every strategy that is compared with it. 5 tokens: a product

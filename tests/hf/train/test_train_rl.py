@@ -262,6 +262,14 @@ def test_defaults_follow_the_method():
     assert GRPOConfig.__dataclass_fields__["learning_rate"].default == grpo.learning_rate
 
 
+@pytest.mark.parametrize(("size", "m", "passes"), [(8, 32, 32), (64, 16, 2), (12, 32, 24), (48, 16, 3), (512, 16, 1)])
+def test_a_step_has_eight_prompts_or_a_few_more_whatever_a_forward_pass_holds(size, m, passes):
+    settings = {"per_device_train_batch_size": size, "num_generations": m}
+    filled = checked(TrainConfig(method="grpo", model="a/model", **settings))
+    assert filled.gradient_accumulation_steps == passes and size * passes % m == 0
+    assert size * passes / m >= 8 and (passes == 1 or size * passes / m < 10)
+
+
 def test_a_prompt_without_an_answer_needs_a_sampled_evaluation(config, monkeypatch):
     bare = [Prompt(0, "1*1=", "")]
     monkeypatch.setattr("operant.hf.train.settings.load_prompts", lambda data: (bare, bare))

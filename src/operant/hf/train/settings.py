@@ -16,7 +16,7 @@ import torch
 
 from operant.core.checks import BudgetError, ConfigError, DataError, check_int
 from operant.estimators import Transform
-from operant.hf.config import DEFAULTS, EMBEDDED_RL, RL_ONLY, SFT_ONLY, DemoConfig, TrainConfig
+from operant.hf.config import DEFAULTS, EMBEDDED_RL, PROMPTS, RL_ONLY, SFT_ONLY, DemoConfig, TrainConfig
 from operant.hf.rollouts.prompts import EMBEDDED, load_prompts
 from operant.hf.train.choice.halves import has_success
 from operant.hf.train.job import baseline_of
@@ -140,7 +140,8 @@ def _filled(config: TrainConfig) -> TrainConfig:
     if config.method != "sft":
         most = max(parse(text).n for text in _all_strategies(config))
         m = config.num_generations or max(8, 2 * most)
-        defaults |= {"num_generations": m, "gradient_accumulation_steps": m}
+        size = config.per_device_train_batch_size or defaults["per_device_train_batch_size"]
+        defaults |= {"num_generations": m, "gradient_accumulation_steps": _passes(m, size)}
         if embedded:
             defaults |= EMBEDDED_RL | {"per_device_train_batch_size": 16 * m}
     if config.threads is None and not launched():
@@ -149,6 +150,12 @@ def _filled(config: TrainConfig) -> TrainConfig:
     if config.num_train_epochs is not None:
         empty.discard("steps")
     return replace(config, **{name: value for name, value in defaults.items() if name in empty})
+
+
+def _passes(m: int, size: int) -> int:
+    """Forward passes of ``size`` completions that make a step of PROMPTS prompts or a few more, M completions each."""
+    whole = m // math.gcd(m, size)  # as many passes make whole groups
+    return max(1, -(-PROMPTS * m // max(1, size * whole))) * whole
 
 
 def _steps(config: TrainConfig, rows: int) -> int:
