@@ -139,8 +139,9 @@ def _filled(config: TrainConfig) -> TrainConfig:
     defaults = dict(DEFAULTS[config.method])
     if config.method != "sft":
         most = max(parse(text).n for text in _all_strategies(config))
-        m = config.num_generations or max(8, 2 * most)
+        m = check_int("num_generations", config.num_generations or max(8, 2 * most), least=2)
         size = config.per_device_train_batch_size or defaults["per_device_train_batch_size"]
+        size = check_int("per_device_train_batch_size", size, least=1)
         defaults |= {"num_generations": m, "gradient_accumulation_steps": _passes(m, size)}
         if embedded:
             defaults |= EMBEDDED_RL | {"per_device_train_batch_size": 16 * m}
@@ -155,7 +156,7 @@ def _filled(config: TrainConfig) -> TrainConfig:
 def _passes(m: int, size: int) -> int:
     """Forward passes of ``size`` completions that make a step of PROMPTS prompts or a few more, M completions each."""
     whole = m // math.gcd(m, size)  # as many passes make whole groups
-    return max(1, -(-PROMPTS * m // max(1, size * whole))) * whole
+    return -(-PROMPTS * m // (size * whole)) * whole
 
 
 def _steps(config: TrainConfig, rows: int) -> int:
