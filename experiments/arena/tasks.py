@@ -38,7 +38,7 @@ class Task:
 
     Args:
         method: "sft" or "rl".
-        sign: "+" or "*".
+        sign: "+", "-", "*" or "/" (ten times the quotient).
         digits: of an operand. Two digits have 8,100 prompts, three have data without end.
         shift: the answer is the result without its last ``shift`` digits, modulo 100.
         rows: labeled prompts that training repeats.
