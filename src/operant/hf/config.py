@@ -45,7 +45,8 @@ class TrainConfig:
         weight_decay: weight decay of AdamW.
         max_grad_norm: gradient norm above which the step is scaled down.
         per_device_train_batch_size: sequences (completions, for grpo and rloo) per device and forward pass.
-        gradient_accumulation_steps: forward passes per step. Default: 1; for grpo and rloo as many as 8 prompts take.
+        gradient_accumulation_steps: forward passes per step. Default: 1; for grpo and rloo as many as 8 prompts take,
+            or more for whole groups.
         lora_rank: rank of a LoRA adapter on all linear layers; 0 trains all weights.
         lora_alpha: scale of the adapter.
         level: for sft, the event whose probability is the p of S(p): sequence (the whole target), answer (the measured

@@ -114,11 +114,11 @@ def test_reinforcement_learning_keeps_its_best_step_too(config, digits):
     assert any(kept_value(job).step < 6 for job in jobs)
 
 
-@pytest.mark.parametrize("rollouts", [0, 8])
-def test_a_branch_takes_over_what_its_warm_start_measured(config, digits, monkeypatch, rollouts):
+@pytest.mark.parametrize(("rollouts", "top_p"), [(0, 1.0), (8, 1.0), (0, 0.5)])
+def test_a_branch_takes_over_what_its_warm_start_measured(config, digits, monkeypatch, rollouts, top_p):
     """The weights of its step 0 are those that the warm start has evaluated: nothing changes but the time."""
     config = replace(config, warm_steps=0, steps=4, eval_rollouts=rollouts, max_completion_length=3, baseline=False)
-    config = replace(config, **digits) if rollouts else config
+    config = replace(config, top_p=top_p, **digits if rollouts else {})
     calls, real = [], Evaluator.__call__
     monkeypatch.setattr(Evaluator, "__call__", lambda self: calls.append(1) or real(self))
     _, (anew,) = trained(config)
@@ -137,7 +137,9 @@ def test_a_branch_takes_over_what_its_warm_start_measured(config, digits, monkey
 
     assert evaluations(job) == [pytest.approx(c, rel=1e-12) for c in evaluations(anew)]
     assert evaluations(job)[0] == pytest.approx(evaluations(warm)[-1], rel=1e-12)
-    assert evaluations(job)[0] != pytest.approx(evaluations(job)[1], rel=1e-3)
+    if top_p < 1:  # an answer that the nucleus leaves out
+        assert min(row["log_p"] for row in read_records(warm.folder / "prompts.jsonl")) == -1e30
+    assert top_p < 1 or evaluations(job)[0] != pytest.approx(evaluations(job)[1], rel=1e-3)
     for name in ("pass@1", MIX) if not rollouts else ("pass@1",):
         assert step_values(job, name)[0].tolist() == step_values(anew, name)[0].tolist()
     assert (job.folder / "prompts.jsonl").read_bytes() == (anew.folder / "prompts.jsonl").read_bytes()

@@ -32,6 +32,9 @@ from operant.hf.workers import is_main, rank, world_size
 from operant.strategies import AllOf, Outcomes, Sampler, parse
 from operant.verify import Check, Prompt, make_verifier
 
+_NEVER = -1e30
+"""Log-probability of an answer that the nucleus leaves out: JSON has no infinity, and exp of it is 0."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -139,7 +142,7 @@ class Evaluator:
         mine = [self.rows[i] for i in self._shares()[rank()]]
         samplers = [self._sampler(), *(Sampler(t, self.config.top_p) for t in self.temperatures)]
         log_p = log_probs_under(policy, mine, samplers, batch_size=self.config.eval_batch_size)
-        return torch.tensor(self._gathered(log_p.T.tolist()), dtype=torch.float64).T
+        return torch.tensor(self._gathered(log_p.T.tolist()), dtype=torch.float64).T.clamp(min=_NEVER)
 
     def _collector(self) -> Collector:
         """M rollouts of every prompt, verified and scored; workers and reward model live as long as this object."""

@@ -70,9 +70,7 @@ def exact_metrics(config: TrainConfig) -> list[Strategy]:
 def record_temperatures(folder: Path, step: int, log_p: dict[float, Tensor]) -> None:
     """Append the log-probabilities (B,) of an evaluation at each temperature."""
     for temperature, values in log_p.items():
-        append_record(
-            folder / FILE, "log_p", step=step, temperature=temperature, log_p=[max(x, -1e30) for x in values.tolist()]
-        )
+        append_record(folder / FILE, "log_p", step=step, temperature=temperature, log_p=values.tolist())
 
 
 def write_tuned(jobs: Sequence[Job], ids: Sequence[Any], metrics: Sequence[Strategy]) -> bool:
