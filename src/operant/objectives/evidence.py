@@ -60,8 +60,8 @@ FINDINGS: tuple[Finding, ...] = (
         _RL,
         (0.05, 1.0),
         "risky",
-        "on sums its exact credit ended far above tuned GRPO, on proteins level with it, and there one learning rate "
-        "of three lost all valid samples with two seeds of five",
+        "on sums and quotients its exact credit ended above tuned GRPO, on proteins level with it, and there one "
+        "learning rate of three lost all valid samples with two seeds of five",
         "Use several seeds and learning rates, and compare with the baseline.",
         "experiments/protein_unconditional; experiments/arena, best@8",
     ),
